@@ -1,0 +1,171 @@
+//! Incremental decoder: chunks in, frames out.
+//!
+//! Invariants: a length is checked before anything is allocated for it; a frame that lies in one chunk is a slice of
+//! that chunk; what is buffered never exceeds one frame plus one chunk.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::{
+    error::DecodeError,
+    frame_type::FrameType,
+    header::{FLAG_OPTIONAL, HEADER_BYTES, Header},
+};
+
+/// A frame as it came: known type, id, undecoded body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawFrame {
+    /// Its type.
+    pub frame_type: FrameType,
+    /// Request id or log handle.
+    pub id: u32,
+    /// The body's exact bytes.
+    pub body: Bytes,
+}
+
+/// Cuts one QUIC stream into frames.
+#[derive(Debug)]
+pub struct Decoder {
+    chunks: VecDeque<Bytes>,
+    buffered: usize,
+    header: Option<Header>,
+    frame_bytes_max: usize,
+}
+
+impl Decoder {
+    /// A decoder that refuses frames longer than `frame_bytes_max`, header included.
+    pub fn new(frame_bytes_max: usize) -> Self {
+        Self { chunks: VecDeque::new(), buffered: 0, header: None, frame_bytes_max }
+    }
+
+    /// Changes the limit, as after authentication.
+    pub fn set_frame_bytes_max(&mut self, frame_bytes_max: usize) {
+        self.frame_bytes_max = frame_bytes_max;
+    }
+
+    /// Adds bytes in the order of the stream.
+    pub fn push(&mut self, chunk: Bytes) {
+        if !chunk.is_empty() {
+            self.buffered += chunk.len();
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    /// Bytes that wait for the rest of their frame.
+    pub fn buffered(&self) -> usize {
+        self.buffered
+    }
+
+    /// The next whole frame, if it is here. After an error the stream cannot be read further.
+    pub fn next_frame(&mut self) -> Result<Option<RawFrame>, DecodeError> {
+        loop {
+            let header = match self.header {
+                Some(header) => header,
+                None if self.buffered < HEADER_BYTES => return Ok(None),
+                None => self.take_header()?,
+            };
+            let length = header.length as usize;
+            if self.buffered < length {
+                self.header = Some(header);
+                return Ok(None);
+            }
+            self.header = None;
+            let body = self.take(length);
+            if let Some(frame_type) = FrameType::from_number(header.type_number) {
+                return Ok(Some(RawFrame { frame_type, id: header.id, body }));
+            }
+            if header.flags & FLAG_OPTIONAL == 0 {
+                return Err(DecodeError::UnknownType(header.type_number));
+            }
+        }
+    }
+
+    fn take_header(&mut self) -> Result<Header, DecodeError> {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes.copy_from_slice(&self.take(HEADER_BYTES));
+        Header::decode(bytes, self.frame_bytes_max)
+    }
+
+    /// The next `length` bytes, which must be buffered.
+    fn take(&mut self, length: usize) -> Bytes {
+        self.buffered -= length;
+        if let Some(front) = self.chunks.front_mut() {
+            if front.len() > length {
+                return front.split_to(length);
+            }
+            if front.len() == length {
+                return self.chunks.pop_front().unwrap_or_default();
+            }
+        }
+        let mut out = BytesMut::with_capacity(length);
+        while out.len() < length {
+            // Invariant: the caller checked that `length` bytes are buffered.
+            let Some(front) = self.chunks.front_mut() else { break };
+            let part = front.len().min(length - out.len());
+            out.extend_from_slice(&front[..part]);
+            front.advance(part);
+            if front.is_empty() {
+                self.chunks.pop_front();
+            }
+        }
+        out.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::FRAME_BYTES_MAX;
+
+    fn frame(id: u32, body: &[u8]) -> Vec<u8> {
+        [&Header::new(FrameType::Send, id, body.len()).encode()[..], body].concat()
+    }
+
+    #[test]
+    fn any_cut_of_the_stream_gives_the_same_frames() {
+        let stream = [frame(1, b"hello"), frame(2, b""), frame(3, &[7; 300])].concat();
+        for step in 1..stream.len() {
+            let mut decoder = Decoder::new(FRAME_BYTES_MAX);
+            let mut frames = Vec::new();
+            for chunk in stream.chunks(step) {
+                decoder.push(Bytes::copy_from_slice(chunk));
+                while let Some(frame) = decoder.next_frame().unwrap() {
+                    frames.push((frame.id, frame.body.len()));
+                }
+            }
+            assert_eq!(frames, [(1, 5), (2, 0), (3, 300)], "chunks of {step}");
+            assert_eq!(decoder.buffered(), 0);
+        }
+    }
+
+    #[test]
+    fn a_frame_within_one_chunk_is_not_copied() {
+        let chunk = Bytes::from([frame(1, b"hello"), frame(2, b"again")].concat());
+        let mut decoder = Decoder::new(FRAME_BYTES_MAX);
+        decoder.push(chunk.clone());
+        let first = decoder.next_frame().unwrap().unwrap();
+        assert_eq!(first.body.as_ptr(), chunk[HEADER_BYTES..].as_ptr());
+    }
+
+    #[test]
+    fn an_unknown_type_is_refused_unless_it_is_optional() {
+        let mut unknown = frame(1, b"abc");
+        unknown[4] = 0xff;
+        let mut decoder = Decoder::new(FRAME_BYTES_MAX);
+        decoder.push(Bytes::from(unknown.clone()));
+        assert_eq!(decoder.next_frame(), Err(DecodeError::UnknownType(0xff)));
+
+        unknown[5] = FLAG_OPTIONAL;
+        let mut decoder = Decoder::new(FRAME_BYTES_MAX);
+        decoder.push(Bytes::from([unknown, frame(2, b"x")].concat()));
+        assert_eq!(decoder.next_frame().unwrap().map(|f| f.id), Some(2));
+    }
+
+    #[test]
+    fn an_announced_length_over_the_limit_is_refused_from_the_header_alone() {
+        let mut decoder = Decoder::new(100);
+        decoder.push(Bytes::copy_from_slice(&Header::new(FrameType::Send, 1, 89).encode()));
+        assert_eq!(decoder.next_frame(), Err(DecodeError::FrameTooLarge { bytes: 101, max: 100 }));
+    }
+}

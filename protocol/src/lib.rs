@@ -1,0 +1,39 @@
+//! Antiphon's wire protocol: bytes <-> frames and rows. `SPEC.md` beside this crate is normative and changes in the
+//! same commit.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`ids`] | tenants, users, devices, conversations, logs, positions |
+//! | [`row`] | one event, as stored and delivered |
+//! | [`frame_type`] | the registry: number, name, direction, stream, authority of every frame |
+//! | [`header`], [`decoder`], [`frames`] | bytes <-> frames |
+//! | [`control`] | Protobuf bodies, generated from `proto/antiphon.proto` |
+//! | [`error`] | what can be wrong with bytes and with requests |
+//! | [`limits`] | every bound of the wire |
+//!
+//! Pure: no clock, no randomness, no I/O, no async.
+
+// Generated; its documentation is `proto/antiphon.proto`.
+#[allow(missing_debug_implementations, unreachable_pub)]
+#[rustfmt::skip]
+pub mod control;
+pub mod decoder;
+pub mod error;
+pub mod frame_type;
+pub mod frames;
+pub mod header;
+pub mod ids;
+pub mod limits;
+pub mod row;
+
+pub use decoder::{Decoder, RawFrame};
+pub use error::{Action, DecodeError, ErrorCode};
+pub use frame_type::{Authority, Class, Direction, FrameType};
+pub use ids::{ConversationId, DeviceId, InvalidId, LogKey, LogName, Position, TenantId, UserId};
+pub use row::{ContentType, EventKind, InvalidRow, NewRow, Row};
+
+/// Application protocol of TLS (ALPN) on native connections.
+pub const ALPN: &[u8] = b"antiphon/1";
+
+/// The protocol version that this crate speaks.
+pub const VERSION: u32 = 1;
