@@ -1,9 +1,11 @@
 //! Incremental decoder: chunks in, frames out.
 //!
 //! Invariants: a length is checked before anything is allocated for it; a frame that lies in one chunk is a slice of
-//! that chunk; what is buffered never exceeds one frame plus one chunk.
+//! that chunk; a caller that takes every frame after each push buffers less than one frame plus one chunk. The beginning
+//! of a frame is copied together, because a chunk is a slice of a whole datagram: a peer that sends a long frame byte by
+//! byte would otherwise hold a datagram for each byte.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -27,6 +29,9 @@ pub struct RawFrame {
 /// Cuts one QUIC stream into frames.
 #[derive(Debug)]
 pub struct Decoder {
+    /// The beginning of a header or body whose rest has not come. Nothing else, so it is taken as a whole.
+    partial: BytesMut,
+    /// What came after `partial`.
     chunks: VecDeque<Bytes>,
     buffered: usize,
     header: Option<Header>,
@@ -36,7 +41,7 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder that refuses frames longer than `frame_bytes_max`, header included.
     pub fn new(frame_bytes_max: usize) -> Self {
-        Self { chunks: VecDeque::new(), buffered: 0, header: None, frame_bytes_max }
+        Self { partial: BytesMut::new(), chunks: VecDeque::new(), buffered: 0, header: None, frame_bytes_max }
     }
 
     /// Changes the limit, as after authentication.
@@ -60,18 +65,17 @@ impl Decoder {
     /// The next whole frame, if it is here. After an error the stream cannot be read further.
     pub fn next_frame(&mut self) -> Result<Option<RawFrame>, DecodeError> {
         loop {
-            let header = match self.header {
+            let header = match self.header.take() {
                 Some(header) => header,
-                None if self.buffered < HEADER_BYTES => return Ok(None),
-                None => self.take_header()?,
+                None => match self.take(HEADER_BYTES) {
+                    Some(bytes) => self.decode_header(&bytes)?,
+                    None => return Ok(None),
+                },
             };
-            let length = header.length as usize;
-            if self.buffered < length {
+            let Some(body) = self.take(header.length as usize) else {
                 self.header = Some(header);
                 return Ok(None);
-            }
-            self.header = None;
-            let body = self.take(length);
+            };
             if let Some(frame_type) = FrameType::from_number(header.type_number) {
                 return Ok(Some(RawFrame { frame_type, id: header.id, body }));
             }
@@ -81,35 +85,43 @@ impl Decoder {
         }
     }
 
-    fn take_header(&mut self) -> Result<Header, DecodeError> {
-        let mut bytes = [0; HEADER_BYTES];
-        bytes.copy_from_slice(&self.take(HEADER_BYTES));
-        Header::decode(bytes, self.frame_bytes_max)
+    fn decode_header(&self, bytes: &[u8]) -> Result<Header, DecodeError> {
+        let mut array = [0; HEADER_BYTES];
+        array.copy_from_slice(bytes);
+        Header::decode(array, self.frame_bytes_max)
     }
 
-    /// The next `length` bytes, which must be buffered.
-    fn take(&mut self, length: usize) -> Bytes {
+    /// The next `length` bytes, if they are here.
+    fn take(&mut self, length: usize) -> Option<Bytes> {
+        if self.buffered < length {
+            self.gather(self.buffered);
+            return None;
+        }
         self.buffered -= length;
-        if let Some(front) = self.chunks.front_mut() {
-            if front.len() > length {
-                return front.split_to(length);
-            }
-            if front.len() == length {
-                return self.chunks.pop_front().unwrap_or_default();
+        if self.partial.is_empty() {
+            match self.chunks.front_mut() {
+                None => return Some(Bytes::new()),
+                Some(front) if front.len() > length => return Some(front.split_to(length)),
+                Some(front) if front.len() == length => return self.chunks.pop_front(),
+                Some(_) => {}
             }
         }
-        let mut out = BytesMut::with_capacity(length);
-        while out.len() < length {
-            // Invariant: the caller checked that `length` bytes are buffered.
-            let Some(front) = self.chunks.front_mut() else { break };
-            let part = front.len().min(length - out.len());
-            out.extend_from_slice(&front[..part]);
+        self.gather(length);
+        Some(mem::take(&mut self.partial).freeze())
+    }
+
+    /// Copies chunks until `partial` holds `length` bytes, which must be buffered, and lets go of them. It grows with
+    /// what has come, never with what a header announces.
+    fn gather(&mut self, length: usize) {
+        while self.partial.len() < length {
+            let Some(front) = self.chunks.front_mut() else { return };
+            let part = front.len().min(length - self.partial.len());
+            self.partial.extend_from_slice(&front[..part]);
             front.advance(part);
             if front.is_empty() {
                 self.chunks.pop_front();
             }
         }
-        out.freeze()
     }
 }
 
@@ -146,6 +158,18 @@ mod tests {
         decoder.push(chunk.clone());
         let first = decoder.next_frame().unwrap().unwrap();
         assert_eq!(first.body.as_ptr(), chunk[HEADER_BYTES..].as_ptr());
+    }
+
+    #[test]
+    fn a_frame_that_comes_byte_by_byte_holds_none_of_the_datagrams_it_came_in() {
+        let mut decoder = Decoder::new(FRAME_BYTES_MAX);
+        for byte in &frame(1, &[7; 300])[..300] {
+            let datagram = Bytes::from(vec![*byte; 1_200]);
+            decoder.push(datagram.slice(..1));
+            assert_eq!(decoder.next_frame(), Ok(None));
+            assert!(datagram.is_unique(), "after {} bytes", decoder.buffered());
+        }
+        assert!(decoder.partial.capacity() <= 2 * 300);
     }
 
     #[test]

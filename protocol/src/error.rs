@@ -30,6 +30,16 @@ pub enum DecodeError {
         /// The field.
         field: &'static str,
     },
+    /// A field is longer than its limit.
+    #[error("{field} has a length of {found}, the limit is {max}")]
+    OverLimit {
+        /// The field.
+        field: &'static str,
+        /// Bytes or entries found.
+        found: usize,
+        /// Bytes or entries allowed.
+        max: usize,
+    },
     /// A field that must be an id is not one.
     #[error("{field}: {source}")]
     InvalidId {
@@ -47,7 +57,10 @@ impl DecodeError {
     /// The field at fault, where one can be named.
     pub fn field(&self) -> Option<&'static str> {
         match self {
-            Self::Truncated { field } | Self::Malformed { field } | Self::InvalidId { field, .. } => Some(field),
+            Self::Truncated { field }
+            | Self::Malformed { field }
+            | Self::OverLimit { field, .. }
+            | Self::InvalidId { field, .. } => Some(field),
             Self::FrameTooLarge { .. } => Some("header.length"),
             Self::UnknownType(_) => Some("header.type"),
             Self::UnknownFields => None,
@@ -60,6 +73,7 @@ impl DecodeError {
             Self::FrameTooLarge { .. } => ErrorCode::FrameTooLarge,
             Self::UnknownType(_) => ErrorCode::UnknownFrame,
             Self::Truncated { .. } | Self::Malformed { .. } => ErrorCode::Malformed,
+            Self::OverLimit { .. } => ErrorCode::LimitExceeded,
             Self::InvalidId { .. } => ErrorCode::InvalidField,
             Self::UnknownFields => ErrorCode::UnknownFields,
         }
@@ -161,7 +175,7 @@ error_codes! {
     DedupeExpired = 3009, "dedupe_expired";
     /// The id's own time lies more than a minute ahead of the broker.
     ClockSkew = 3010, "clock_skew";
-    /// Over the limit of subscriptions, pages in flight, members or records.
+    /// Over the limit of bytes, subscriptions, pages in flight, members or records.
     LimitExceeded = 3011, "limit_exceeded";
     /// The related event does not exist or cannot be related to like that.
     InvalidRelation = 3012, "invalid_relation";

@@ -25,7 +25,8 @@ pub enum InvalidId {
     LogKind,
 }
 
-fn check_id(id: &str) -> Result<(), InvalidId> {
+/// Checks length and alphabet without making an id.
+pub(crate) fn check_id(id: &str) -> Result<(), InvalidId> {
     if id.is_empty() || id.len() > ID_BYTES_MAX {
         return Err(InvalidId::Length(id.len()));
     }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`ids`] | tenants, users, devices, conversations, logs, positions |
 //! | [`row`] | one event, as stored and delivered |
+//! | [`envelope`] | attributes of an event: relation, reply, thread, mentions, attachments, properties |
 //! | [`frame_type`] | the registry: number, name, direction, stream, authority of every frame |
 //! | [`header`], [`decoder`], [`frames`] | bytes <-> frames |
 //! | [`control`] | Protobuf bodies, generated from `proto/antiphon.proto` |
@@ -18,6 +19,7 @@
 #[rustfmt::skip]
 pub mod control;
 pub mod decoder;
+pub mod envelope;
 pub mod error;
 pub mod frame_type;
 pub mod frames;
@@ -27,6 +29,7 @@ pub mod limits;
 pub mod row;
 
 pub use decoder::{Decoder, RawFrame};
+pub use envelope::{Attachment, Envelope, EnvelopeError, EventRef, NewEnvelope, Property, Rel, Relation};
 pub use error::{Action, DecodeError, ErrorCode};
 pub use frame_type::{Authority, Class, Direction, FrameType};
 pub use ids::{ConversationId, DeviceId, InvalidId, LogKey, LogName, Position, TenantId, UserId};

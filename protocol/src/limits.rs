@@ -33,8 +33,6 @@ pub const INLINE_ROWS_MAX: u64 = 64;
 pub const INLINE_BYTES_MAX: usize = 16 << 10;
 /// Live subscriptions of one session.
 pub const SUBSCRIPTIONS_MAX: usize = 256;
-/// Entries in one subscribe request.
-pub const SUBSCRIBE_ENTRIES_MAX: usize = 64;
 /// Requests of one session that may wait for their answer; further ones stay unread in the transport.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_024;
 /// Page requests of one session that may wait for their answer; one more is refused.
@@ -58,4 +56,31 @@ const _: () = {
     assert!(TOKEN_BYTES_MAX + 1_024 <= PRE_AUTH_BYTES_MAX, "a HELLO with the longest token fits before authentication");
     assert!(INLINE_BYTES_MAX <= PAGE_BYTES_MAX);
     assert!(VIRTUAL_SHARDS == PARTITIONS * VIRTUAL_SHARDS_PER_PARTITION);
+};
+
+/// Largest `seq`, `msgno`, time or size: what a number in JSON holds exactly.
+pub const COUNTER_MAX: u64 = (1 << 53) - 1;
+/// Users whom one message may mention.
+pub const MENTIONS_MAX: usize = 64;
+/// Attachments of one message.
+pub const ATTACHMENTS_MAX: usize = 16;
+/// Longest URL of an attachment or its thumbnail, in bytes.
+pub const ATTACHMENT_URL_BYTES_MAX: usize = 2_048;
+/// Longest file name of an attachment, in bytes.
+pub const ATTACHMENT_NAME_BYTES_MAX: usize = 255;
+/// Longest media type of an attachment, in bytes.
+pub const ATTACHMENT_MIME_BYTES_MAX: usize = 255;
+/// Properties of one event.
+pub const PROPERTIES_MAX: usize = 32;
+/// Longest key of a property, in bytes.
+pub const PROPERTY_KEY_BYTES_MAX: usize = 64;
+/// Longest value of a property, in bytes.
+pub const PROPERTY_VALUE_BYTES_MAX: usize = 1_024;
+/// Longest key of a reaction, in bytes.
+pub const REACTION_KEY_BYTES_MAX: usize = 64;
+
+const _: () = {
+    // A text takes its bytes, a length, an end mark, padding and an offset: at most 12 more.
+    assert!(MENTIONS_MAX * (ID_BYTES_MAX + 12) <= ENVELOPE_BYTES_MAX, "as many mentions as allowed fit an envelope");
+    assert!(ENVELOPE_BYTES_MAX <= u16::MAX as usize, "an envelope's length fits its field in the row");
 };

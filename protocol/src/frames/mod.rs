@@ -1,6 +1,7 @@
 //! Bodies of frames: hand-laid for the hot path, Protobuf for the rest.
 
 mod ack;
+mod batch;
 mod page;
 mod send;
 
@@ -8,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 pub use ack::Ack;
+pub use batch::SendBatch;
 pub use page::Page;
 pub use send::{NewSend, Send};
 
@@ -15,7 +17,7 @@ use crate::{
     error::DecodeError,
     frame_type::{Class, FrameType},
     header::{HEADER_BYTES, Header},
-    row::Row,
+    row::{NewRow, Row},
 };
 
 /// A frame whose body is the Protobuf message `body`.
@@ -40,6 +42,17 @@ pub fn event(handle: u32, row: &Row) -> Bytes {
     raw(FrameType::Event, handle, row.bytes())
 }
 
+/// EVENT of a row that is being made, and the row inside it: the frame's own bytes, not a copy.
+pub fn new_event(handle: u32, new_row: &NewRow<'_>) -> (Bytes, Row) {
+    let length = new_row.encoded_len();
+    let mut out = BytesMut::with_capacity(HEADER_BYTES + length);
+    out.put_slice(&Header::new(FrameType::Event, handle, length).encode());
+    new_row.encode(&mut out);
+    let frame = out.freeze();
+    let row = Row::trusted(frame.slice(HEADER_BYTES..));
+    (frame, row)
+}
+
 /// OPEN: first frame of a stream that the broker opens.
 pub fn open(class: Class) -> Bytes {
     raw(FrameType::Open, class as u32, &[])
@@ -56,11 +69,13 @@ pub fn decode_skip(body: &[u8]) -> Result<(u64, u64), DecodeError> {
     Ok((fields.u64("from")?, fields.u64("to")?))
 }
 
-/// Reads a request. Unknown or non-canonical fields are refused, so that a client learns at once that the broker would
-/// have ignored something it asked for.
+/// Reads a request. It must be exactly what an encoder of this version writes, so that a client learns at once that the
+/// broker would have ignored something it asked for. The lengths alone would not do: repeated numbers that are not packed
+/// can take as many bytes as packed ones.
 pub fn decode_request<M: Message + Default>(body: &Bytes) -> Result<M, DecodeError> {
     let message = M::decode(body.clone()).map_err(|_| DecodeError::Malformed { field: "body" })?;
-    if message.encoded_len() == body.len() { Ok(message) } else { Err(DecodeError::UnknownFields) }
+    let is_canonical = message.encoded_len() == body.len() && message.encode_to_vec() == *body;
+    if is_canonical { Ok(message) } else { Err(DecodeError::UnknownFields) }
 }
 
 /// Reads an answer; fields of a later version are ignored.

@@ -1,4 +1,4 @@
-//! SEND: append one event. Also one record of SEND_BATCH.
+//! SEND: append one event. The same body is one record of SEND_BATCH.
 //!
 //! ```text
 //!  0 client_message_id [16] | 16 dseq u64 | 24 kind u8 | 25 content_type u8 | 26 log_len u8 | 27 act_as_len u8
@@ -56,9 +56,7 @@ impl Send {
         if fields.u16("zero")? != 0 {
             return Err(DecodeError::Malformed { field: "zero" });
         }
-        if envelope_len > ENVELOPE_BYTES_MAX {
-            return Err(DecodeError::Malformed { field: "envelope_len" });
-        }
+        check_len("envelope", envelope_len, ENVELOPE_BYTES_MAX)?;
         let log = name(fields.bytes(log_len.into(), "log")?, "log")?;
         let act_as = match act_as_len {
             0 => None,
@@ -66,12 +64,14 @@ impl Send {
         };
         fields.bytes(envelope_len, "envelope")?;
         let body_at = body.len() - fields.rest.len();
-        if fields.rest.len() > BODY_BYTES_MAX {
-            return Err(DecodeError::Malformed { field: "body" });
-        }
+        check_len("body", fields.rest.len(), BODY_BYTES_MAX)?;
         let (envelope, body) = (body.slice(body_at - envelope_len..body_at), body.slice(body_at..));
         Ok(Self { client_message_id, dseq, kind, content_type, log, act_as, envelope, body })
     }
+}
+
+fn check_len(field: &'static str, found: usize, max: usize) -> Result<(), DecodeError> {
+    if found > max { Err(DecodeError::OverLimit { field, found, max }) } else { Ok(()) }
 }
 
 fn name<T: std::str::FromStr<Err = crate::ids::InvalidId>>(
@@ -106,11 +106,23 @@ pub struct NewSend<'a> {
 impl NewSend<'_> {
     /// The whole SEND frame.
     pub fn to_frame(&self, request_id: u32) -> Bytes {
-        let log = self.log.to_string();
-        let act_as = self.act_as.map_or("", |user| user.as_str());
-        let length = FIXED_BYTES + log.len() + act_as.len() + self.envelope.len() + self.body.len();
+        let length = self.encoded_len();
         let mut out = BytesMut::with_capacity(HEADER_BYTES + length);
         out.put_slice(&Header::new(FrameType::Send, request_id, length).encode());
+        self.encode(&mut out);
+        out.freeze()
+    }
+
+    /// Bytes of the body of the frame.
+    pub(super) fn encoded_len(&self) -> usize {
+        let act_as = self.act_as.map_or(0, |user| user.as_str().len());
+        FIXED_BYTES + self.log.to_string().len() + act_as + self.envelope.len() + self.body.len()
+    }
+
+    /// Appends the body of the frame.
+    pub(super) fn encode(&self, out: &mut BytesMut) {
+        let log = self.log.to_string();
+        let act_as = self.act_as.map_or("", |user| user.as_str());
         out.put_slice(self.client_message_id.as_bytes());
         out.put_u64_le(self.dseq);
         out.put_u8(self.kind.0);
@@ -123,7 +135,6 @@ impl NewSend<'_> {
         out.put_slice(act_as.as_bytes());
         out.put_slice(self.envelope);
         out.put_slice(self.body);
-        out.freeze()
     }
 }
 
@@ -174,7 +185,8 @@ mod tests {
         assert_eq!(with(25, 9), Err(DecodeError::Malformed { field: "content_type" }));
         assert_eq!(with(25, 3), Err(DecodeError::Malformed { field: "content_type" }));
         assert_eq!(with(30, 1), Err(DecodeError::Malformed { field: "zero" }));
-        assert_eq!(with(29, 0xff), Err(DecodeError::Malformed { field: "envelope_len" }));
+        let envelope_len = Err(DecodeError::OverLimit { field: "envelope", found: 0xff03, max: ENVELOPE_BYTES_MAX });
+        assert_eq!(with(29, 0xff), envelope_len);
         assert!(matches!(with(32, b'x'), Err(DecodeError::InvalidId { field: "log", .. })));
     }
 }

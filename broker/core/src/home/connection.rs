@@ -1,0 +1,119 @@
+//! One connection and the session on it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use antiphon_protocol::{
+    Decoder, DeviceId, LogKey,
+    limits::{PRE_AUTH_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX},
+};
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::{actor::Actor, connection_id::ConnectionId, outbox::Outbox, shard_message::Request};
+
+/// What a connection waits for.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// HELLO.
+    AwaitHello,
+    /// The token of HELLO to be verified.
+    AwaitVerdict(Box<Greeting>),
+    /// The user's owner to know the session.
+    AwaitRegistered(Box<Session>),
+    /// Requests.
+    Established(Box<Session>),
+    /// The transport to close it. Nothing is read or delivered any more.
+    Closing,
+}
+
+/// What HELLO said, kept until its token is verified.
+#[derive(Debug)]
+pub(super) struct Greeting {
+    pub(super) request_id: u32,
+    pub(super) device: Option<DeviceId>,
+    pub(super) resume_token: Bytes,
+}
+
+/// An authenticated session on its connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) hello_id: u32,
+    pub(super) session_id: Uuid,
+    pub(super) is_resumed: bool,
+    pub(super) actor: Arc<Actor>,
+    /// Key of the user's inbox.
+    pub(super) user_key: LogKey,
+    /// Live subscriptions: handle to log.
+    pub(super) subscriptions: BTreeMap<u32, LogKey>,
+    /// Subscribe requests without an answer yet.
+    pub(super) subscribing: usize,
+    /// Requests without an answer yet.
+    pub(super) in_flight: usize,
+    /// Page requests without an answer yet.
+    pub(super) pages: usize,
+    /// A request that waits for a slot at its owner. No further frame is read meanwhile.
+    pub(super) stalled: Option<Box<Request>>,
+}
+
+/// A connection of this shard.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) phase: Phase,
+    pub(super) decoder: Decoder,
+    /// Bytes received before authentication.
+    pub(super) received: usize,
+    pub(super) outbox: Outbox,
+    /// Whether the connection is in the list of those with something to write.
+    pub(super) is_listed: bool,
+}
+
+impl Connection {
+    pub(super) fn new(id: ConnectionId) -> Self {
+        Self {
+            id,
+            phase: Phase::AwaitHello,
+            decoder: Decoder::new(PRE_AUTH_BYTES_MAX),
+            received: 0,
+            outbox: Outbox::default(),
+            is_listed: false,
+        }
+    }
+
+    pub(super) fn session(&self) -> Option<&Session> {
+        match &self.phase {
+            Phase::Established(session) | Phase::AwaitRegistered(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    pub(super) fn session_mut(&mut self) -> Option<&mut Session> {
+        match &mut self.phase {
+            Phase::Established(session) | Phase::AwaitRegistered(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Whether the next frame may be looked at now.
+    pub(super) fn is_ready_for_frame(&self) -> bool {
+        match &self.phase {
+            Phase::AwaitHello => true,
+            Phase::Established(session) => {
+                session.in_flight < REQUESTS_IN_FLIGHT_MAX
+                    && session.stalled.is_none()
+                    && !self.outbox.is_control_full()
+            }
+            Phase::AwaitVerdict(_) | Phase::AwaitRegistered(_) | Phase::Closing => false,
+        }
+    }
+
+    /// Whether the transport should hand over more bytes.
+    pub(super) fn wants_input(&self) -> bool {
+        match &self.phase {
+            Phase::AwaitHello => true,
+            Phase::AwaitVerdict(_) | Phase::AwaitRegistered(_) => self.decoder.buffered() < PRE_AUTH_BYTES_MAX,
+            Phase::Established(_) => self.is_ready_for_frame(),
+            Phase::Closing => false,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Everything that can happen to a shard.
+
+use antiphon_storage_contract::Completion;
+use bytes::Bytes;
+
+use crate::{claims::Claims, connection_id::ConnectionId, routing::ShardId, shard_message::ShardMessage};
+
+/// An input, complete in itself. The shell feeds inputs one by one, in the order in which they happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A QUIC handshake was accepted; the five seconds to authenticate start here.
+    ConnectionOpened {
+        /// The new connection; its slot is free.
+        connection: ConnectionId,
+    },
+    /// Bytes of the connection's control stream, in order.
+    Received {
+        /// Where from.
+        connection: ConnectionId,
+        /// The next bytes of the stream.
+        bytes: Bytes,
+    },
+    /// The connection is gone, whoever ended it. Nothing about it follows.
+    ConnectionClosed {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Answer to [`crate::Output::Verify`].
+    TokenVerified {
+        /// The ticket of the question.
+        ticket: VerifyTicket,
+        /// What the token proves, or why it proves nothing.
+        result: Result<Claims, TokenRefusal>,
+    },
+    /// Answer to [`crate::Output::Store`].
+    Stored(Completion),
+    /// A message of another shard.
+    Mail {
+        /// Its sender.
+        from: ShardId,
+        /// What it says.
+        message: ShardMessage,
+    },
+    /// The broker is about to stop: say GOAWAY to every session and refuse new ones.
+    Drain {
+        /// Milliseconds until connections are closed.
+        deadline_ms: u32,
+    },
+}
+
+/// Names a token verification in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VerifyTicket(pub u64);
+
+/// Why a token was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRefusal {
+    /// Whether it was valid once; a client then just needs a fresh one.
+    pub expired: bool,
+    /// Stable word for the reason, without any part of the token.
+    pub reason: String,
+}

@@ -1,0 +1,74 @@
+//! Every bound of a shard, with what happens when it is reached, related at compile time.
+
+use std::time::Duration;
+
+use antiphon_protocol::limits::{
+    BODY_BYTES_MAX, CLOCK_SKEW_MS_MAX, ENVELOPE_BYTES_MAX, INLINE_BYTES_MAX, PAGE_BYTES_MAX, PAGES_IN_FLIGHT_MAX,
+};
+
+/// Threads of one broker; six bits of a log handle.
+pub const SHARDS_MAX: u16 = 64;
+/// Bits of a handle that number the logs of one shard; handles are never reused within a boot.
+pub const HANDLE_LOG_BITS: u32 = 26;
+
+/// From the accepted handshake to a verified token; then the connection is closed.
+pub const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Event bytes queued for one session. Full: the subscription whose event does not fit ends with BEHIND.
+pub const OUTBOX_EVENT_BYTES_MAX: usize = 64 << 10;
+/// Answer bytes queued for one session. Full: its requests stay unread in the transport.
+pub const OUTBOX_CONTROL_BYTES_MAX: usize = 64 << 10;
+/// State bytes queued for one session. Full: the oldest is dropped, the newest wins.
+pub const OUTBOX_STATE_BYTES_MAX: usize = 16 << 10;
+/// Bytes of rows that one page aims at. A single larger row still makes a page.
+pub const PAGE_BYTES_TARGET: usize = 32 << 10;
+
+/// Requests to one log that wait while it loads or makes a change durable. Full: `overloaded`.
+pub const LOG_WAITING_MAX: usize = 1_024;
+/// Rows of one log that are on their way to disk. Full: further sends wait.
+pub const LOG_IN_FLIGHT_ROWS_MAX: usize = 8_192;
+/// Newest rows of a log kept in memory.
+pub const TAIL_ROWS_MAX: usize = 256;
+/// Bytes of the newest rows of a log kept in memory.
+pub const TAIL_BYTES_MAX: usize = 64 << 10;
+/// Rows between two checkpoints of a log; bounds what a takeover reads.
+pub const CHECKPOINT_ROWS: u64 = 256;
+/// How long the ids of sends stay in memory, by their own time; older ones are looked up in the store.
+pub const DUPLICATES_IN_MEMORY_MS: u64 = 10 * 60 * 1_000;
+/// Cursors that are read when a log is taken up.
+pub const MEMBERS_LOADED_CURSORS_MAX: u32 = 10_000;
+/// Logs that a shard keeps in memory. Full: the least recently used idle one is let go.
+pub const LOGS_RESIDENT_MAX: usize = 100_000;
+/// Connections per log whose send order is remembered. Full: the oldest is forgotten; its next send is its base.
+pub const SEND_ORDERS_PER_LOG_MAX: usize = 1_024;
+/// Removed users that a conversation remembers by position. Full: the oldest is answered `not_found`.
+pub const REMOVED_MEMBERS_MAX: usize = 1_024;
+
+/// Requests of one shard that wait for an answer of another. Full: the asking sessions are not read.
+pub const REQUESTS_PER_PEER_MAX: usize = 4_096;
+/// Live copies queued for another shard. Full: one LAGGED for that log, repaired by its readers.
+pub const DELIVERIES_PER_PEER_MAX: usize = 8_192;
+
+/// Live deliveries per turn of the loop; the rest stays queued.
+pub const DELIVERIES_PER_TURN: usize = 128;
+
+/// Typing and other signals without a TTL of their own live this long.
+pub const SIGNAL_TTL: Duration = Duration::from_secs(6);
+/// Over how long clients spread their reconnects.
+pub const RECONNECT_JITTER_MS: u32 = 2_000;
+
+const _: () = {
+    assert!(INLINE_BYTES_MAX * 2 <= OUTBOX_EVENT_BYTES_MAX, "a hand-over fits an idle outbox twice");
+    assert!(PAGE_BYTES_TARGET + BODY_BYTES_MAX + ENVELOPE_BYTES_MAX + 1_024 <= PAGE_BYTES_MAX);
+    assert!(
+        OUTBOX_EVENT_BYTES_MAX
+            + OUTBOX_CONTROL_BYTES_MAX
+            + OUTBOX_STATE_BYTES_MAX
+            + PAGES_IN_FLIGHT_MAX.saturating_sub(1) * PAGE_BYTES_TARGET
+            <= 256 << 10,
+        "a stalled reader of ordinary rows stays within 256 KiB"
+    );
+    assert!(CHECKPOINT_ROWS as usize <= TAIL_ROWS_MAX, "what follows a checkpoint fits the tail");
+    assert!(DUPLICATES_IN_MEMORY_MS > CLOCK_SKEW_MS_MAX);
+    assert!(1 << (32 - HANDLE_LOG_BITS) == SHARDS_MAX as u32);
+};

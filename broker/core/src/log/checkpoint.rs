@@ -1,0 +1,41 @@
+//! The checkpoint of a log: its fold through some row, so that taking the log up reads few rows.
+
+use antiphon_storage_contract::Loaded;
+use bytes::Bytes;
+use prost::Message;
+
+use super::conversation::{Conversation, State};
+
+/// What a checkpoint holds. Stored, so its tags are never reused.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct Checkpoint {
+    /// Countable messages through the checkpoint's row.
+    #[prost(uint64, tag = "1")]
+    pub(super) msgno: u64,
+    /// Time of the checkpoint's row, Unix milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub(super) time_ms: u64,
+    /// The conversation through the checkpoint's row.
+    #[prost(message, optional, tag = "3")]
+    pub(super) conversation: Option<State>,
+}
+
+impl Checkpoint {
+    /// The checkpoint of a log as found in the store; the default for a log that has none.
+    pub(super) fn of(loaded: &Loaded) -> Result<Self, prost::DecodeError> {
+        match &loaded.checkpoint {
+            Some((_, value)) => Self::decode(value.clone()),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// Its stored bytes.
+    pub(super) fn to_bytes(&self) -> Bytes {
+        self.encode_to_vec().into()
+    }
+
+    /// The conversation that it holds.
+    pub(super) fn conversation(&self) -> Conversation {
+        self.conversation.as_ref().map(Conversation::from_state).unwrap_or_default()
+    }
+}

@@ -1,0 +1,225 @@
+//! The contents of a log that has been taken up: its positions, its fold, and the rows on their way to disk.
+
+use std::collections::VecDeque;
+
+use antiphon_protocol::{
+    ContentType, EventKind, NewRow, Row, UserId,
+    frames::{self, Ack},
+};
+use antiphon_storage_contract::{Loaded, Op, Token};
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{
+    Purpose, checkpoint::Checkpoint, conversation::Conversation, cursors::Cursors, duplicates::Duplicates, tail::Tail,
+};
+use crate::{
+    effects::Effects,
+    limits::{CHECKPOINT_ROWS, LOG_IN_FLIGHT_ROWS_MAX},
+    shard_message::Origin,
+};
+
+/// Who waits for a row to be durable, and for which answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiter {
+    pub(super) origin: Origin,
+    /// Its place among the sends of its connection; 0 = none.
+    pub(super) dseq: u64,
+    pub(super) answer: Answer,
+}
+
+/// The answer to a request that made a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// ACK.
+    Ack { duplicate: bool },
+    /// The conversation after the change.
+    Conversation { created: bool },
+}
+
+/// A row on its way to disk.
+#[derive(Debug)]
+pub(super) struct PendingRow {
+    /// The EVENT frame, encoded once for every reader.
+    pub(super) frame: Bytes,
+    pub(super) row: Row,
+    pub(super) waiters: Vec<Waiter>,
+    /// An earlier row that this one redacts.
+    pub(super) redacts: Option<Row>,
+}
+
+/// What a new row says; its place and time are the log's business.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    pub(super) kind: EventKind,
+    pub(super) content_type: ContentType,
+    pub(super) client_message_id: Uuid,
+    pub(super) sender: &'a UserId,
+    pub(super) via: Option<&'a UserId>,
+    pub(super) envelope: &'a [u8],
+    pub(super) body: &'a [u8],
+}
+
+/// A log in memory. Positions up to `head` are durable; those up to `assigned` are given out.
+#[derive(Debug)]
+pub(super) struct Contents {
+    pub(super) epoch: u32,
+    pub(super) floor: u64,
+    pub(super) head: u64,
+    pub(super) head_msgno: u64,
+    assigned: u64,
+    assigned_msgno: u64,
+    last_time_ms: u64,
+    head_time_ms: u64,
+    checkpointed: u64,
+    pub(super) conversation: Conversation,
+    pub(super) cursors: Cursors,
+    pub(super) tail: Tail,
+    pub(super) duplicates: Duplicates,
+    pending: Vec<PendingRow>,
+    in_flight: VecDeque<(Token, Vec<PendingRow>)>,
+    in_flight_rows: usize,
+}
+
+impl Contents {
+    /// Takes a log up as the store holds it.
+    pub(super) fn new(loaded: Loaded) -> Result<Self, prost::DecodeError> {
+        let checkpoint = Checkpoint::of(&loaded)?;
+        let through = loaded.checkpoint.as_ref().map_or(0, |(through, _)| *through);
+        let mut contents = Self {
+            epoch: loaded.epoch,
+            floor: loaded.floor,
+            head: loaded.head,
+            head_msgno: checkpoint.msgno,
+            assigned: loaded.head,
+            assigned_msgno: 0,
+            last_time_ms: checkpoint.time_ms,
+            head_time_ms: checkpoint.time_ms,
+            checkpointed: through,
+            conversation: checkpoint.conversation(),
+            cursors: Cursors::default(),
+            tail: Tail::default(),
+            duplicates: Duplicates::new(checkpoint.time_ms),
+            pending: Vec::new(),
+            in_flight: VecDeque::new(),
+            in_flight_rows: 0,
+        };
+        for row in loaded.tail {
+            contents.duplicates.insert(&row, loaded.epoch);
+            contents.fold(row);
+        }
+        contents.assigned_msgno = contents.head_msgno;
+        contents.last_time_ms = contents.head_time_ms;
+        Ok(contents)
+    }
+
+    /// Folds a durable row in.
+    fn fold(&mut self, row: Row) {
+        self.conversation.apply(&row);
+        self.head = row.seq();
+        self.head_msgno = row.msgno();
+        self.head_time_ms = row.time_ms();
+        self.tail.push(row);
+    }
+
+    /// Whether another row may be appended now.
+    pub(super) fn has_room(&self) -> bool {
+        self.in_flight_rows < LOG_IN_FLIGHT_ROWS_MAX
+    }
+
+    /// Gives the draft the next position and queues it for the store. Returns its position.
+    pub(super) fn append(&mut self, fx: &mut Effects, handle: u32, draft: &Draft<'_>, waiter: Waiter) -> u64 {
+        self.assigned += 1;
+        self.assigned_msgno += u64::from(draft.kind == EventKind::MESSAGE);
+        self.last_time_ms = self.last_time_ms.max(fx.now.unix_ms());
+        let new_row = NewRow {
+            seq: self.assigned,
+            msgno: self.assigned_msgno,
+            time_ms: self.last_time_ms,
+            event_id: fx.new_event_id(),
+            client_message_id: draft.client_message_id,
+            kind: draft.kind,
+            content_type: draft.content_type,
+            sender: draft.sender,
+            via: draft.via,
+            envelope: draft.envelope,
+            body: draft.body,
+        };
+        let (frame, row) = frames::new_event(handle, &new_row);
+        self.duplicates.insert(&row, self.epoch);
+        self.in_flight_rows += 1;
+        self.pending.push(PendingRow { frame, row, waiters: vec![waiter], redacts: None });
+        self.assigned
+    }
+
+    /// Marks the row appended last as the redaction of `target`.
+    pub(super) fn redact(&mut self, target: Row) {
+        if let Some(last) = self.pending.last_mut() {
+            last.redacts = Some(target);
+        }
+    }
+
+    /// Lets a repeated request wait for a row that is on its way to disk. False if it is not on its way.
+    pub(super) fn join(&mut self, seq: u64, waiter: Waiter) -> bool {
+        let in_flight = self.in_flight.iter_mut().flat_map(|(_, rows)| rows);
+        match in_flight.chain(&mut self.pending).find(|pending| pending.row.seq() == seq) {
+            Some(pending) => pending.waiters.push(waiter),
+            None => return false,
+        }
+        true
+    }
+
+    /// Submits what was appended in this turn as one operation.
+    pub(super) fn submit(&mut self, fx: &mut Effects, log: antiphon_protocol::LogKey) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let rows: Vec<PendingRow> = std::mem::take(&mut self.pending);
+        let op = Op::Append { log, rows: rows.iter().map(|pending| pending.row.clone()).collect() };
+        let token = fx.store(op, Purpose::Append);
+        self.in_flight.push_back((token, rows));
+    }
+
+    /// The oldest append is durable: folds its rows in and hands them out.
+    pub(super) fn committed(&mut self, token: Token, now_ms: u64) -> Vec<PendingRow> {
+        let Some((oldest, rows)) = self.in_flight.pop_front() else { return Vec::new() };
+        debug_assert_eq!(oldest, token, "appends of one log complete in order");
+        self.in_flight_rows -= rows.len();
+        for pending in &rows {
+            self.fold(pending.row.clone());
+        }
+        self.duplicates.prune(now_ms, self.head);
+        rows
+    }
+
+    /// Everything that is not durable, and how many operations are still in flight besides the one that failed.
+    pub(super) fn into_failed(self) -> (Vec<PendingRow>, usize) {
+        let outstanding = self.in_flight.len().saturating_sub(1);
+        (self.in_flight.into_iter().flat_map(|(_, rows)| rows).chain(self.pending).collect(), outstanding)
+    }
+
+    /// Writes a checkpoint if one is due, or if `force` and anything changed since the last one.
+    pub(super) fn checkpoint(&mut self, fx: &mut Effects, log: antiphon_protocol::LogKey, force: bool) {
+        let rows = self.head - self.checkpointed;
+        if rows == 0 || (rows < CHECKPOINT_ROWS && !force) {
+            return;
+        }
+        let checkpoint = Checkpoint {
+            msgno: self.head_msgno,
+            time_ms: self.head_time_ms,
+            conversation: Some(self.conversation.to_state()),
+        };
+        self.checkpointed = self.head;
+        fx.store(Op::Checkpoint { log, through: self.head, value: checkpoint.to_bytes() }, Purpose::Projection);
+    }
+
+    /// Whether nothing is on its way to disk.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// The answer to a send that was stored as `row`.
+    pub(super) fn ack(&self, row: &Row, duplicate: bool) -> Ack {
+        Ack::of(row, self.epoch, duplicate)
+    }
+}

@@ -1,0 +1,105 @@
+//! CURSOR and SIGNAL at the log's owner: state that goes to the log's live readers.
+
+use antiphon_protocol::{
+    ErrorCode, FrameType, control, frames,
+    limits::{RECEIPTS_MEMBERS_MAX, SIGNAL_BYTES_MAX},
+};
+use antiphon_storage_contract::{Direction, Op, Outcome, ReadRows, StoreError};
+use bytes::Bytes;
+
+use super::{
+    Log, Purpose, State, answer,
+    cursors::{Cursor, to_control},
+};
+use crate::{
+    effects::Effects,
+    limits::SIGNAL_TTL,
+    refusal::Refusal,
+    shard_message::{Operation, Request, ShardMessage},
+};
+
+impl Log {
+    pub(super) fn move_cursor(&mut self, fx: &mut Effects, request: Box<Request>) {
+        let Operation::Cursor(wanted) = &request.operation else { return };
+        let (read, delivered) = (wanted.read, wanted.delivered);
+        let user = request.actor.user.clone();
+        let contents = match self.allowed(&request, FrameType::Cursor, &user) {
+            Ok(contents) => contents,
+            Err(refusal) => return self.refuse(fx, &request, &refusal),
+        };
+        if read.max(delivered) > contents.head {
+            let refusal = Refusal::field(ErrorCode::InvalidField, "read", "a cursor lies at or before the head");
+            return self.refuse(fx, &request, &refusal);
+        }
+        let read_msgno = match contents.tail.get(read) {
+            Some(row) => Some(row.msgno()),
+            None if read == contents.head => Some(contents.head_msgno),
+            // Nothing new was read, or it lies below what is kept.
+            None if read <= contents.cursors.get(&user).read || read < contents.floor => Some(0),
+            None => None,
+        };
+        match read_msgno {
+            Some(read_msgno) => self.set_cursor(fx, &request, Cursor { delivered, read, read_msgno }),
+            None => {
+                let range =
+                    ReadRows { from: read, to: read + 1, direction: Direction::Forward, rows_max: 1, bytes_max: 0 };
+                fx.store(Op::Read { log: self.key, range }, Purpose::FindCursor(request));
+            }
+        }
+    }
+
+    pub(super) fn cursor_found(&mut self, fx: &mut Effects, request: &Request, result: Result<Outcome, StoreError>) {
+        let Operation::Cursor(wanted) = &request.operation else { return };
+        let read_msgno = match result {
+            Ok(Outcome::Rows(rows)) => rows.first().map_or(0, antiphon_protocol::Row::msgno),
+            Ok(_) => 0,
+            Err(error) => {
+                let refusal = Refusal { is_outcome_unknown: false, ..Refusal::from(&error) };
+                return self.refuse(fx, request, &refusal);
+            }
+        };
+        let cursor = Cursor { delivered: wanted.delivered, read: wanted.read, read_msgno };
+        self.set_cursor(fx, request, cursor);
+    }
+
+    fn set_cursor(&mut self, fx: &mut Effects, request: &Request, to: Cursor) {
+        let user = &request.actor.user;
+        let State::Ready(contents) = &mut self.state else {
+            let refusal = Refusal::new(ErrorCode::Overloaded, "the log is being read");
+            return self.refuse(fx, request, &refusal);
+        };
+        let moved = contents.cursors.advance(user, to);
+        let pushes_receipts = contents.conversation.member_count() <= RECEIPTS_MEMBERS_MAX;
+        answer(fx, request.origin, frames::raw(FrameType::Ok, request.origin.request_id, &[]));
+        if let Some(cursor) = moved.filter(|_| pushes_receipts) {
+            let frame = frames::control(FrameType::Cursors, self.handle, &to_control(user, cursor));
+            self.tell(fx, request, &frame);
+        }
+    }
+
+    pub(super) fn signal(&mut self, fx: &mut Effects, request: &Request) {
+        let Operation::Signal(signal) = &request.operation else { return };
+        let user = request.actor.user.clone();
+        // A signal has no answer: one that is refused is lost, as any signal may be.
+        if signal.data.len() > SIGNAL_BYTES_MAX || self.allowed(request, FrameType::Signal, &user).is_err() {
+            fx.counters.errors += 1;
+            return;
+        }
+        let signaled = control::Signaled {
+            handle: self.handle,
+            user: user.to_string(),
+            kind: signal.kind.clone(),
+            data: signal.data.clone(),
+            ttl_ms: if signal.ttl_ms == 0 { SIGNAL_TTL.as_millis() as u32 } else { signal.ttl_ms },
+        };
+        self.tell(fx, request, &frames::control(FrameType::Signaled, self.handle, &signaled));
+    }
+
+    /// Sends state to every shard with live readers; the request's own connection does not get it back.
+    fn tell(&self, fx: &mut Effects, request: &Request, frame: &Bytes) {
+        let except = (request.origin.shard, request.origin.connection);
+        for shard in self.interest.keys() {
+            fx.post(*shard, ShardMessage::State { handle: self.handle, except, frame: frame.clone() });
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! FETCH at the log's owner: rows from memory if they are there, else from the store.
+//!
+//! Invariant: a page's upper bound is fixed when the request is authorized, so a read that completes after a removal
+//! holds nothing from behind it.
+
+use antiphon_protocol::{Class, ErrorCode, FrameType, Row, control, frames::Page, limits::PAGE_ROWS_MAX};
+use antiphon_storage_contract::{Direction, Op, Outcome, ReadRows, StoreError};
+
+use super::{Contents, Log, Purpose, State, answer};
+use crate::{
+    effects::Effects,
+    limits::PAGE_BYTES_TARGET,
+    refusal::Refusal,
+    shard_message::{Origin, Request, ShardMessage},
+};
+
+/// A page that the store is reading.
+#[derive(Debug)]
+pub(crate) struct PageRequest {
+    origin: Origin,
+    range: ReadRows,
+    head: u64,
+    floor: u64,
+    epoch: u32,
+}
+
+impl Log {
+    pub(super) fn fetch(&mut self, fx: &mut Effects, request: &Request, fetch: &control::Fetch) {
+        let user = request.actor.user.clone();
+        let contents = match self.allowed(request, FrameType::Fetch, &user) {
+            Ok(contents) => contents,
+            Err(refusal) => return self.refuse(fx, request, &refusal),
+        };
+        let (head, floor, epoch) = (contents.head, contents.floor, contents.epoch);
+        let page = PageRequest { origin: request.origin, range: range(contents, fetch), head, floor, epoch };
+        if page.range.from >= page.range.to {
+            deliver(fx, &page, Vec::new());
+        } else if let Some(rows) = from_tail(contents, &page.range) {
+            deliver(fx, &page, rows);
+        } else {
+            fx.store(Op::Read { log: self.key, range: page.range }, Purpose::Page(page));
+        }
+    }
+
+    pub(super) fn page_read(&mut self, fx: &mut Effects, page: &PageRequest, result: Result<Outcome, StoreError>) {
+        let rows = match result {
+            Ok(Outcome::Rows(rows)) => rows,
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                fx.counters.errors += 1;
+                let refusal = Refusal { is_outcome_unknown: false, ..Refusal::from(&error) };
+                return answer(fx, page.origin, refusal.to_frame(page.origin.request_id));
+            }
+        };
+        if rows.is_empty() && matches!(self.state, State::Ready(_)) && page.range.to > page.range.from {
+            // Retention may have passed the range while it was read; anything else is damage, and is said aloud.
+            let State::Ready(contents) = &self.state else { return };
+            if page.range.to > contents.floor {
+                fx.counters.errors += 1;
+                let refusal = Refusal::new(ErrorCode::StoreDegraded, "rows that should exist were not found");
+                return answer(fx, page.origin, refusal.to_frame(page.origin.request_id));
+            }
+        }
+        deliver(fx, page, rows);
+    }
+}
+
+fn range(contents: &Contents, fetch: &control::Fetch) -> ReadRows {
+    let end = contents.head + 1;
+    ReadRows {
+        from: fetch.from.max(contents.floor),
+        to: if fetch.to == 0 { end } else { fetch.to.min(end) },
+        direction: if fetch.backward { Direction::Backward } else { Direction::Forward },
+        rows_max: if fetch.limit == 0 { PAGE_ROWS_MAX } else { fetch.limit.min(PAGE_ROWS_MAX) },
+        bytes_max: PAGE_BYTES_TARGET,
+    }
+}
+
+/// The page, if memory holds every row that it may need.
+fn from_tail(contents: &Contents, range: &ReadRows) -> Option<Vec<Row>> {
+    let rows_max = u64::from(range.rows_max);
+    let lowest = match range.direction {
+        Direction::Forward => range.from,
+        Direction::Backward => range.to.saturating_sub(rows_max).max(range.from),
+    };
+    let count = (range.to - lowest) as usize;
+    let rows = contents.tail.since(lowest)?.take(count);
+    let mut rows: Vec<Row> = rows.cloned().collect();
+    if range.direction == Direction::Backward {
+        rows.reverse();
+    }
+    rows.truncate(range.rows_max as usize);
+    let mut bytes = 0;
+    let fitting = rows.iter().take_while(|row| {
+        bytes += row.bytes().len();
+        bytes <= range.bytes_max
+    });
+    let fitting = fitting.count().max(1);
+    rows.truncate(fitting);
+    Some(rows)
+}
+
+fn deliver(fx: &mut Effects, page: &PageRequest, rows: Vec<Row>) {
+    let next = match (rows.last().map(Row::seq), page.range.direction) {
+        (Some(last), Direction::Forward) if last + 1 < page.range.to => last + 1,
+        (Some(last), Direction::Backward) if last > page.range.from => last,
+        _ => 0,
+    };
+    fx.counters.pages += 1;
+    let frame =
+        Page { next, head: page.head, floor: page.floor, epoch: page.epoch, rows }.to_frame(page.origin.request_id);
+    let message = ShardMessage::Answer { connection: page.origin.connection, class: Class::Backfill, frame };
+    fx.post(page.origin.shard, message);
+}

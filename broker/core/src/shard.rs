@@ -1,0 +1,268 @@
+//! The shard: dispatch between its connection side and its owner side.
+
+use std::collections::BTreeMap;
+
+use antiphon_protocol::{LogKey, LogName};
+use antiphon_storage_contract::Completion;
+
+use crate::{
+    connection_id::ConnectionId,
+    counters::Counters,
+    effects::Effects,
+    home::Home,
+    input::Input,
+    limits::{DELIVERIES_PER_TURN, HANDLE_LOG_BITS, LOGS_RESIDENT_MAX, SHARDS_MAX},
+    log::Log,
+    mailbox::Mailbox,
+    outbox::Outbox,
+    output::Output,
+    resume::ResumeKey,
+    routing::{Routing, ShardId},
+    shard_message::{Operation, Request, ShardMessage},
+    time::Time,
+    users::Users,
+};
+
+/// How often cursors that moved are saved.
+const CURSOR_SAVE_INTERVAL_US: u64 = 1_000_000;
+
+/// What a shard has to know when it starts.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// Its number.
+    pub shard: ShardId,
+    /// How many there are, 1 to 64.
+    pub shards: u16,
+    /// Seed of everything random in it; secret and different at each boot.
+    pub seed: [u8; 32],
+    /// Seals resume tokens; the same for all shards and boots.
+    pub resume_key: ResumeKey,
+}
+
+/// One of the broker's state machines: it owns some logs and some connections, and shares nothing.
+///
+/// # Calling contract
+///
+/// Feed one input with [`handle`](Self::handle). Then, until each answers `None`: perform what
+/// [`poll_output`](Self::poll_output) gives, write what [`poll_writable`](Self::poll_writable) names, and move mail
+/// with [`take_mail`](Self::take_mail) as far as the other shards have room. Once per turn, after the inputs of that
+/// turn, call [`end_turn`](Self::end_turn). If [`has_work`](Self::has_work) is true afterwards, do not sleep. Call
+/// `end_turn` no later than [`poll_timeout`](Self::poll_timeout).
+#[derive(Debug)]
+pub struct Shard {
+    fx: Effects,
+    home: Home,
+    users: Users,
+    logs: BTreeMap<LogKey, Log>,
+    /// Logs that were appended to in this turn.
+    appended: Vec<LogKey>,
+    /// Logs whose cursors moved since they were last saved.
+    cursors_moved: Vec<LogKey>,
+    cursors_due: Option<Time>,
+    /// Where the search for a log to let go goes on.
+    eviction_from: LogKey,
+    mail: Vec<Mailbox>,
+    next_handle: u32,
+}
+
+impl Shard {
+    /// A shard without connections or logs.
+    pub fn new(config: ShardConfig) -> Self {
+        let routing = Routing::new(config.shards.min(SHARDS_MAX));
+        Self {
+            fx: Effects::new(config.shard, routing, config.seed),
+            home: Home::new(routing.shards(), config.resume_key),
+            users: Users::default(),
+            logs: BTreeMap::new(),
+            appended: Vec::new(),
+            cursors_moved: Vec::new(),
+            cursors_due: None,
+            eviction_from: LogKey([0; 16]),
+            mail: (0..routing.shards()).map(|_| Mailbox::default()).collect(),
+            next_handle: 0,
+        }
+    }
+
+    /// Takes in one thing that happened.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        self.fx.now = self.fx.now.max(now);
+        match input {
+            Input::ConnectionOpened { connection } => self.home.opened(&mut self.fx, connection),
+            Input::Received { connection, bytes } => self.home.received(&mut self.fx, connection, bytes),
+            Input::ConnectionClosed { connection } => self.home.closed(&mut self.fx, connection),
+            Input::TokenVerified { ticket, result } => self.home.verified(&mut self.fx, ticket, result),
+            Input::Stored(completion) => self.stored(completion),
+            Input::Mail { from, message } => self.message(from, message),
+            Input::Drain { deadline_ms } => self.home.drain(deadline_ms),
+        }
+        self.sort_posted();
+    }
+
+    /// Messages to other shards go to their mailboxes; messages to this shard are handled at once, in order.
+    fn sort_posted(&mut self) {
+        while let Some((shard, message)) = self.fx.posted.pop_front() {
+            if shard == self.fx.shard {
+                self.message(shard, message);
+            } else if let Some(mailbox) = self.mail.get_mut(usize::from(shard.0)) {
+                mailbox.push(message);
+            }
+        }
+    }
+
+    fn message(&mut self, from: ShardId, message: ShardMessage) {
+        match message {
+            ShardMessage::Request(request) => self.request(request),
+            ShardMessage::Release { key, count } => {
+                if let Some(log) = self.logs.get_mut(&key) {
+                    log.release(from, count);
+                }
+            }
+            ShardMessage::Register(registration) => self.users.register(&mut self.fx, from, &registration),
+            ShardMessage::Unregister(registration) => self.users.unregister(from, &registration),
+            other => self.home.message(&mut self.fx, from, other),
+        }
+    }
+
+    fn request(&mut self, request: Box<Request>) {
+        let key = request.key;
+        match request.operation {
+            Operation::Send(_) | Operation::Change(_) => self.appended.push(key),
+            Operation::Cursor(_) => self.cursors_moved.push(key),
+            _ => {}
+        }
+        let is_new = !self.logs.contains_key(&key);
+        if is_new {
+            self.evict_one();
+            let log = self.load(key, request.log.clone());
+            self.logs.insert(key, log);
+        }
+        if let Some(log) = self.logs.get_mut(&key) {
+            if log.is_unloaded() {
+                log.load_again(&mut self.fx);
+            }
+            log.request(&mut self.fx, request);
+        }
+    }
+
+    fn load(&mut self, key: LogKey, name: LogName) -> Log {
+        // Invariant: 2^26 logs per shard and boot; a broker loads a hundred a second for a week before that.
+        self.next_handle = (self.next_handle + 1) & ((1 << HANDLE_LOG_BITS) - 1);
+        let handle = u32::from(self.fx.shard.0) << HANDLE_LOG_BITS | self.next_handle;
+        Log::load(&mut self.fx, key, name, handle)
+    }
+
+    /// Lets one idle log go when there are too many.
+    fn evict_one(&mut self) {
+        const LOOKED_AT_MAX: usize = 16;
+        if self.logs.len() < LOGS_RESIDENT_MAX {
+            return;
+        }
+        let from = self.eviction_from;
+        let candidates = self.logs.range(from..).chain(self.logs.range(..from)).take(LOOKED_AT_MAX);
+        let idle = candidates.filter(|(_, log)| log.is_idle()).map(|(key, _)| *key).next();
+        let last = self.logs.range(from..).chain(self.logs.range(..from)).nth(LOOKED_AT_MAX).map(|(key, _)| *key);
+        self.eviction_from = last.unwrap_or(LogKey([0; 16]));
+        if let Some(mut log) = idle.and_then(|key| self.logs.remove(&key)) {
+            log.before_eviction(&mut self.fx);
+        }
+    }
+
+    fn stored(&mut self, completion: Completion) {
+        let Some((key, purpose)) = self.fx.purposes.remove(&completion.token) else { return };
+        if let Some(log) = self.logs.get_mut(&key) {
+            log.stored(&mut self.fx, purpose, completion);
+            // Requests that waited may have appended or moved cursors.
+            self.appended.push(key);
+            self.cursors_moved.push(key);
+        }
+    }
+
+    /// Ends a turn of the loop: submits its appends, hands out a bounded number of live copies, does what is due.
+    pub fn end_turn(&mut self, now: Time) {
+        self.fx.now = self.fx.now.max(now);
+        self.home.handle_timeout(&mut self.fx);
+        self.home.fan_out(&mut self.fx, DELIVERIES_PER_TURN);
+        self.sort_posted();
+        self.appended.sort_unstable();
+        self.appended.dedup();
+        for key in std::mem::take(&mut self.appended) {
+            if let Some(log) = self.logs.get_mut(&key) {
+                log.end_turn(&mut self.fx);
+            }
+        }
+        self.save_cursors();
+        self.fx.counters.logs_resident = self.logs.len() as u64;
+    }
+
+    /// Cursors are saved together once a second: a crash may lose that much of them, and never moves one back.
+    fn save_cursors(&mut self) {
+        if self.cursors_moved.is_empty() {
+            return;
+        }
+        let due = *self.cursors_due.get_or_insert(Time(self.fx.now.0 + CURSOR_SAVE_INTERVAL_US));
+        if due > self.fx.now {
+            return;
+        }
+        self.cursors_due = None;
+        self.cursors_moved.sort_unstable();
+        self.cursors_moved.dedup();
+        for key in std::mem::take(&mut self.cursors_moved) {
+            if let Some(log) = self.logs.get_mut(&key) {
+                log.save_cursors(&mut self.fx);
+            }
+        }
+    }
+
+    /// The next effect to perform.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.fx.outputs.pop_front()
+    }
+
+    /// A connection whose outbox has gained something since it was last named.
+    pub fn poll_writable(&mut self) -> Option<ConnectionId> {
+        self.home.pop_writable()
+    }
+
+    /// What waits to be written to a connection; `None` once it is gone.
+    pub fn outbox_mut(&mut self, connection: ConnectionId) -> Option<&mut Outbox> {
+        self.home.outbox_mut(connection)
+    }
+
+    /// Something of the connection's outbox was written: requests that waited for room may go on.
+    pub fn written(&mut self, connection: ConnectionId) {
+        self.home.process_frames(&mut self.fx, connection);
+        self.sort_posted();
+    }
+
+    /// Whether the transport should read more of the connection's control stream. False pushes back on the client.
+    pub fn wants_input(&self, connection: ConnectionId) -> bool {
+        self.home.wants_input(connection)
+    }
+
+    /// The oldest message for another shard.
+    pub fn take_mail(&mut self, to: ShardId) -> Option<ShardMessage> {
+        self.mail.get_mut(usize::from(to.0))?.pop()
+    }
+
+    /// Puts back the message that was taken last, because the other shard has no room.
+    pub fn untake_mail(&mut self, to: ShardId, message: ShardMessage) {
+        if let Some(mailbox) = self.mail.get_mut(usize::from(to.0)) {
+            mailbox.unpop(message);
+        }
+    }
+
+    /// Whether another turn has something to do without any further input.
+    pub fn has_work(&self) -> bool {
+        self.home.has_deliveries() || !self.appended.is_empty()
+    }
+
+    /// When `end_turn` has to be called at the latest.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        [self.home.poll_timeout(), self.cursors_due].into_iter().flatten().min()
+    }
+
+    /// What the shard has done since its boot.
+    pub fn counters(&self) -> &Counters {
+        &self.fx.counters
+    }
+}

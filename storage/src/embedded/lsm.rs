@@ -1,0 +1,254 @@
+//! An index partition on lsm-tree.
+//!
+//! Every tree has a sequence counter of its own: lsm-tree draws a number at each flush too, and a tree's counter must
+//! stay close to what readers look at. Readers see everything below `published`, which only the one writing thread
+//! raises, after a whole write; so they never see half a write, whatever lsm-tree draws in between.
+//!
+//! Old versions of a key may be dropped once no view can look at them; `views` counts the open ones.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::ControlFlow,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use antiphon_protocol::LogKey;
+use antiphon_storage_contract::Direction;
+use bytes::Bytes;
+use lsm_tree::{
+    AbstractTree, AnyTree, Cache, Config, Guard, SeqNo, SequenceNumberCounter,
+    compaction::{
+        Leveled,
+        filter::{CompactionFilter, Context, Factory, ItemAccessor, Verdict},
+    },
+    config::CompressionPolicy,
+};
+
+use super::{
+    keys::{self, Key},
+    table::{KeyRange, Table, TableError, View, Visit},
+};
+
+/// Runs of the first level that are merged into the next.
+const L0_RUNS_MAX: usize = 4;
+
+/// A [`Table`] on disk.
+pub struct LsmTable {
+    tree: AnyTree,
+    counter: SequenceNumberCounter,
+    shared: Arc<Shared>,
+    floors: Arc<FloorFilters>,
+}
+
+/// What readers, the compaction filter and the writing thread share.
+#[derive(Debug, Default)]
+struct Shared {
+    published: AtomicU64,
+    views: Mutex<BTreeMap<SeqNo, usize>>,
+}
+
+impl Shared {
+    fn views(&self) -> MutexGuard<'_, BTreeMap<SeqNo, usize>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self) -> SeqNo {
+        let mut views = self.views();
+        let snapshot = self.published.load(Ordering::Acquire);
+        *views.entry(snapshot).or_default() += 1;
+        snapshot
+    }
+
+    fn leave(&self, snapshot: SeqNo) {
+        let mut views = self.views();
+        if let Some(count) = views.get_mut(&snapshot) {
+            *count -= 1;
+            if *count == 0 {
+                views.remove(&snapshot);
+            }
+        }
+    }
+
+    /// No view looks below this number.
+    fn oldest(&self) -> SeqNo {
+        let views = self.views();
+        views.keys().next().copied().unwrap_or_else(|| self.published.load(Ordering::Acquire))
+    }
+}
+
+impl fmt::Debug for LsmTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LsmTable").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
+
+impl LsmTable {
+    /// Opens the tree in `dir`, or makes one. Trees of one process share `cache`.
+    pub fn open(dir: &Path, cache: Arc<Cache>) -> Result<Self, TableError> {
+        let floors = Arc::new(FloorFilters::default());
+        let counter = SequenceNumberCounter::default();
+        let tree = Config::new(dir, counter.clone(), SequenceNumberCounter::default())
+            .use_cache(cache)
+            .data_block_compression_policy(CompressionPolicy::all(lsm_tree::CompressionType::Lz4))
+            .with_compaction_filter_factory(Some(floors.clone()))
+            .open()
+            .map_err(table_error)?;
+        let next = tree.get_highest_persisted_seqno().map_or(1, |highest| highest + 1);
+        counter.set(next);
+        let shared = Arc::new(Shared { published: AtomicU64::new(next), ..Shared::default() });
+        Ok(Self { tree, counter, shared, floors })
+    }
+}
+
+impl Table for LsmTable {
+    fn put(&self, key: &[u8], value: &[u8]) {
+        self.tree.insert(key, value, self.counter.next());
+    }
+
+    fn delete(&self, key: &[u8]) {
+        self.tree.remove(key, self.counter.next());
+    }
+
+    fn publish(&self) {
+        self.shared.published.store(self.counter.get(), Ordering::Release);
+    }
+
+    fn view(&self) -> Box<dyn View + '_> {
+        Box::new(LsmView { tree: &self.tree, shared: &self.shared, snapshot: self.shared.enter() })
+    }
+
+    fn unsealed_bytes(&self) -> u64 {
+        self.tree.active_memtable().size()
+    }
+
+    fn seal(&self) {
+        self.tree.rotate_memtable();
+    }
+
+    fn flush(&self) -> Result<(), TableError> {
+        let lock = self.tree.get_flush_lock();
+        self.tree.flush(&lock, self.shared.oldest()).map_err(table_error)?;
+        Ok(())
+    }
+
+    fn compact(&self) -> Result<(), TableError> {
+        if self.tree.l0_run_count() < L0_RUNS_MAX {
+            return Ok(());
+        }
+        // The tree owns the filters, so they hold the tree for the length of a compaction only.
+        self.floors.set(Some(FloorReader { tree: self.tree.clone(), shared: self.shared.clone() }));
+        let compacted = self.tree.compact(Arc::new(Leveled::default()), self.shared.oldest());
+        self.floors.set(None);
+        compacted.map_err(table_error)
+    }
+}
+
+struct LsmView<'a> {
+    tree: &'a AnyTree,
+    shared: &'a Shared,
+    snapshot: SeqNo,
+}
+
+impl Drop for LsmView<'_> {
+    fn drop(&mut self) {
+        self.shared.leave(self.snapshot);
+    }
+}
+
+impl View for LsmView<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TableError> {
+        let value = self.tree.get(key, self.snapshot).map_err(table_error)?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn scan(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visit<'_>) -> Result<(), TableError> {
+        if range.from >= range.to {
+            return Ok(());
+        }
+        let mut pairs = self.tree.range(range.from..range.to, self.snapshot, None);
+        let mut next = || match direction {
+            Direction::Forward => pairs.next(),
+            Direction::Backward => pairs.next_back(),
+        };
+        while let Some(pair) = next() {
+            let (key, value) = pair.into_inner().map_err(table_error)?;
+            if let ControlFlow::Break(()) = visit(&key, &value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn table_error(error: lsm_tree::Error) -> TableError {
+    match error {
+        lsm_tree::Error::Io(error) => error.into(),
+        damage => TableError::Damaged(damage.to_string()),
+    }
+}
+
+/// Makes the filter of each compaction.
+#[derive(Default)]
+struct FloorFilters {
+    reader: Mutex<Option<FloorReader>>,
+}
+
+impl FloorFilters {
+    fn set(&self, reader: Option<FloorReader>) {
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = reader;
+    }
+}
+
+impl Factory for FloorFilters {
+    fn name(&self) -> &str {
+        "floor"
+    }
+
+    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Box::new(FloorFilter { reader, log: LogKey([0; 16]), floor: 0 })
+    }
+}
+
+#[derive(Clone)]
+struct FloorReader {
+    tree: AnyTree,
+    shared: Arc<Shared>,
+}
+
+impl FloorReader {
+    fn floor(&self, log: LogKey) -> lsm_tree::Result<u64> {
+        let snapshot = self.shared.published.load(Ordering::Acquire);
+        let value = self.tree.get(Key::Floor.of(log), snapshot)?;
+        Ok(value.and_then(|value| keys::number(&value)).unwrap_or(0))
+    }
+}
+
+/// Drops rows below their log's floor, and their entries in the duplicate index, when tables are merged. An older
+/// version that comes to light again is below the floor too, and readers never look there.
+struct FloorFilter {
+    reader: Option<FloorReader>,
+    log: LogKey,
+    floor: u64,
+}
+
+impl CompactionFilter for FloorFilter {
+    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> lsm_tree::Result<Verdict> {
+        let Some(reader) = &self.reader else { return Ok(Verdict::Keep) };
+        let seq = match Key::parse(item.key()) {
+            Some((log, Key::Row(seq))) => Some((log, seq)),
+            Some((log, Key::Duplicate { .. })) => keys::number(&item.value()?).map(|seq| (log, seq)),
+            _ => None,
+        };
+        let Some((log, seq)) = seq else { return Ok(Verdict::Keep) };
+        if log != self.log {
+            (self.log, self.floor) = (log, reader.floor(log)?);
+        }
+        Ok(if seq < self.floor { Verdict::Destroy } else { Verdict::Keep })
+    }
+}

@@ -1,0 +1,280 @@
+//! The index of a running store: a thread per shard applies blocks, a pool of readers answers queries.
+//!
+//! Inserting into lsm-tree can wait for its file I/O, so the shard's own thread never does it. A query goes straight to
+//! the readers when the index has caught up, and otherwise through the queue of blocks, so that it sees every block
+//! before it. At most [`QUERIES_IN_FLIGHT_MAX`] of a shard's queries are with the pool; the rest wait in the shard.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{self, Receiver, Sender},
+    },
+    thread::JoinHandle,
+};
+
+use bytes::Bytes;
+
+use super::{
+    helpers::{Helpers, Job, ReadJob},
+    index::{self, Answer, FlushTracker, Index, Progress, Ticket},
+    partitions::Partitions,
+    query::Query,
+    writer::{FatalError, FatalHook, Wake},
+};
+
+/// Queries of one shard that the reader pool may hold.
+const QUERIES_IN_FLIGHT_MAX: usize = 64;
+
+/// An [`Index`] on threads of its own.
+pub struct ThreadedIndex {
+    partitions: Arc<Partitions>,
+    messages: Sender<Message>,
+    helpers: Helpers,
+    wake: Wake,
+    waiting: VecDeque<(Ticket, Query)>,
+    in_flight: usize,
+    answers: Receiver<Answer>,
+    answers_sender: Sender<Answer>,
+    last_block: u64,
+    progress: Arc<SharedProgress>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for ThreadedIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ThreadedIndex").field("progress", &self.progress).finish_non_exhaustive()
+    }
+}
+
+/// What the threads tell the shard without a message.
+#[derive(Debug, Default)]
+pub(crate) struct SharedProgress {
+    applied: AtomicU64,
+    flushed: AtomicU64,
+    pub(crate) full: AtomicBool,
+    wanted: AtomicBool,
+}
+
+/// What the indexing thread is told.
+pub(crate) enum Message {
+    Apply { number: u64, payload: Bytes },
+    Query(ReadJob),
+    FlushThrough(u64),
+    /// What was sealed of the partition is durable, or never will be.
+    Flushed(u8),
+    /// Answer once everything is flushed.
+    Barrier(Sender<()>),
+    Stop,
+}
+
+/// What the indexing thread of a shard needs.
+pub(crate) struct IndexParts {
+    pub(crate) partitions: Arc<Partitions>,
+    pub(crate) helpers: Helpers,
+    pub(crate) memtable_bytes: u64,
+    pub(crate) wake: Wake,
+    pub(crate) fatal: FatalHook,
+}
+
+impl ThreadedIndex {
+    /// Starts the thread.
+    pub(crate) fn start(parts: IndexParts) -> io::Result<Self> {
+        let (messages, inbox) = mpsc::channel();
+        let (answers_sender, answers) = mpsc::channel();
+        let progress = Arc::new(SharedProgress::default());
+        let indexer = Indexer {
+            partitions: parts.partitions.clone(),
+            helpers: parts.helpers.clone(),
+            messages: messages.clone(),
+            memtable_bytes: parts.memtable_bytes,
+            wake: parts.wake.clone(),
+            fatal: parts.fatal,
+            progress: progress.clone(),
+            tracker: FlushTracker::default(),
+            flush_target: 0,
+            barriers: Vec::new(),
+            scratch: Vec::new(),
+        };
+        let thread = std::thread::Builder::new().name("index".into()).spawn(move || indexer.run(&inbox))?;
+        Ok(Self {
+            partitions: parts.partitions,
+            messages,
+            helpers: parts.helpers,
+            wake: parts.wake,
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            answers,
+            answers_sender,
+            last_block: 0,
+            progress,
+            thread: Some(thread),
+        })
+    }
+
+    /// Waits until everything that was applied is flushed.
+    pub(crate) fn wait_flushed(&mut self) {
+        let (done, wait) = mpsc::channel();
+        self.send(Message::Barrier(done));
+        let _ = wait.recv();
+    }
+
+    fn send(&self, message: Message) {
+        // The thread ends only after this handle.
+        let _ = self.messages.send(message);
+    }
+
+    fn dispatch(&mut self) {
+        while self.in_flight < QUERIES_IN_FLIGHT_MAX {
+            let Some((ticket, query)) = self.waiting.pop_front() else { return };
+            let job = ReadJob { ticket, query, answers: self.answers_sender.clone(), wake: self.wake.clone() };
+            self.in_flight += 1;
+            if self.progress.applied.load(Ordering::Acquire) >= self.last_block {
+                self.helpers.send(Job::Read(job));
+            } else {
+                self.send(Message::Query(job));
+            }
+        }
+    }
+}
+
+impl Drop for ThreadedIndex {
+    fn drop(&mut self) {
+        self.send(Message::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Index for ThreadedIndex {
+    fn apply(&mut self, number: u64, payload: Bytes) {
+        self.last_block = number;
+        self.send(Message::Apply { number, payload });
+    }
+
+    fn query(&mut self, ticket: Ticket, query: Query) {
+        self.waiting.push_back((ticket, query));
+        self.dispatch();
+    }
+
+    fn poll(&mut self, answers: &mut Vec<Answer>) {
+        let before = answers.len();
+        answers.extend(self.answers.try_iter());
+        self.in_flight -= answers.len() - before;
+        self.dispatch();
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            applied: self.progress.applied.load(Ordering::Acquire),
+            flushed: self.progress.flushed.load(Ordering::Acquire),
+            full: self.progress.full.load(Ordering::Acquire),
+        }
+    }
+
+    fn want_progress(&mut self) {
+        self.progress.wanted.store(true, Ordering::SeqCst);
+    }
+
+    fn flush_through(&mut self, number: u64) {
+        self.send(Message::FlushThrough(number));
+    }
+
+    fn degraded(&self, partition: u8) -> Option<&str> {
+        self.partitions.damage(partition)
+    }
+}
+
+/// The indexing thread: the only one that writes to the tables of its shard's partitions.
+struct Indexer {
+    partitions: Arc<Partitions>,
+    helpers: Helpers,
+    messages: Sender<Message>,
+    memtable_bytes: u64,
+    wake: Wake,
+    fatal: FatalHook,
+    progress: Arc<SharedProgress>,
+    tracker: FlushTracker,
+    /// Blocks up to here are to be flushed.
+    flush_target: u64,
+    barriers: Vec<(u64, Sender<()>)>,
+    scratch: Vec<u8>,
+}
+
+impl Indexer {
+    fn run(mut self, inbox: &Receiver<Message>) {
+        for message in inbox {
+            match message {
+                Message::Apply { number, payload } => self.apply(number, payload),
+                Message::Query(job) => self.helpers.send(Job::Read(job)),
+                Message::FlushThrough(number) => {
+                    self.flush_target = self.flush_target.max(number);
+                    self.seal_due();
+                }
+                Message::Flushed(partition) => {
+                    self.tracker.flushed(partition);
+                    self.seal_due();
+                }
+                Message::Barrier(done) => self.barriers.push((self.tracker.applied_through(), done)),
+                Message::Stop => return,
+            }
+            self.report();
+        }
+    }
+
+    fn apply(&mut self, number: u64, payload: Bytes) {
+        let (partitions, tracker, mut touched) = (&self.partitions, &mut self.tracker, 0_u64);
+        let applied = index::apply_block(payload, &mut self.scratch, |partition| {
+            let table = partitions.table(partition)?;
+            tracker.touched(partition, number);
+            touched |= 1 << partition;
+            Some(table)
+        });
+        if let Err(error) = applied {
+            (self.fatal)(FatalError(format!("an acknowledged block cannot be decoded: {error}")));
+        }
+        self.tracker.applied(number);
+        for partition in (0..64).filter(|p| touched & (1 << p) != 0) {
+            if self.partitions.table(partition).is_some_and(|t| t.unsealed_bytes() >= self.memtable_bytes) {
+                self.seal(partition);
+            }
+        }
+    }
+
+    fn seal_due(&mut self) {
+        for partition in self.tracker.open_through(self.flush_target) {
+            self.seal(partition);
+        }
+    }
+
+    /// Sets a partition's writes aside and has them flushed, unless a flush of it is under way.
+    fn seal(&mut self, partition: u8) {
+        if !self.tracker.may_seal(partition) {
+            return;
+        }
+        if let Some(table) = self.partitions.table(partition) {
+            table.seal();
+            self.tracker.sealed(partition);
+            let (done, progress) = (self.messages.clone(), self.progress.clone());
+            self.helpers.send(Job::Flush { partition, done, progress });
+        }
+    }
+
+    fn report(&mut self) {
+        let flushed = self.tracker.flushed_through();
+        let moved = self.progress.flushed.swap(flushed, Ordering::AcqRel) != flushed;
+        self.progress.applied.store(self.tracker.applied_through(), Ordering::SeqCst);
+        self.barriers.retain(|(number, done)| {
+            if flushed >= *number {
+                let _ = done.send(());
+            }
+            flushed < *number
+        });
+        if moved || self.progress.wanted.swap(false, Ordering::SeqCst) {
+            (self.wake)();
+        }
+    }
+}

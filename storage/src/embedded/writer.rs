@@ -1,0 +1,347 @@
+//! The seam between the write-ahead log and whatever writes its blocks, and the plain writer behind it.
+//!
+//! The plain writer is one thread per shard that writes every block queued at that moment and then calls `fdatasync`
+//! once; a thread of the store prepares segments, so that zeroing them never delays a block.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::{
+    counters::WriterCounters,
+    disk::{self, Disk, RealDisk, SegmentName},
+};
+
+/// A write or sync of the log failed: what was acknowledged may not be durable, so the process must end.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the store cannot go on and the process must end: {0}")]
+pub struct FatalError(pub String);
+
+/// Called once, from any thread, when the store cannot go on.
+pub type FatalHook = Arc<dyn Fn(FatalError) + Send + Sync>;
+
+/// Called, from any thread, when the owner of a shard should poll it.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// What the write-ahead log asks of its writer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteRequest {
+    /// Prepare a segment. Answer: [`WriteFinished::Allocated`] or [`WriteFinished::NotAllocated`].
+    Allocate { segment: SegmentName, len: u64 },
+    /// Write a block. Answer: [`WriteFinished::Written`] once it is durable. A seal need not be made durable by
+    /// itself: the sync of a later block, or a quiet moment, is early enough.
+    Write { number: u64, segment: SegmentName, offset: u64, bytes: Bytes, seal: bool },
+    /// The segments' writes are in the index for good: their space may be used again. No answer.
+    Release { segments: Vec<SegmentName>, len: u64 },
+}
+
+/// What became of a [`WriteRequest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteFinished {
+    /// The segment is there, durably.
+    Allocated(SegmentName),
+    /// There is no space for the segment.
+    NotAllocated(SegmentName),
+    /// The block is durable; blocks may finish in any order.
+    Written { number: u64 },
+    /// Nothing is known any more of blocks that have not finished.
+    Failed(FatalError),
+}
+
+/// Writes the blocks of one shard's log.
+pub trait BlockWriter {
+    /// Begins a request; never blocks.
+    fn submit(&mut self, request: WriteRequest);
+
+    /// Moves what has finished into `finished`.
+    fn poll(&mut self, finished: &mut Vec<WriteFinished>);
+
+    /// Work done so far, for metrics.
+    fn counters(&self) -> WriterCounters;
+}
+
+/// Held shared while segments or index files are removed or renamed, and alone while a backup copies them.
+pub(crate) type FilesGate = Arc<RwLock<()>>;
+
+/// The answers of one shard's helper threads.
+#[derive(Clone)]
+struct Answers {
+    finished: Sender<WriteFinished>,
+    wake: Wake,
+}
+
+impl Answers {
+    fn send(&self, finished: impl IntoIterator<Item = WriteFinished>) {
+        for finished in finished {
+            // The shard is gone when nobody listens; then nobody waits for the answer either.
+            let _ = self.finished.send(finished);
+        }
+        (self.wake)();
+    }
+}
+
+/// `pwrite` and `fdatasync` on a thread per shard.
+pub struct PlainWriter {
+    writes: Option<Sender<WriteRequest>>,
+    segments: Sender<SegmentJob>,
+    answers: Answers,
+    finished: Receiver<WriteFinished>,
+    counters: Arc<Mutex<WriterCounters>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for PlainWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PlainWriter").finish_non_exhaustive()
+    }
+}
+
+impl PlainWriter {
+    /// Starts the thread of one shard on the segments in `dir`.
+    pub(crate) fn start(dir: &Path, keeper: &SegmentKeeper, wake: Wake, fatal: FatalHook) -> io::Result<Self> {
+        let (writes, requests) = mpsc::channel();
+        let (finished_sender, finished) = mpsc::channel();
+        let answers = Answers { finished: finished_sender, wake };
+        let counters = Arc::new(Mutex::new(WriterCounters::default()));
+        let worker = Worker {
+            disk: RealDisk::new(dir),
+            answers: answers.clone(),
+            fatal,
+            counters: counters.clone(),
+            unsynced: Vec::new(),
+            dirty: BTreeSet::new(),
+        };
+        let thread = std::thread::Builder::new().name("wal".into()).spawn(move || worker.run(&requests))?;
+        let segments = keeper.jobs.clone();
+        Ok(Self { writes: Some(writes), segments, answers, finished, counters, thread: Some(thread) })
+    }
+}
+
+impl Drop for PlainWriter {
+    fn drop(&mut self) {
+        // Closing the queue ends the thread once it has written and synced what is in it.
+        self.writes = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl BlockWriter for PlainWriter {
+    fn submit(&mut self, request: WriteRequest) {
+        // The threads end only after this writer: a send fails only after a fatal error.
+        match request {
+            WriteRequest::Write { .. } => {
+                let _ = self.writes.as_ref().map(|writes| writes.send(request));
+            }
+            WriteRequest::Allocate { segment, len } => {
+                let _ = self.segments.send(SegmentJob::Allocate { segment, len, answers: self.answers.clone() });
+            }
+            WriteRequest::Release { segments, len } => {
+                let _ = self.segments.send(SegmentJob::Release { segments, len });
+            }
+        }
+    }
+
+    fn poll(&mut self, finished: &mut Vec<WriteFinished>) {
+        finished.extend(self.finished.try_iter());
+    }
+
+    fn counters(&self) -> WriterCounters {
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long a seal may stay in the operating system's memory only.
+const SEAL_SYNC_DELAY: Duration = Duration::from_millis(500);
+
+struct Worker {
+    disk: RealDisk,
+    answers: Answers,
+    fatal: FatalHook,
+    counters: Arc<Mutex<WriterCounters>>,
+    /// Blocks written since the last sync.
+    unsynced: Vec<u64>,
+    dirty: BTreeSet<SegmentName>,
+}
+
+impl Worker {
+    fn run(mut self, requests: &Receiver<WriteRequest>) {
+        loop {
+            let (first, sync) = match self.next(requests) {
+                Ok(request) => (Some(request), false),
+                Err(RecvTimeoutError::Timeout) => (None, true),
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            if let Err(error) = self.write_all(first, requests, sync) {
+                return self.fail(&error);
+            }
+        }
+        if let Err(error) = self.sync() {
+            self.fail(&error);
+        }
+    }
+
+    fn next(&self, requests: &Receiver<WriteRequest>) -> Result<WriteRequest, RecvTimeoutError> {
+        if self.dirty.is_empty() {
+            requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            requests.recv_timeout(SEAL_SYNC_DELAY)
+        }
+    }
+
+    /// Writes everything that is queued now; one sync covers it.
+    fn write_all(
+        &mut self,
+        first: Option<WriteRequest>,
+        requests: &Receiver<WriteRequest>,
+        mut sync: bool,
+    ) -> io::Result<()> {
+        let mut written = WriterCounters::default();
+        for request in first.into_iter().chain(requests.try_iter()) {
+            let WriteRequest::Write { number, segment, offset, bytes, seal } = request else { continue };
+            self.disk.write_at(segment, offset, &bytes)?;
+            self.dirty.insert(segment);
+            self.unsynced.push(number);
+            written.blocks += 1;
+            written.bytes += bytes.len() as u64;
+            sync |= !seal;
+        }
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).add(written);
+        if sync { self.sync() } else { Ok(()) }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut syncs = 0;
+        for segment in &self.dirty {
+            self.disk.sync(*segment)?;
+            syncs += 1;
+        }
+        if let Some(newest) = self.dirty.last() {
+            self.disk.close_before(*newest);
+        }
+        self.dirty.clear();
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).syncs += syncs;
+        self.answers.send(self.unsynced.drain(..).map(|number| WriteFinished::Written { number }));
+        Ok(())
+    }
+
+    /// Nothing is written or synced after an error, so nothing is acknowledged after it.
+    fn fail(&self, error: &io::Error) {
+        let error = FatalError(format!("a write or sync of the write-ahead log failed: {error}"));
+        (self.fatal)(error.clone());
+        self.answers.send([WriteFinished::Failed(error)]);
+    }
+}
+
+enum SegmentJob {
+    Allocate { segment: SegmentName, len: u64, answers: Answers },
+    Release { segments: Vec<SegmentName>, len: u64 },
+}
+
+/// The thread that makes, recycles and removes the segments of every shard.
+pub(crate) struct SegmentKeeper {
+    jobs: Sender<SegmentJob>,
+}
+
+/// Released segments that wait to be used again, of all shards together.
+const SPARES_MAX: usize = 4;
+/// Spares carry the name of a boot that never is; a start removes them.
+pub(crate) const SPARE_BOOT: u64 = 0;
+
+impl SegmentKeeper {
+    /// Starts the thread. It ends when the last writer and this handle are gone.
+    pub(crate) fn start(dir: &Path, gate: FilesGate, fatal: FatalHook) -> io::Result<(Self, JoinHandle<()>)> {
+        let (jobs, requests) = mpsc::channel();
+        let mut worker = Keeper {
+            disk: RealDisk::new(dir),
+            gate,
+            fatal,
+            released: VecDeque::new(),
+            spares: Vec::new(),
+            spares_made: 0,
+        };
+        let thread = std::thread::Builder::new().name("segments".into()).spawn(move || {
+            for job in requests {
+                worker.run(job);
+            }
+        })?;
+        Ok((Self { jobs }, thread))
+    }
+}
+
+struct Keeper {
+    disk: RealDisk,
+    gate: FilesGate,
+    fatal: FatalHook,
+    /// Released, oldest first. They leave in this order, so that a log never has a hole.
+    released: VecDeque<(SegmentName, u64)>,
+    spares: Vec<(SegmentName, u64)>,
+    spares_made: u64,
+}
+
+impl Keeper {
+    fn run(&mut self, job: SegmentJob) {
+        match job {
+            SegmentJob::Allocate { segment, len, answers } => {
+                let finished = match self.allocate(segment, len) {
+                    Ok(()) => WriteFinished::Allocated(segment),
+                    Err(error) if disk::is_full(&error) => WriteFinished::NotAllocated(segment),
+                    Err(error) => {
+                        let error = FatalError(format!("a segment of the write-ahead log cannot be made: {error}"));
+                        (self.fatal)(error.clone());
+                        WriteFinished::Failed(error)
+                    }
+                };
+                answers.send([finished]);
+            }
+            SegmentJob::Release { segments, len } => {
+                self.released.extend(segments.into_iter().map(|segment| (segment, len)));
+                self.put_away();
+            }
+        }
+    }
+
+    fn allocate(&mut self, segment: SegmentName, len: u64) -> io::Result<()> {
+        self.put_away();
+        match self.spares.iter().position(|(_, spare_len)| *spare_len == len) {
+            Some(at) => {
+                let (spare, _) = self.spares.remove(at);
+                self.disk.recycle(spare, segment)
+            }
+            None => self.disk.create(segment, len),
+        }
+    }
+
+    /// Makes released segments spares or removes them. Leaves them alone while a backup copies files; a later call
+    /// finds them again.
+    fn put_away(&mut self) {
+        let gate = self.gate.clone();
+        let Ok(_gate) = gate.try_read() else { return };
+        while let Some((segment, len)) = self.released.front().copied() {
+            let done = if self.spares.len() < SPARES_MAX {
+                let spare = SegmentName { boot: SPARE_BOOT, shard: 0, number: self.spares_made };
+                self.disk.recycle(segment, spare).map(|()| self.spares.push((spare, len)))
+            } else {
+                self.disk.remove(segment)
+            };
+            if let Err(error) = done {
+                tracing::warn!(%segment, %error, "a released segment of the write-ahead log cannot be put away");
+                return;
+            }
+            self.spares_made += 1;
+            self.released.pop_front();
+        }
+    }
+}
