@@ -137,7 +137,7 @@ error_codes! {
     StoreUnavailable = 1004, "store_unavailable";
     /// The broker is about to stop.
     Draining = 1005, "draining";
-    /// Over the sender's rate.
+    /// Over the sender's rate, or its pages in flight.
     RateLimited = 1006, "rate_limited";
     /// A send with an earlier `dseq` was refused; send them again in order.
     OutOfOrder = 1007, "out_of_order";
@@ -175,7 +175,7 @@ error_codes! {
     DedupeExpired = 3009, "dedupe_expired";
     /// The id's own time lies more than a minute ahead of the broker.
     ClockSkew = 3010, "clock_skew";
-    /// Over the limit of bytes, subscriptions, pages in flight, members or records.
+    /// Over the limit of bytes, subscriptions, members or records.
     LimitExceeded = 3011, "limit_exceeded";
     /// The related event does not exist or cannot be related to like that.
     InvalidRelation = 3012, "invalid_relation";

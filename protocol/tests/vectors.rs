@@ -1,19 +1,20 @@
 //! Runs `vectors/*.json`: bytes that were written by hand, so that our encoder and decoder are held to the
 //! specification and not to each other.
 
+// Helpers of tests are not `#[test]` functions themselves.
+#![allow(clippy::unwrap_used)]
+
 mod every_body;
 
 use std::{fs, path::Path};
 
 use antiphon_protocol::{
-    Class, ContentType, DecodeError, Decoder, EventKind, FrameType, LogName, NewRow, Position, Row, TenantId, UserId,
-    frames,
+    Class, ContentType, Decoder, EventKind, FrameType, LogName, NewRow, Position, Row, TenantId, UserId, frames,
     header::{HEADER_BYTES, Header},
     limits::FRAME_BYTES_MAX,
     row::content_hash,
 };
 use bytes::{Bytes, BytesMut};
-use prost::Message;
 use protox::prost_reflect::{DynamicMessage, Value as Reflected};
 use serde_json::Value;
 
@@ -67,7 +68,7 @@ impl Vector {
 }
 
 fn hex(text: &str) -> Bytes {
-    assert!(text.is_ascii() && text.len() % 2 == 0);
+    assert!(text.is_ascii() && text.len().is_multiple_of(2));
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 

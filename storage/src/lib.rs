@@ -1,1 +1,14 @@
+//! The stores behind the broker's storage contract: [`memory`], the reference, and [`embedded`], the durable one.
+//!
+//! `conformance` (feature of the same name) is the contract as a test suite that every backend runs, the ones outside
+//! this crate included.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod dice;
+pub mod embedded;
+pub mod memory;
+
+pub use antiphon_storage_contract::{
+    Completion, Direction, EventLog, Loaded, Op, Outcome, ReadRows, RecordWrite, StoreError, Token,
+};

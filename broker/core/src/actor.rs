@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use antiphon_protocol::{DeviceId, LogName, TenantId, UserId};
+use antiphon_protocol::{DeviceId, ErrorCode, InvalidId, LogName, TenantId, UserId};
 
-use crate::claims::{Ability, ActorKind, Claims, Scope};
+use crate::{
+    claims::{Ability, ActorKind, Claims, Scope},
+    refusal::Refusal,
+};
 
 /// One session's identity; shared by its requests on their way through the shards.
 #[derive(Debug)]
@@ -29,9 +32,16 @@ impl Actor {
         !self.claims.grants.is_empty() && self.claims.granted(&log.to_string(), ability)
     }
 
-    /// Whether this is a service that may act for users.
-    pub fn may_act_as(&self) -> bool {
-        self.claims.kind == ActorKind::Service && self.claims.scopes.contains(Scope::ActAs)
+    /// The user in whose name a request is carried out: the actor, or the one that a service acts for.
+    pub(crate) fn acting_user(&self, act_as: &str) -> Result<UserId, Refusal> {
+        if act_as.is_empty() {
+            return Ok(self.user.clone());
+        }
+        if self.claims.kind != ActorKind::Service || !self.claims.scopes.contains(Scope::ActAs) {
+            let message = "only a service with scope act_as acts for users";
+            return Err(Refusal::field(ErrorCode::Forbidden, "act_as", message));
+        }
+        act_as.parse().map_err(|error: InvalidId| Refusal::field(ErrorCode::InvalidField, "act_as", error.to_string()))
     }
 
     /// When the token ends, Unix milliseconds.

@@ -47,6 +47,11 @@ impl ResumeKey {
         [&session_id.as_bytes()[..], &mac.finalize().into_bytes()].concat().into()
     }
 
+    /// The session that the token says it resumes; proven by [`Self::open`] only.
+    pub(crate) fn claimed_session(token: &[u8]) -> Option<Uuid> {
+        token.first_chunk::<16>().map(|id| Uuid::from_bytes(*id))
+    }
+
     /// The session that the token resumes, if it was sealed for `actor`.
     pub(crate) fn open(&self, token: &[u8], actor: &Actor) -> Option<Uuid> {
         let (session_id, seal) = token.split_first_chunk::<16>()?;

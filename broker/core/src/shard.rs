@@ -239,6 +239,11 @@ impl Shard {
         self.home.wants_input(connection)
     }
 
+    /// Whether the connection carries an authenticated session.
+    pub fn is_established(&self, connection: ConnectionId) -> bool {
+        self.home.is_established(connection)
+    }
+
     /// The oldest message for another shard.
     pub fn take_mail(&mut self, to: ShardId) -> Option<ShardMessage> {
         self.mail.get_mut(usize::from(to.0))?.pop()

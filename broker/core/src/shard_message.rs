@@ -96,6 +96,17 @@ pub enum Change {
     Leave,
 }
 
+impl Change {
+    /// The user for whom a service asks, or empty.
+    pub(crate) fn act_as(&self) -> &str {
+        match self {
+            Self::Create(create) => &create.act_as,
+            Self::Add(add) => &add.act_as,
+            _ => "",
+        }
+    }
+}
+
 /// A subscription was granted.
 #[derive(Debug)]
 pub struct Attached {

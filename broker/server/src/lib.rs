@@ -1,0 +1,11 @@
+//! The shell around the shards: threads and their loops, configuration, identity, TLS, tokens, the admin listener.
+
+pub mod admin;
+pub mod auth;
+mod broker;
+pub mod config;
+pub mod identity;
+mod shard;
+pub mod tls;
+
+pub use broker::{Broker, StartError};

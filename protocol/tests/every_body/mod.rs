@@ -3,7 +3,9 @@
 //! Whatever a decoder accepts has to be written again as it was read. That is checked here, so that arbitrary bytes
 //! prove more than the absence of a panic.
 
-use antiphon_protocol::{DecodeError, Row, control, frames, header::HEADER_BYTES};
+use antiphon_protocol::{
+    DecodeError, Envelope, EventKind, Row, control, frames, header::HEADER_BYTES, limits::ENVELOPE_BYTES_MAX,
+};
 use bytes::Bytes;
 use prost::Message;
 
@@ -11,11 +13,11 @@ macro_rules! messages {
     ($($message:ident)+) => {
         /// Names of the Protobuf messages.
         #[allow(dead_code)]
-        pub const MESSAGES: &[&str] = &[$(stringify!($message)),+];
+        pub(crate) const MESSAGES: &[&str] = &[$(stringify!($message)),+];
 
         /// Reads `body` as the request that carries this Protobuf message.
         #[allow(dead_code)]
-        pub fn decode_message(message: &str, body: &Bytes) -> Result<(), DecodeError> {
+        pub(crate) fn decode_message(message: &str, body: &Bytes) -> Result<(), DecodeError> {
             match message {
                 $(stringify!($message) => decode::<control::$message>(body),)+
                 other => panic!("{other} is not a control message"),
@@ -24,10 +26,11 @@ macro_rules! messages {
 
         /// Reads `body` with every decoder there is; returns how many accepted it.
         #[allow(dead_code)]
-        pub fn decode_every_body(body: &Bytes) -> usize {
+        pub(crate) fn decode_every_body(body: &Bytes) -> usize {
             let messages = [$(decode::<control::$message>(body).is_ok()),+];
             let hot = [decode_send(body), decode_batch(body), decode_ack(body), decode_page(body), decode_row(body)];
-            messages.into_iter().chain(hot).filter(|accepted| *accepted).count()
+            let all = messages.into_iter().chain(hot).chain([decode_envelope(body)]);
+            all.filter(|accepted| *accepted).count()
         }
     };
 }
@@ -93,5 +96,17 @@ fn decode_row(body: &Bytes) -> bool {
     assert_eq!(antiphon_protocol::row::ROW_HEADER_BYTES + parts.iter().sum::<usize>(), body.len());
     let redacted = Row::new(row.redacted().bytes().clone()).expect("a redacted row is a row");
     assert_eq!((redacted.seq(), redacted.sender(), redacted.via()), (row.seq(), row.sender(), row.via()));
+    true
+}
+
+/// An envelope that is accepted can be read to its last field.
+fn decode_envelope(body: &Bytes) -> bool {
+    let kinds = [EventKind::MESSAGE, EventKind::EDIT, EventKind::REDACT, EventKind::REACTION, EventKind::PIN];
+    let Some(envelope) = kinds.into_iter().find_map(|kind| Envelope::verify(body, kind).ok()) else { return false };
+    let texts = envelope.mentions().map(str::len);
+    let texts = texts.chain(envelope.attachments().map(|file| file.url.len()));
+    let texts = texts.chain(envelope.properties().map(|property| property.key.len() + property.value.len()));
+    // Offsets may share a text; the verifier bounds what that comes to.
+    assert!(texts.sum::<usize>() <= 4 * ENVELOPE_BYTES_MAX);
     true
 }

@@ -1,0 +1,55 @@
+//! The Rust SDK of Antiphon: `sdk/core` on QUIC and Tokio.
+//!
+//! ```no_run
+//! use antiphon_sdk::{Client, Config, From, Item, Trust};
+//!
+//! # async fn chat() -> Result<(), Box<dyn std::error::Error>> {
+//! let trust = Trust::pem(&std::fs::read("ca.pem")?)?;
+//! let config = Config::new("127.0.0.1:7400".parse()?, "localhost", trust, std::env::var("TOKEN")?);
+//! let client = Client::connect(config).await?;
+//!
+//! let lobby = "c:lobby".parse()?;
+//! let mut events = client.subscribe(&lobby, From::Last(20)).await?;
+//! let sent = client.send(&lobby, "hello").await?;
+//! println!("stored at {}", sent.position);
+//!
+//! while let Some(item) = events.next().await {
+//!     if let Item::Event(event) = item {
+//!         println!("{}: {}", event.sender(), event.text().unwrap_or_default());
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! One task (`driver`) owns the sans-IO client and performs what it asks for; a [`Client`] is a cheap handle to it.
+//! The client reconnects by itself, resumes every subscription after the last event it handed out, and sends again
+//! what was not acknowledged, so that each message is stored once and each event is seen once.
+
+mod client;
+mod config;
+mod conversation;
+mod driver;
+mod endpoint;
+mod error;
+mod subscription;
+mod tls;
+mod transport;
+mod waiters;
+
+pub use antiphon_protocol::{
+    Action, ContentType, ConversationId, DeviceId, ErrorCode, EventKind, FrameType, InvalidId, LogName, Position,
+    UserId,
+};
+pub use antiphon_sdk_core::{
+    Answer, Attached, ConnectionState, Cursor, DetachReason, Digest, Direction, Event, From, Item, NewMessage,
+    OutboxLimits, Outcome, Page, Range, Receipt as Sent, Refusal, RequestError, ResetReason, SendError, SendState,
+    Session, Signal, StopReason,
+};
+
+pub use client::{Client, Queued};
+pub use config::{Config, TokenProvider, Trust};
+pub use conversation::{Conversation, ConversationKind, JoinPolicy, Member, NewConversation, Role};
+pub use endpoint::Endpoint;
+pub use error::{Error, Result};
+pub use subscription::Subscription;

@@ -68,6 +68,11 @@ pub trait Disk {
 
     /// The whole content of a segment.
     fn read(&mut self, segment: SegmentName) -> io::Result<Bytes>;
+
+    /// Closes what is open of segments before `segment`, so that their space can be given back.
+    fn close_before(&mut self, segment: SegmentName) {
+        let _ = segment;
+    }
 }
 
 /// Segments as files of one directory.
@@ -94,11 +99,6 @@ impl RealDisk {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => Ok(entry.insert(OpenOptions::new().read(true).write(true).open(path)?)),
         }
-    }
-
-    /// Forgets the open file of every segment before `number`, so that released segments give their space back.
-    pub(crate) fn close_before(&mut self, segment: SegmentName) {
-        self.open.retain(|name, _| *name >= segment);
     }
 }
 
@@ -147,6 +147,10 @@ impl Disk for RealDisk {
 
     fn read(&mut self, segment: SegmentName) -> io::Result<Bytes> {
         fs::read(self.path(segment)).map(Bytes::from)
+    }
+
+    fn close_before(&mut self, segment: SegmentName) {
+        self.open.retain(|name, _| *name >= segment);
     }
 }
 

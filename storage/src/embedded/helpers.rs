@@ -71,8 +71,7 @@ impl Helpers {
         let read_jobs = Arc::new(Mutex::new(read_jobs));
         let mut threads = Vec::new();
         for _ in 0..parts.readers.max(1) {
-            let reader =
-                Reader { jobs: read_jobs.clone(), partitions: parts.partitions.clone(), epoch: parts.epoch };
+            let reader = Reader { jobs: read_jobs.clone(), partitions: parts.partitions.clone(), epoch: parts.epoch };
             threads.push(std::thread::Builder::new().name("read".into()).spawn(move || reader.run())?);
         }
         let flusher = Flusher { partitions: parts.partitions, gate: parts.gate, fatal: parts.fatal, compactable: 0 };
@@ -145,14 +144,14 @@ impl Flusher {
                 jobs.recv_timeout(Duration::ZERO)
             };
             match job {
-                Ok(job) => self.flush(&job, jobs),
+                Ok(job) => self.flush(&job),
                 Err(RecvTimeoutError::Timeout) => self.compact_one(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn flush(&mut self, job: &FlushJob, jobs: &Receiver<FlushJob>) {
+    fn flush(&mut self, job: &FlushJob) {
         let Some(table) = self.partitions.table(job.partition) else { return };
         loop {
             let flushed = {
@@ -162,15 +161,10 @@ impl Flusher {
             match flushed {
                 Ok(()) => break,
                 Err(TableError::Full) => job.progress.full.store(true, Ordering::Release),
-                Err(TableError::Damaged(reason)) => {
-                    // Its writes stay in the write-ahead log, which is kept for as long as the partition is damaged.
-                    return self.partitions.degrade(job.partition, &reason);
-                }
-                Err(TableError::Io(error)) => {
-                    return (self.fatal)(FatalError(format!("the index cannot be written: {error}")));
-                }
+                Err(error) => return (self.fatal)(FatalError(format!("a flush of the index failed: {error}"))),
             }
-            if job.done.send(Message::FlushThrough(0)).is_err() || Self::stopping(jobs) {
+            // Tells the indexing thread to report, and this one when the shard is gone.
+            if job.done.send(Message::FlushThrough(0)).is_err() {
                 return;
             }
             std::thread::sleep(FULL_RETRY_DELAY);
@@ -179,10 +173,6 @@ impl Flusher {
         self.compactable |= 1 << job.partition;
         // The shard is gone when nobody listens.
         let _ = job.done.send(Message::Flushed(job.partition));
-    }
-
-    fn stopping(_jobs: &Receiver<FlushJob>) -> bool {
-        false
     }
 
     fn compact_one(&mut self) {

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use antiphon_protocol::LogKey;
-use antiphon_storage_contract::{Op, StoreError, Token};
+use antiphon_storage_contract::{StoreError, Token};
 use bytes::Bytes;
 
 use super::{
@@ -58,6 +58,9 @@ pub trait Index {
     /// How far it is.
     fn progress(&self) -> Progress;
 
+    /// Asks to be woken by the next progress, for an index that works on its own.
+    fn want_progress(&mut self) {}
+
     /// Asks for every block up to `number` to be flushed.
     fn flush_through(&mut self, number: u64);
 
@@ -84,6 +87,11 @@ impl FlushTracker {
     /// Notes that the writes of a block are in the tables.
     pub(crate) fn applied(&mut self, number: u64) {
         self.applied = number;
+    }
+
+    /// The last block whose writes are in the tables.
+    pub(crate) fn applied_through(&self) -> u64 {
+        self.applied
     }
 
     /// Notes that a block being applied writes to `partition`.
@@ -141,7 +149,7 @@ pub(crate) fn apply_block<'a>(
 /// An index without threads: everything is done when the call returns. For the simulator and for tests.
 #[derive(Debug)]
 pub struct InlineIndex<T> {
-    tables: Arc<Vec<T>>,
+    tables: Arc<Vec<Arc<T>>>,
     epoch: u32,
     tracker: FlushTracker,
     answers: Vec<Answer>,
@@ -150,7 +158,7 @@ pub struct InlineIndex<T> {
 
 impl<T: Table> InlineIndex<T> {
     /// An index over one table for each of the 64 partitions. `epoch` is the directory's.
-    pub fn new(tables: Arc<Vec<T>>, epoch: u32) -> Self {
+    pub fn new(tables: Arc<Vec<Arc<T>>>, epoch: u32) -> Self {
         Self { tables, epoch, tracker: FlushTracker::default(), answers: Vec::new(), scratch: Vec::new() }
     }
 }
@@ -160,7 +168,7 @@ impl<T: Table> Index for InlineIndex<T> {
         let (tables, tracker) = (&self.tables, &mut self.tracker);
         let applied = apply_block(payload, &mut self.scratch, |partition| {
             tracker.touched(partition, number);
-            tables.get(usize::from(partition)).map(|table| table as &dyn Table)
+            tables.get(usize::from(partition)).map(|table| &**table as &dyn Table)
         });
         // The shard encoded the payload itself a moment ago.
         debug_assert_eq!(applied, Ok(()));

@@ -5,7 +5,7 @@
 //! never take the place of newer bounds.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     hash::{BuildHasherDefault, Hasher},
 };
 
@@ -47,13 +47,17 @@ impl Logs {
             self.forget_one(durable);
             self.forget_one(durable);
         }
-        let clock = &mut self.clock;
-        let log = self.known.entry(key).or_insert_with(|| {
-            clock.push_back(key);
-            Log::default()
-        });
-        log.recently_used = true;
-        log
+        match self.known.entry(key) {
+            Entry::Occupied(entry) => {
+                let log = entry.into_mut();
+                log.recently_used = true;
+                log
+            }
+            Entry::Vacant(entry) => {
+                self.clock.push_back(key);
+                entry.insert(Log::default())
+            }
+        }
     }
 
     /// The log, if it is known.

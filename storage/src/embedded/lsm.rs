@@ -8,7 +8,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, fs, io,
     ops::ControlFlow,
     path::Path,
     sync::{
@@ -28,6 +28,7 @@ use lsm_tree::{
     },
     config::CompressionPolicy,
 };
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     keys::{self, Key},
@@ -38,7 +39,7 @@ use super::{
 const L0_RUNS_MAX: usize = 4;
 
 /// A [`Table`] on disk.
-pub struct LsmTable {
+pub(crate) struct LsmTable {
     tree: AnyTree,
     counter: SequenceNumberCounter,
     shared: Arc<Shared>,
@@ -87,9 +88,19 @@ impl fmt::Debug for LsmTable {
     }
 }
 
+/// What to do where there is no tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// Make an empty one: the directory is new.
+    Make,
+    /// Report damage: there was one.
+    Damage,
+}
+
 impl LsmTable {
-    /// Opens the tree in `dir`, or makes one. Trees of one process share `cache`.
-    pub fn open(dir: &Path, cache: Arc<Cache>) -> Result<Self, TableError> {
+    /// Opens the tree in `dir`, or makes it if it may be `absent`. Trees of one process share `cache`.
+    pub(crate) fn open(dir: &Path, absent: Absent, cache: Arc<Cache>) -> Result<Self, TableError> {
+        check_manifest(dir, absent)?;
         let floors = Arc::new(FloorFilters::default());
         let counter = SequenceNumberCounter::default();
         let tree = Config::new(dir, counter.clone(), SequenceNumberCounter::default())
@@ -183,6 +194,27 @@ impl View for LsmView<'_> {
         }
         Ok(())
     }
+}
+
+/// Compares a tree's list of tables with its checksum. lsm-tree trusts that list, and what it makes of a damaged one
+/// may end the process instead of being an error.
+fn check_manifest(dir: &Path, absent: Absent) -> Result<(), TableError> {
+    let current = match fs::read(dir.join("current")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && absent == Absent::Make => return Ok(()),
+        current => current?,
+    };
+    // Its number, the checksum of the list of that number, and the kind of checksum.
+    let Ok::<[u8; 25], _>(current) = current.try_into() else {
+        return Err(TableError::Damaged("its current file is cut off".to_owned()));
+    };
+    let (mut number, mut checksum) = ([0; 8], [0; 16]);
+    number.copy_from_slice(&current[..8]);
+    checksum.copy_from_slice(&current[8..24]);
+    let list = fs::read(dir.join(format!("v{}", u64::from_le_bytes(number))))?;
+    if current[24] != 0 || xxh3_128(&list) != u128::from_le_bytes(checksum) {
+        return Err(TableError::Damaged("its list of tables does not match its checksum".to_owned()));
+    }
+    Ok(())
 }
 
 fn table_error(error: lsm_tree::Error) -> TableError {

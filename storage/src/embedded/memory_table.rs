@@ -106,10 +106,8 @@ impl View for MemoryView {
         if range.from >= range.to {
             return Ok(());
         }
-        let mut pairs = self.0.range::<[u8], _>((
-            std::ops::Bound::Included(range.from),
-            std::ops::Bound::Excluded(range.to),
-        ));
+        let mut pairs =
+            self.0.range::<[u8], _>((std::ops::Bound::Included(range.from), std::ops::Bound::Excluded(range.to)));
         let mut next = || match direction {
             Direction::Forward => pairs.next(),
             Direction::Backward => pairs.next_back(),

@@ -23,7 +23,7 @@ const DELETED: u32 = u32::MAX;
 
 /// Why bytes with a right checksum are still no payload; only a defect of this program can cause it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum InvalidPayload {
+pub(crate) enum InvalidPayload {
     /// The payload ends inside a write.
     #[error("a write is cut off")]
     Truncated,
@@ -36,7 +36,7 @@ pub enum InvalidPayload {
 }
 
 /// Bytes that `op` takes; 0 for a read.
-pub fn encoded_len(op: &Op) -> usize {
+pub(crate) fn encoded_len(op: &Op) -> usize {
     let body = match op {
         Op::Append { rows, .. } => 4 + rows.iter().map(|row| row.bytes().len()).sum::<usize>(),
         Op::Rewrite { row, .. } => row.bytes().len(),
@@ -51,7 +51,7 @@ pub fn encoded_len(op: &Op) -> usize {
 }
 
 /// Appends a write to `out`; a read adds nothing.
-pub fn encode(op: &Op, out: &mut BytesMut) {
+pub(crate) fn encode(op: &Op, out: &mut BytesMut) {
     out.reserve(encoded_len(op));
     match op {
         Op::Append { log, rows } => {
@@ -83,7 +83,7 @@ pub fn encode(op: &Op, out: &mut BytesMut) {
 }
 
 /// Takes the first write off `payload`; nothing once it is empty.
-pub fn decode(payload: &mut Bytes) -> Result<Option<Op>, InvalidPayload> {
+pub(crate) fn decode(payload: &mut Bytes) -> Result<Option<Op>, InvalidPayload> {
     if payload.is_empty() {
         return Ok(None);
     }

@@ -150,13 +150,8 @@ fn load(log: LogKey, view: &dyn View, epoch: u32) -> Result<Loaded, StoreError> 
         Some(value) => Some((keys::number(&value[..8]).unwrap_or_default(), value.slice(8..))),
     };
     let from = checkpoint.as_ref().map_or(floor, |(through, _)| floor.max(through + 1));
-    let everything = ReadRows {
-        from,
-        to: head + 1,
-        direction: Direction::Forward,
-        rows_max: u32::MAX,
-        bytes_max: usize::MAX,
-    };
+    let everything =
+        ReadRows { from, to: head + 1, direction: Direction::Forward, rows_max: u32::MAX, bytes_max: usize::MAX };
     let tail = rows(log, everything, view)?;
     if from + tail.len() as u64 != head.max(from - 1) + 1 {
         return Err(StoreError::Degraded(format!("rows between {from} and {head} are missing")));

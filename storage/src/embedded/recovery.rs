@@ -27,6 +27,8 @@ pub struct RecoveredBlock {
     pub number: u64,
     /// Its writes; empty for a seal.
     pub payload: Bytes,
+    /// Partitions that the writes concern.
+    pub partitions: u64,
     /// Partitions for which an earlier block of this log is damaged: a write of theirs may be missing before this one.
     pub after_damage: u64,
 }
@@ -71,7 +73,7 @@ pub fn recover(
         let Found::Block(header, payload) = block::find(&bytes, segment, entry.header.offset) else {
             return Err(io::Error::other("a block of the write-ahead log changed while it was read"));
         };
-        visit(RecoveredBlock { number: header.number, payload, after_damage })?;
+        visit(RecoveredBlock { number: header.number, payload, partitions: header.partitions, after_damage })?;
     }
     Ok(plan.recovered)
 }

@@ -26,16 +26,16 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     admission::{self, Admitted},
-    block::HEADER_BYTES,
+    block::{HEADER_BYTES, PAGE_BYTES},
     counters::Counters,
-    index::{Answer, Index, Ticket},
+    index::{Answer, Index, Progress, Ticket},
     logs::Logs,
     payload,
     query::{Bounds, Found, Query},
     store::{Store, StoreHandle},
     threaded::ThreadedIndex,
     wal::{BLOCKS_IN_FLIGHT_MAX, NoPlace, Wal, WalConfig},
-    writer::{BlockWriter, FatalError, PlainWriter, Wake, WriteFinished},
+    writer::{BlockWriter, FatalError, PlainWriter, Wake, WriteFinished, WriteRequest},
 };
 
 /// A block takes no further write once its payload has this size.
@@ -219,8 +219,8 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
             Ok(Admitted::Nothing) => self.answer(Entry { token, error: None, undo: None }),
             Ok(Admitted::Write(after)) => {
                 log.bounds = Some(after);
-                // An upper bound: the open block is the last of the pending ones or one more.
-                log.last_block = next_block + 1;
+                // An upper bound: the write joins the last pending block or begins another.
+                log.last_block = next_block;
                 self.counters.writes += 1;
                 self.counters.rows_appended += after.head - before.head;
                 self.append(op, Entry { token, error: None, undo: Some((key, before)) });
@@ -277,16 +277,11 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
 
     /// Hands the oldest block in flight, which is durable with all before it, to the index and its writers.
     fn acknowledge(&mut self) {
+        // Blocks are numbered densely and the newest in flight is the last one that was placed.
+        let number = self.wal.next_block() - self.in_flight.len() as u64;
         let Some(block) = self.in_flight.pop_front() else { return };
-        let number = self.wal.durable_upto() - self.wal.in_flight() as u64;
-        let _ = number;
-        self.index.apply(self.next_to_apply(), block.payload);
+        self.index.apply(number, block.payload);
         self.ready.extend(block.entries.into_iter().map(Entry::completion));
-    }
-
-    fn next_to_apply(&self) -> u64 {
-        // One entry in flight per block that is not acknowledged, in order.
-        self.wal.next_block() - self.in_flight.len() as u64 - 1
     }
 
     fn take_answers(&mut self) {
@@ -339,11 +334,11 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
 
     /// Places as many pending blocks as may be in flight.
     fn start_blocks(&mut self) {
-        while let Some(block) = self.pending.front() {
+        while let Some(payload_len) = self.pending.front().map(|block| block.buffer.len() - HEADER_BYTES) {
             if self.failed.is_some() || self.wal.in_flight() >= BLOCKS_IN_FLIGHT_MAX || self.index_lags() {
                 return;
             }
-            let (room, request) = self.wal.make_room(block.buffer.len() - HEADER_BYTES);
+            let (room, request) = self.wal.make_room(payload_len);
             request.into_iter().for_each(|request| self.writer.submit(request));
             match room {
                 Ok(()) => self.start_block(),
@@ -362,7 +357,7 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
         let len = block.buffer.len();
         let Some(request) = self.wal.place(block.buffer, block.partitions, false) else { return };
         let payload = match &request {
-            super::writer::WriteRequest::Write { bytes, .. } => bytes.slice(HEADER_BYTES..len),
+            WriteRequest::Write { bytes, .. } => bytes.slice(HEADER_BYTES..len),
             _ => Bytes::new(),
         };
         self.writer.submit(request);
@@ -377,7 +372,7 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
         if self.sealed || !idle || !self.wal.has_room_for_seal() {
             return;
         }
-        let mut buffer = BytesMut::with_capacity(super::block::PAGE_BYTES);
+        let mut buffer = BytesMut::with_capacity(PAGE_BYTES);
         buffer.resize(HEADER_BYTES, 0);
         let Some(request) = self.wal.place(buffer, 0, true) else { return };
         self.writer.submit(request);
@@ -386,7 +381,7 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
     }
 
     fn index_lags(&mut self) -> bool {
-        let applied_and = |progress: super::index::Progress| progress.applied + BLOCKS_UNINDEXED_MAX;
+        let applied_and = |progress: Progress| progress.applied + BLOCKS_UNINDEXED_MAX;
         if self.wal.durable_upto() < applied_and(self.index.progress()) {
             return false;
         }

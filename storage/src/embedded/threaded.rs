@@ -49,7 +49,8 @@ impl std::fmt::Debug for ThreadedIndex {
     }
 }
 
-/// What the threads tell the shard without a message.
+/// What the threads tell the shard without a message. Sequentially consistent, so that either the shard sees the
+/// progress that it asks to be woken for, or the thread that makes it sees the wish.
 #[derive(Debug, Default)]
 pub(crate) struct SharedProgress {
     applied: AtomicU64,
@@ -60,7 +61,10 @@ pub(crate) struct SharedProgress {
 
 /// What the indexing thread is told.
 pub(crate) enum Message {
-    Apply { number: u64, payload: Bytes },
+    Apply {
+        number: u64,
+        payload: Bytes,
+    },
     Query(ReadJob),
     FlushThrough(u64),
     /// What was sealed of the partition is durable, or never will be.
@@ -169,9 +173,9 @@ impl Index for ThreadedIndex {
 
     fn progress(&self) -> Progress {
         Progress {
-            applied: self.progress.applied.load(Ordering::Acquire),
-            flushed: self.progress.flushed.load(Ordering::Acquire),
-            full: self.progress.full.load(Ordering::Acquire),
+            applied: self.progress.applied.load(Ordering::SeqCst),
+            flushed: self.progress.flushed.load(Ordering::SeqCst),
+            full: self.progress.full.load(Ordering::SeqCst),
         }
     }
 
@@ -265,7 +269,7 @@ impl Indexer {
 
     fn report(&mut self) {
         let flushed = self.tracker.flushed_through();
-        let moved = self.progress.flushed.swap(flushed, Ordering::AcqRel) != flushed;
+        let moved = self.progress.flushed.swap(flushed, Ordering::SeqCst) != flushed;
         self.progress.applied.store(self.tracker.applied_through(), Ordering::SeqCst);
         self.barriers.retain(|(number, done)| {
             if flushed >= *number {

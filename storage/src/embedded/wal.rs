@@ -188,8 +188,7 @@ impl Wal {
     /// [`block::HEADER_BYTES`] bytes of room and the payload.
     pub(crate) fn place(&mut self, mut buffer: BytesMut, partitions: u64, seal: bool) -> Option<WriteRequest> {
         let current = self.current.as_mut()?;
-        let segment =
-            SegmentName { boot: self.config.boot, shard: self.config.shard, number: current.number };
+        let segment = SegmentName { boot: self.config.boot, shard: self.config.shard, number: current.number };
         let header = BlockHeader {
             segment,
             offset: current.offset,

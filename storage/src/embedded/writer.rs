@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     io,
-    path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
@@ -20,7 +19,7 @@ use thiserror::Error;
 
 use super::{
     counters::WriterCounters,
-    disk::{self, Disk, RealDisk, SegmentName},
+    disk::{self, Disk, SegmentName},
 };
 
 /// A write or sync of the log failed: what was acknowledged may not be durable, so the process must end.
@@ -71,6 +70,9 @@ pub trait BlockWriter {
     fn counters(&self) -> WriterCounters;
 }
 
+/// A disk that a thread may own.
+pub(crate) type AnyDisk = Box<dyn Disk + Send>;
+
 /// Held shared while segments or index files are removed or renamed, and alone while a backup copies them.
 pub(crate) type FilesGate = Arc<RwLock<()>>;
 
@@ -108,14 +110,14 @@ impl std::fmt::Debug for PlainWriter {
 }
 
 impl PlainWriter {
-    /// Starts the thread of one shard on the segments in `dir`.
-    pub(crate) fn start(dir: &Path, keeper: &SegmentKeeper, wake: Wake, fatal: FatalHook) -> io::Result<Self> {
+    /// Starts the thread of one shard.
+    pub(crate) fn start(disk: AnyDisk, keeper: &SegmentKeeper, wake: Wake, fatal: FatalHook) -> io::Result<Self> {
         let (writes, requests) = mpsc::channel();
         let (finished_sender, finished) = mpsc::channel();
         let answers = Answers { finished: finished_sender, wake };
         let counters = Arc::new(Mutex::new(WriterCounters::default()));
         let worker = Worker {
-            disk: RealDisk::new(dir),
+            disk,
             answers: answers.clone(),
             fatal,
             counters: counters.clone(),
@@ -167,7 +169,7 @@ impl BlockWriter for PlainWriter {
 const SEAL_SYNC_DELAY: Duration = Duration::from_millis(500);
 
 struct Worker {
-    disk: RealDisk,
+    disk: AnyDisk,
     answers: Answers,
     fatal: FatalHook,
     counters: Arc<Mutex<WriterCounters>>,
@@ -262,16 +264,9 @@ pub(crate) const SPARE_BOOT: u64 = 0;
 
 impl SegmentKeeper {
     /// Starts the thread. It ends when the last writer and this handle are gone.
-    pub(crate) fn start(dir: &Path, gate: FilesGate, fatal: FatalHook) -> io::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(disk: AnyDisk, gate: FilesGate, fatal: FatalHook) -> io::Result<(Self, JoinHandle<()>)> {
         let (jobs, requests) = mpsc::channel();
-        let mut worker = Keeper {
-            disk: RealDisk::new(dir),
-            gate,
-            fatal,
-            released: VecDeque::new(),
-            spares: Vec::new(),
-            spares_made: 0,
-        };
+        let mut worker = Keeper { disk, gate, fatal, released: VecDeque::new(), spares: Vec::new(), spares_made: 0 };
         let thread = std::thread::Builder::new().name("segments".into()).spawn(move || {
             for job in requests {
                 worker.run(job);
@@ -282,7 +277,7 @@ impl SegmentKeeper {
 }
 
 struct Keeper {
-    disk: RealDisk,
+    disk: AnyDisk,
     gate: FilesGate,
     fatal: FatalHook,
     /// Released, oldest first. They leave in this order, so that a log never has a hole.
@@ -343,5 +338,154 @@ impl Keeper {
             self.spares_made += 1;
             self.released.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use antiphon_storage_contract::{EventLog, Op, Outcome, RecordWrite, StoreError, Token};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use super::*;
+    use crate::embedded::{
+        InlineIndex, MemoryTable, ShardParts, WalConfig, shard::EmbeddedShard, simulated::SimulatedDisk,
+    };
+
+    /// Fails one kind of call after it is told to, and counts the calls that follow.
+    #[derive(Clone, Default)]
+    struct Failing {
+        disk: SimulatedDisk,
+        fail_writes: Arc<AtomicBool>,
+        fail_syncs: Arc<AtomicBool>,
+        calls_after: Arc<AtomicU64>,
+    }
+
+    impl Failing {
+        fn call(&self, fail: &AtomicBool) -> io::Result<()> {
+            if self.fail_writes.load(Ordering::SeqCst) || self.fail_syncs.load(Ordering::SeqCst) {
+                self.calls_after.fetch_add(1, Ordering::SeqCst);
+            }
+            if fail.load(Ordering::SeqCst) { Err(io::Error::other("input/output error")) } else { Ok(()) }
+        }
+    }
+
+    impl Disk for Failing {
+        fn list(&mut self) -> io::Result<Vec<SegmentName>> {
+            self.disk.list()
+        }
+        fn create(&mut self, segment: SegmentName, len: u64) -> io::Result<()> {
+            self.disk.create(segment, len)
+        }
+        fn recycle(&mut self, from: SegmentName, to: SegmentName) -> io::Result<()> {
+            self.disk.recycle(from, to)
+        }
+        fn remove(&mut self, segment: SegmentName) -> io::Result<()> {
+            self.disk.remove(segment)
+        }
+        fn write_at(&mut self, segment: SegmentName, offset: u64, bytes: &[u8]) -> io::Result<()> {
+            self.call(&self.fail_writes)?;
+            self.disk.write_at(segment, offset, bytes)
+        }
+        fn sync(&mut self, segment: SegmentName) -> io::Result<()> {
+            self.call(&self.fail_syncs)?;
+            self.disk.sync(segment)
+        }
+        fn read(&mut self, segment: SegmentName) -> io::Result<Bytes> {
+            self.disk.read(segment)
+        }
+    }
+
+    struct Rig {
+        shard: EmbeddedShard<PlainWriter, InlineIndex<MemoryTable>>,
+        disk: Failing,
+        fatal: Receiver<FatalError>,
+        woken: Receiver<()>,
+        next: u64,
+    }
+
+    impl Rig {
+        fn new(segment_bytes: u64) -> Self {
+            let disk = Failing::default();
+            let (fatal_sender, fatal) = mpsc::channel();
+            let (wake_sender, woken) = mpsc::channel();
+            let hook: FatalHook = Arc::new(move |error| _ = fatal_sender.send(error));
+            let wake: Wake = Arc::new(move || _ = wake_sender.send(()));
+            let (keeper, _) = SegmentKeeper::start(Box::new(disk.clone()), FilesGate::default(), hook.clone()).unwrap();
+            let writer = PlainWriter::start(Box::new(disk.clone()), &keeper, wake.clone(), hook).unwrap();
+            let tables = Arc::new((0..64).map(|_| Arc::default()).collect());
+            let wal = WalConfig { boot: 1, shard: 0, shards: 1, segment_bytes, wal_bytes_max: 1 << 30 };
+            let shard = EmbeddedShard::new(ShardParts { wal, writer, index: InlineIndex::new(tables, 1), wake });
+            Self { shard, disk, fatal, woken, next: 0 }
+        }
+
+        fn put(&mut self, bytes: usize) -> Token {
+            self.next += 1;
+            let records = vec![RecordWrite { key: Bytes::from_static(b"k"), value: Some(vec![7; bytes].into()) }];
+            self.shard.submit(Op::PutRecords { log: antiphon_protocol::LogKey([1; 16]), records }, Token(self.next));
+            Token(self.next)
+        }
+
+        fn result(&mut self, token: Token) -> Result<Outcome, StoreError> {
+            let mut completions = Vec::new();
+            loop {
+                self.shard.poll_completions(&mut completions);
+                if let Some(found) = completions.iter().find(|completion| completion.token == token) {
+                    return found.result.clone();
+                }
+                self.woken.recv_timeout(Duration::from_secs(30)).unwrap();
+            }
+        }
+    }
+
+    fn fails_once_and_for_all(fail: impl Fn(&Failing) -> &AtomicBool) {
+        let mut rig = Rig::new(64 << 10);
+        let token = rig.put(10);
+        assert_eq!(rig.result(token), Ok(Outcome::Done));
+        fail(&rig.disk).store(true, Ordering::SeqCst);
+        let failed = rig.put(10);
+        assert!(matches!(rig.result(failed), Err(StoreError::Unavailable(_))));
+        assert!(rig.fatal.recv_timeout(Duration::from_secs(30)).is_ok());
+        // Even if the disk recovers, nothing is tried and nothing acknowledged again.
+        let calls = rig.disk.calls_after.load(Ordering::SeqCst);
+        fail(&rig.disk).store(false, Ordering::SeqCst);
+        for _ in 0..20 {
+            let token = rig.put(10);
+            assert!(matches!(rig.result(token), Err(StoreError::Unavailable(_))));
+        }
+        assert_eq!(rig.disk.calls_after.load(Ordering::SeqCst), calls);
+        assert!(rig.fatal.try_recv().is_err());
+    }
+
+    #[test]
+    fn nothing_is_acknowledged_after_a_failed_sync() {
+        fails_once_and_for_all(|disk| &disk.fail_syncs);
+    }
+
+    #[test]
+    fn nothing_is_acknowledged_after_a_failed_write() {
+        fails_once_and_for_all(|disk| &disk.fail_writes);
+    }
+
+    #[test]
+    fn a_full_disk_refuses_writes_and_space_ends_the_refusal() {
+        let mut rig = Rig::new(64 << 10);
+        rig.disk.disk.limit_bytes(Some(128 << 10));
+        let mut stored = 0;
+        let refused = loop {
+            let token = rig.put(20_000);
+            match rig.result(token) {
+                Ok(_) => stored += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((refused, stored), (StoreError::Full, 4));
+        for _ in 0..3 {
+            let token = rig.put(20_000);
+            assert_eq!(rig.result(token), Err(StoreError::Full));
+        }
+        rig.disk.disk.limit_bytes(None);
+        let token = rig.put(20_000);
+        assert_eq!(rig.result(token), Ok(Outcome::Done));
+        assert!(rig.fatal.try_recv().is_err());
     }
 }

@@ -16,6 +16,7 @@ use super::{Connection, Home};
 use crate::{
     connection_id::ConnectionId,
     effects::Effects,
+    limits::HANDLE_LOG_BITS,
     routing::ShardId,
     shard_message::{Audience, ShardMessage},
 };
@@ -81,6 +82,8 @@ impl Home {
         match connection.outbox.push_event(frame) {
             Ok(()) => {
                 fx.counters.deliveries += 1;
+                // The upper bits of a handle name the log's owner.
+                fx.counters.deliveries_crossed += u64::from(handle >> HANDLE_LOG_BITS != u32::from(fx.shard.0));
                 self.connections.list_writable(id);
             }
             Err(crate::outbox::Overflow) => self.behind(fx, handle, id),

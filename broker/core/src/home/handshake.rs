@@ -7,6 +7,7 @@ use antiphon_protocol::{
     limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, SUBSCRIPTIONS_MAX, TOKEN_BYTES_MAX},
 };
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
 use super::{
     Home, Timer, Verification,
@@ -21,6 +22,7 @@ use crate::{
     limits::RECONNECT_JITTER_MS,
     output::{Output, Secret},
     refusal::Refusal,
+    resume::ResumeKey,
     shard_message::{Registration, ShardMessage},
     time::Time,
 };
@@ -98,20 +100,24 @@ impl Home {
     fn begin(&mut self, fx: &mut Effects, id: ConnectionId, claims: Claims) -> Result<(), Refusal> {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         let Phase::AwaitVerdict(greeting) = &connection.phase else { return Ok(()) };
+        let fresh = fx.new_random_id();
         let device = match (&claims.device, &greeting.device) {
             (Some(token), Some(hello)) if token != hello => {
                 return Err(Refusal::field(ErrorCode::TokenMismatch, "device", "the token is for another device"));
             }
             (Some(device), _) | (None, Some(device)) => device.clone(),
-            (None, None) => {
-                return Err(Refusal::field(ErrorCode::InvalidField, "device", "HELLO or its token names the device"));
-            }
+            // A device that nobody named is named after its session, so that it is the same when it resumes.
+            (None, None) => nameless_device(ResumeKey::claimed_session(&greeting.resume_token).unwrap_or(fresh))?,
         };
         let hello_id = greeting.request_id;
         let resume_token = greeting.resume_token.clone();
-        let actor = Actor::new(claims, device);
+        let is_nameless = claims.device.is_none() && greeting.device.is_none();
+        let mut actor = Actor::new(claims.clone(), device);
         let resumed = self.resume_key.open(&resume_token, &actor);
-        let session_id = resumed.unwrap_or_else(|| fx.new_random_id());
+        if is_nameless && resumed.is_none() {
+            actor = Actor::new(claims, nameless_device(fresh)?);
+        }
+        let session_id = resumed.unwrap_or(fresh);
         let user_key = LogName::Inbox(actor.user.clone()).key(&actor.tenant);
         self.timers.insert((Time::from_unix_ms(actor.expires_at_ms()), Timer::Expiry(id)));
         let registration = Registration { actor: actor.clone(), key: user_key, connection: id, session_id };
@@ -207,6 +213,11 @@ impl Home {
             }
         }
     }
+}
+
+fn nameless_device(session_id: Uuid) -> Result<DeviceId, Refusal> {
+    let device = format!("~{}", session_id.simple()).parse::<DeviceId>();
+    device.map_err(|error| Refusal::field(ErrorCode::Internal, "device", error.to_string()))
 }
 
 fn check_token(token: &str) -> Result<(), Refusal> {

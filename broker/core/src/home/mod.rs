@@ -197,11 +197,10 @@ impl Home {
                 let refusal = Refusal::new(ErrorCode::Replaced, "a newer connection of this device took over");
                 self.close_with(fx, connection, &refusal);
             }
-            ShardMessage::Deliver { .. } => {
-                fx.counters.deliveries_crossed += u64::from(from != fx.shard);
-                self.fanout.push(message);
-            }
-            ShardMessage::Lagged { .. } | ShardMessage::Detach { .. } | ShardMessage::State { .. } => {
+            ShardMessage::Deliver { .. }
+            | ShardMessage::Lagged { .. }
+            | ShardMessage::Detach { .. }
+            | ShardMessage::State { .. } => {
                 self.fanout.push(message);
             }
             ShardMessage::Request(_)
@@ -303,6 +302,10 @@ impl Home {
 
     pub(crate) fn outbox_mut(&mut self, id: ConnectionId) -> Option<&mut Outbox> {
         self.connections.get_mut(id).map(|connection| &mut connection.outbox)
+    }
+
+    pub(crate) fn is_established(&self, id: ConnectionId) -> bool {
+        self.connections.get(id).is_some_and(|connection| matches!(connection.phase, Phase::Established(_)))
     }
 
     pub(crate) fn wants_input(&self, id: ConnectionId) -> bool {

@@ -187,7 +187,8 @@ impl Home {
                 let [peer] = create.members.as_slice() else {
                     return Err(invalid("members", "a direct conversation names its one other member"));
                 };
-                direct_name(&session.actor.tenant, &session.actor.user, &user(&peer.user)?)
+                let creator = session.actor.acting_user(&create.act_as)?;
+                direct_name(&session.actor.tenant, &creator, &user(&peer.user)?)
             }
             (ConversationKind::Direct, _) => {
                 return Err(invalid("conversation", "the broker names direct conversations"));

@@ -50,7 +50,14 @@ impl Log {
     pub(super) fn change(&mut self, fx: &mut Effects, request: Box<Request>) -> Flow {
         let Operation::Change(change) = &request.operation else { return Flow::Done };
         let State::Ready(contents) = &mut self.state else { return Flow::Done };
-        let (event, reply) = match decide(change, &request, &self.name, &contents.conversation) {
+        let user = match request.actor.acting_user(change.act_as()) {
+            Ok(user) => user,
+            Err(refusal) => {
+                self.refuse(fx, &request, &refusal);
+                return Flow::Done;
+            }
+        };
+        let (event, reply) = match decide(change, &request, &user, &self.name, &contents.conversation) {
             Ok(Decision::Write(event, reply)) => (event, reply),
             Ok(Decision::Nothing) => {
                 self.answer_conversation(fx, &request, false);
@@ -69,8 +76,8 @@ impl Log {
             kind,
             content_type: ContentType::Control,
             client_message_id: Uuid::nil(),
-            sender: &request.actor.user,
-            via: None,
+            sender: &user,
+            via: (user != request.actor.user).then_some(&request.actor.user),
             envelope: &[],
             body: &body,
         };
@@ -141,10 +148,10 @@ pub(super) fn detach(fx: &mut Effects, handle: u32, interest: &BTreeMap<ShardId,
 fn decide(
     change: &Change,
     request: &Request,
+    user: &UserId,
     name: &LogName,
     conversation: &Conversation,
 ) -> Result<Decision, Refusal> {
-    let user = &request.actor.user;
     let needs = |authority| authorize(authority, &request.actor, user, name, conversation).map_err(Refusal::from);
     match change {
         Change::Create(create) => decide_create(create, user, conversation),

@@ -272,13 +272,7 @@ fn check(send: &Send, now_ms: u64) -> Result<(), Refusal> {
 
 /// The user in whose name the event is made.
 fn acting_user(request: &Request, send: &Send) -> Result<UserId, Refusal> {
-    match &send.act_as {
-        Some(_) if !request.actor.may_act_as() => {
-            Err(Refusal::field(ErrorCode::Forbidden, "act_as", "only a service with scope act_as acts for users"))
-        }
-        Some(user) => Ok(user.clone()),
-        None => Ok(request.actor.user.clone()),
-    }
+    request.actor.acting_user(send.act_as.as_ref().map_or("", UserId::as_str))
 }
 
 fn check_repeats(send: &Send, stored_hash: u64) -> Result<(), Refusal> {

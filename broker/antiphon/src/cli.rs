@@ -1,0 +1,202 @@
+//! What can be written on the command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use antiphon_protocol::{LogName, UserId};
+use clap::{Args, Parser, Subcommand};
+
+/// Message broker for conversations. Without a command it serves.
+#[derive(Debug, Parser)]
+#[command(name = "antiphon", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the broker (the default).
+    Serve(Box<Serve>),
+    /// Read a configuration and everything it names, and say whether it is usable.
+    CheckConfig(Box<Serve>),
+    /// Make a development token with the data directory's key.
+    Token(Token),
+    /// Send one message and wait until it is stored.
+    Pub(Pub),
+    /// Print the events of a log as they come. Survives restarts of the broker.
+    Sub(Sub),
+    /// Print past events of a log.
+    History(History),
+    /// Copy the store of a running broker, consistently.
+    Backup(Backup),
+    /// Make a data directory from a backup.
+    Restore(Restore),
+    /// Check every byte of a data directory that no broker uses.
+    Verify(Verify),
+}
+
+/// How to run the broker. Flags beat `ANTIPHON_...` variables, which beat the file.
+#[derive(Debug, Args, Default)]
+pub(crate) struct Serve {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = "ANTIPHON_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data directory [default: ./antiphon-data].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// UDP address for clients [default: 127.0.0.1:7000].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// TCP address of the admin listener [default: 127.0.0.1:7001].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<String>,
+    /// Number of shards, one thread each [default: one per core].
+    #[arg(long, value_name = "N")]
+    pub(crate) shards: Option<i64>,
+    /// Accept development tokens; loopback only.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) development: Option<bool>,
+    /// Certificate chain (PEM).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// Private key of the certificate (PEM).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// text or json [default: text in a terminal, else json].
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<String>,
+    /// What is logged, such as info or warn,antiphon_server=debug.
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log_filter: Option<String>,
+}
+
+/// Where the broker's data is.
+#[derive(Debug, Args)]
+pub(crate) struct DataDir {
+    /// Data directory of the broker on this machine.
+    #[arg(long, value_name = "DIR", env = "ANTIPHON_DATA_DIR", default_value = "antiphon-data")]
+    pub(crate) data: PathBuf,
+}
+
+/// Which broker, as whom. In development everything comes from the data directory.
+#[derive(Debug, Args)]
+pub(crate) struct Connection {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// The broker's address [default: the one running on the data directory].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) address: Option<SocketAddr>,
+    /// SHA-256 of its certificate [default: the data directory's].
+    #[arg(long, value_name = "HEX", conflicts_with = "ca")]
+    pub(crate) fingerprint: Option<String>,
+    /// Roots that its certificate must lead to (PEM), instead of a fingerprint.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Name in its certificate.
+    #[arg(long, value_name = "NAME", default_value = "localhost")]
+    pub(crate) server_name: String,
+    /// Access token [default: a development token for --user].
+    #[arg(long, value_name = "JWT", env = "ANTIPHON_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Who one is, with a development token.
+    #[arg(long, value_name = "USER", default_value = "me")]
+    pub(crate) user: UserId,
+    /// Which device one is on; a second connection of the same device replaces the first.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// The user, or the service's name.
+    #[arg(long)]
+    pub(crate) user: UserId,
+    /// Make a token for a back end.
+    #[arg(long)]
+    pub(crate) service: bool,
+    /// Right on a log or a prefix of logs, such as c:support-*=read,send [default: c:lobby=read,send,signal].
+    #[arg(long = "grant", value_name = "LOG=ABILITIES")]
+    pub(crate) grants: Vec<String>,
+    /// act_as, admin:read or admin:write.
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub(crate) scopes: Vec<String>,
+    /// Lifetime in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 24 * 60 * 60)]
+    pub(crate) lifetime: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pub {
+    /// The log, such as c:lobby.
+    pub(crate) log: LogName,
+    /// The text.
+    pub(crate) text: String,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sub {
+    /// The log, such as c:lobby.
+    pub(crate) log: LogName,
+    /// Begin after this position; 0 = with the oldest event [default: with what comes].
+    #[arg(long, value_name = "SEQ", conflicts_with = "last")]
+    pub(crate) from: Option<u64>,
+    /// Begin with the newest N events.
+    #[arg(long, value_name = "N")]
+    pub(crate) last: Option<u32>,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// End after this many events.
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// The log, such as c:lobby.
+    pub(crate) log: LogName,
+    /// First position.
+    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    pub(crate) from: u64,
+    /// Only the newest N events.
+    #[arg(long, value_name = "N", conflicts_with = "from")]
+    pub(crate) last: Option<u32>,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// Folder to write, which must not exist yet.
+    pub(crate) to: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// The broker's admin listener [default: the one running on the data directory].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The backup.
+    pub(crate) from: PathBuf,
+    /// Data directory to make, which must not exist yet or be empty.
+    #[arg(long, value_name = "DIR", default_value = "antiphon-data")]
+    pub(crate) data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Data directory or backup.
+    #[arg(default_value = "antiphon-data")]
+    pub(crate) dir: PathBuf,
+}

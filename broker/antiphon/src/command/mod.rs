@@ -1,0 +1,12 @@
+//! One file per command.
+
+pub(crate) mod backup;
+pub(crate) mod check_config;
+mod event_line;
+pub(crate) mod history;
+pub(crate) mod publish;
+pub(crate) mod restore;
+pub(crate) mod serve;
+pub(crate) mod subscribe;
+pub(crate) mod token;
+pub(crate) mod verify;

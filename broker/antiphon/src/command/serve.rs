@@ -1,0 +1,124 @@
+//! `antiphon serve`: the broker, until SIGTERM or SIGINT. SIGHUP reads certificate and keys again.
+
+use std::{
+    io::{self, Write as _},
+    num::NonZeroUsize,
+    time::Duration,
+};
+
+use antiphon_server::{
+    Broker,
+    config::{Config, ConfigError, Overrides},
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{cli::Serve, failure::Failure, logging, running::Running};
+
+/// How long clients get to leave after SIGTERM.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How often the broker looks whether a shard has ended by itself.
+const WATCH: Duration = Duration::from_secs(1);
+/// Below so many bytes of receive buffer a burst of handshakes may lose datagrams.
+const RECEIVE_BUFFER_WANTED: usize = 2 << 20;
+
+pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
+    let config = load(serve)?;
+    logging::start(&config.log);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    // Registered before the start, so that no signal is missed.
+    let signals = {
+        let _guard = runtime.enter();
+        Signals::register().map_err(Failure::Runtime)?
+    };
+    let broker = Broker::start(config)?;
+    Running::of(&broker).write(&broker.config().data_dir)?;
+    announce(&broker).map_err(Failure::Output)?;
+    runtime.block_on(signals.wait(&broker));
+    tracing::info!(deadline_ms = DRAIN.as_millis() as u64, "draining");
+    Ok(broker.stop(DRAIN)?)
+}
+
+/// The configuration from file, environment and flags.
+pub(crate) fn load(serve: &Serve) -> Result<Config, ConfigError> {
+    let flags = Overrides {
+        listen: serve.listen.clone(),
+        admin_listen: serve.admin.clone(),
+        data_dir: serve.data.clone(),
+        shards: serve.shards,
+        development: serve.development,
+        tls_certificate: serve.tls_certificate.clone(),
+        tls_key: serve.tls_key.clone(),
+        log_format: serve.log_format.clone(),
+        log_filter: serve.log_filter.clone(),
+    };
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    Config::load(serve.config.as_deref(), std::env::vars(), flags, cores)
+}
+
+/// One fact a line, for people and for programs that start a broker; `ready` is the last.
+fn announce(broker: &Broker) -> io::Result<()> {
+    let config = broker.config();
+    let mut out = io::stdout().lock();
+    if config.development {
+        writeln!(
+            out,
+            "DEVELOPMENT MODE: anyone on this machine can be any user. Serving others needs a configuration"
+        )?;
+        writeln!(out, "with issuers and a certificate; see deploy/antiphon.toml.")?;
+    }
+    writeln!(out, "address: {}", broker.address())?;
+    writeln!(out, "admin: http://{}", broker.admin_address())?;
+    writeln!(out, "fingerprint: sha256:{}", broker.fingerprint())?;
+    writeln!(out, "data: {}", config.data_dir.display())?;
+    writeln!(out, "shards: {}", config.shards)?;
+    if config.development {
+        let program = std::env::args().next().unwrap_or_else(|| "antiphon".into());
+        let data = match config.data_dir.to_str() {
+            Some("antiphon-data" | "./antiphon-data") | None => String::new(),
+            Some(other) => format!(" --data {other}"),
+        };
+        writeln!(out, "next: {program} sub c:lobby --from 0{data}")?;
+        writeln!(out, "      {program} pub c:lobby \"hello\" --user ann{data}")?;
+    }
+    writeln!(out, "ready")?;
+    if broker.granted_receive_buffer() < RECEIVE_BUFFER_WANTED {
+        let granted = broker.granted_receive_buffer();
+        tracing::warn!(granted, wanted = RECEIVE_BUFFER_WANTED, "small UDP receive buffer; raise net.core.rmem_max");
+    }
+    out.flush()
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn register() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Returns when the broker is to stop.
+    async fn wait(mut self, broker: &Broker) {
+        let mut watch = tokio::time::interval(WATCH);
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => match broker.reload() {
+                    Ok(()) => tracing::info!("certificate and keys read again"),
+                    Err(error) => tracing::error!(%error, "the old certificate and keys stay in use"),
+                },
+                _ = watch.tick() => if broker.has_failed() {
+                    tracing::error!("a shard has ended by itself");
+                    return;
+                },
+            }
+        }
+    }
+}

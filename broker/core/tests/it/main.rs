@@ -1,0 +1,40 @@
+//! The shards of a broker through their public calls, without a socket, a clock or a sleep.
+//!
+//! [`harness`] moves mail between shards, performs their effects on a store in memory, and plays clients. It checks on
+//! every frame what must hold always: an acknowledged or delivered row is in the store, live events have no gap and no
+//! repetition, every request is answered at most once, nothing follows a farewell.
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod cross_shard;
+#[cfg(test)]
+mod cursors;
+#[cfg(test)]
+mod dedupe;
+#[cfg(test)]
+mod handshake;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod members;
+#[cfg(test)]
+mod order;
+#[cfg(test)]
+mod pages;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod relations;
+#[cfg(test)]
+mod send;
+#[cfg(test)]
+mod slow_reader;
+#[cfg(test)]
+mod store;
+#[cfg(test)]
+mod store_failure;
+#[cfg(test)]
+mod subscribe;

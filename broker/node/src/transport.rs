@@ -1,0 +1,63 @@
+//! QUIC settings of a broker: few streams, small windows, nothing before the handshake.
+
+use std::{sync::Arc, time::Duration};
+
+use quinn_proto::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
+
+/// Bytes of one connection that wait for their acknowledgement. Bounds what a stalled reader costs in the transport.
+pub(crate) const SEND_WINDOW: u64 = 96 << 10;
+/// Bytes that a client may send ahead on its control stream.
+pub(crate) const STREAM_RECEIVE_WINDOW: u32 = 256 << 10;
+/// Bytes that a connection may send ahead before its session is established; afterwards
+/// [`STREAM_RECEIVE_WINDOW`].
+pub(crate) const PRE_AUTH_RECEIVE_WINDOW: u32 = 20 << 10;
+/// Handshakes that wait to be accepted. Full: further ones are refused.
+pub(crate) const INCOMING_MAX: usize = 4_096;
+/// Above so many waiting handshakes, a client first proves its address by Retry.
+pub(crate) const RETRY_ABOVE: usize = 64;
+/// Handshakes accepted per turn; each costs about 300 us of TLS.
+pub(crate) const ACCEPTS_PER_TURN: usize = 2;
+
+/// What an operator may set.
+#[derive(Debug, Clone, Copy)]
+pub struct TransportSettings {
+    /// A connection without any packet for so long is gone. Clients keep theirs alive.
+    pub idle_timeout: Duration,
+    /// Probe for larger packets than 1,200 bytes.
+    pub mtu_discovery: bool,
+    /// Send bursts to one peer as one segmented datagram.
+    pub segmentation_offload: bool,
+}
+
+impl Default for TransportSettings {
+    fn default() -> Self {
+        Self { idle_timeout: Duration::from_secs(60), mtu_discovery: true, segmentation_offload: true }
+    }
+}
+
+impl TransportSettings {
+    /// Puts these settings, and the bounds above, into a QUIC server configuration.
+    pub fn apply(self, server: &mut ServerConfig) {
+        let mut transport = TransportConfig::default();
+        // Invariant: far below 2^62 milliseconds.
+        let idle = IdleTimeout::try_from(self.idle_timeout).unwrap_or(VarInt::from_u32(60_000).into());
+        transport
+            .max_concurrent_bidi_streams(1_u32.into())
+            .max_concurrent_uni_streams(0_u32.into())
+            .max_idle_timeout(Some(idle))
+            .stream_receive_window(STREAM_RECEIVE_WINDOW.into())
+            .receive_window(PRE_AUTH_RECEIVE_WINDOW.into())
+            .send_window(SEND_WINDOW)
+            .crypto_buffer_size(16 << 10)
+            .datagram_receive_buffer_size(None)
+            .enable_segmentation_offload(self.segmentation_offload);
+        if !self.mtu_discovery {
+            transport.mtu_discovery_config(None);
+        }
+        server
+            .transport_config(Arc::new(transport))
+            .max_incoming(INCOMING_MAX)
+            .incoming_buffer_size(16 << 10)
+            .incoming_buffer_size_total(8 << 20);
+    }
+}

@@ -1,0 +1,147 @@
+//! Counters of the shards, for Prometheus.
+//!
+//! A shard counts in plain fields of its own and publishes them once a second: no atomic, no lock and no label lookup
+//! on the hot path.
+
+use std::sync::OnceLock;
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use thiserror::Error;
+
+macro_rules! shard_metrics {
+    (
+        counters { $($counter:ident = $counter_name:literal, $counter_help:literal;)+ }
+        gauges { $($gauge:ident = $gauge_name:literal, $gauge_help:literal;)+ }
+    ) => {
+        /// What one shard counts. Counters only grow during a boot; gauges are the present values.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct ShardMetrics {
+            $(#[doc = $counter_help] pub $counter: u64,)+
+            $(#[doc = $gauge_help] pub $gauge: u64,)+
+        }
+
+        impl ShardMetrics {
+            /// The name of every series, without labels.
+            pub const NAMES: &'static [&'static str] = &[$($counter_name,)+ $($gauge_name,)+];
+        }
+
+        /// Hands a shard's numbers to the recorder, labelled with the shard. About once a second.
+        pub fn publish(shard: u16, numbers: &ShardMetrics) {
+            let shard = shard.to_string();
+            $(counter!($counter_name, "shard" => shard.clone()).absolute(numbers.$counter);)+
+            // Gauges are far below 2^53, where f64 stops being exact.
+            $(gauge!($gauge_name, "shard" => shard.clone()).set(numbers.$gauge as f64);)+
+        }
+
+        fn describe() {
+            $(describe_counter!($counter_name, $counter_help);)+
+            $(describe_gauge!($gauge_name, $gauge_help);)+
+        }
+    };
+}
+
+shard_metrics! {
+    counters {
+        loop_turns = "antiphon_loop_turns_total", "Turns of the event loop.";
+        datagrams_in = "antiphon_datagrams_in_total", "UDP datagrams received.";
+        datagrams_out = "antiphon_datagrams_out_total", "UDP datagrams sent.";
+        datagrams_forwarded = "antiphon_datagrams_forwarded_total", "UDP datagrams that another shard's socket received.";
+        bytes_in = "antiphon_bytes_in_total", "UDP payload bytes received.";
+        bytes_out = "antiphon_bytes_out_total", "UDP payload bytes sent.";
+        handshakes_accepted = "antiphon_handshakes_accepted_total", "QUIC handshakes accepted.";
+        handshakes_refused = "antiphon_handshakes_refused_total", "QUIC handshakes refused for lack of room.";
+        retries_sent = "antiphon_retries_sent_total", "Address validations demanded (QUIC Retry).";
+        sessions_authenticated = "antiphon_sessions_authenticated_total", "Sessions whose token was accepted.";
+        tokens_refused = "antiphon_tokens_refused_total", "Tokens refused.";
+        events_appended = "antiphon_events_appended_total", "Events made durable.";
+        sends_deduplicated = "antiphon_sends_deduplicated_total", "Sends answered with their first position again.";
+        requests_refused = "antiphon_requests_refused_total", "Requests answered with an error.";
+        events_delivered = "antiphon_events_delivered_total", "Events put into sessions' outboxes.";
+        events_crossed = "antiphon_events_crossed_total", "Of those, events whose log another shard owns.";
+        pages_served = "antiphon_pages_served_total", "History pages served.";
+        subscribers_behind = "antiphon_subscribers_behind_total", "Subscriptions told to pull because their outbox was full.";
+        state_dropped = "antiphon_state_dropped_total", "Cursors and signals dropped for newer ones.";
+        mailbox_full = "antiphon_mailbox_full_total", "Messages that waited because another shard's ring was full.";
+        store_blocks = "antiphon_store_blocks_total", "Blocks written to the write-ahead log.";
+        store_syncs = "antiphon_store_syncs_total", "Syncs of the write-ahead log.";
+        store_bytes = "antiphon_store_bytes_total", "Bytes written to the write-ahead log.";
+    }
+    gauges {
+        connections = "antiphon_connections", "QUIC connections open.";
+        sessions = "antiphon_sessions", "Sessions authenticated and connected.";
+        logs_loaded = "antiphon_logs_loaded", "Logs whose state is in memory.";
+    }
+}
+
+/// The metrics of the process.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+/// Another recorder was installed first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("another library has installed its own metrics recorder in this process")]
+pub struct ForeignRecorder;
+
+impl Metrics {
+    /// Installs the recorder on the first call; later calls return the same one.
+    pub fn install() -> Result<Self, ForeignRecorder> {
+        static INSTALLED: OnceLock<Result<Metrics, ForeignRecorder>> = OnceLock::new();
+        INSTALLED
+            .get_or_init(|| {
+                let recorder = PrometheusBuilder::new().build_recorder();
+                let handle = recorder.handle();
+                metrics::set_global_recorder(recorder).map_err(|_| ForeignRecorder)?;
+                describe();
+                Ok(Self(handle))
+            })
+            .clone()
+    }
+
+    /// The text that Prometheus reads.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Frees what rendering no longer needs. About once a second.
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_of_a_shard_is_rendered_with_its_label() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            publish(0, &ShardMetrics { events_appended: 7, connections: 3, ..ShardMetrics::default() });
+            publish(1, &ShardMetrics { events_appended: 9, ..ShardMetrics::default() });
+            publish(0, &ShardMetrics { events_appended: 8, connections: 2, ..ShardMetrics::default() });
+        });
+        let text = handle.render();
+        for line in [
+            r#"antiphon_events_appended_total{shard="0"} 8"#,
+            r#"antiphon_events_appended_total{shard="1"} 9"#,
+            r#"antiphon_connections{shard="0"} 2"#,
+            "# TYPE antiphon_events_appended_total counter",
+            "# TYPE antiphon_connections gauge",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        for name in ShardMetrics::NAMES {
+            assert!(text.contains(&format!("# HELP {name} ")), "{name}");
+            assert!(text.contains(&format!("{name}{{shard=\"1\"}} ")), "{name}");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The broker as a whole: opens the store, binds the sockets, starts one thread per shard and the admin listener.
+
+mod start_error;
+mod threads;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use antiphon_storage::embedded::{
+    BackupError as StoreBackupError, Embedded, EmbeddedConfig, FatalError, StoreHandle, Wake,
+};
+use antiphon_sys::{
+    doorbell::Ringer,
+    group::{GroupOptions, SocketGroup},
+    mesh::{Mesh, MeshPort},
+    rlimit,
+};
+use quinn_proto::ServerConfig;
+use tokio::sync::{oneshot, watch};
+
+pub use start_error::StartError;
+
+use crate::{
+    admin::{
+        self, Admin, BackupError, BackupReport,
+        health::{DRAINING, Health, STARTING},
+        metrics::Metrics,
+    },
+    auth::Verifier,
+    config::Config,
+    identity::{Identity, fingerprint_of_pem},
+    shard::{Command, Mail},
+    tls,
+};
+
+/// Messages that one ring of the mesh holds. What does not fit waits in the sending shard, where it is bounded.
+const RING_CAPACITY: usize = 1_024;
+/// Exit code after a failed write or sync: the input/output error of sysexits.h.
+const EXIT_IO_ERROR: i32 = 74;
+
+/// A running broker. Dropping it closes every connection at once; [`Broker::stop`] drains first.
+#[derive(Debug)]
+pub struct Broker {
+    config: Config,
+    identity: Identity,
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    fingerprint: String,
+    granted_receive_buffer: usize,
+    health: Health,
+    shards: Vec<Shard>,
+    verifier: watch::Sender<Arc<Verifier>>,
+    admin_stop: Option<oneshot::Sender<()>>,
+    admin_thread: Option<JoinHandle<io::Result<()>>>,
+    /// The kernel chooses a socket by its place in the group, so none is closed before all are.
+    _sockets: SocketGroup,
+}
+
+/// What the process holds of a shard thread.
+#[derive(Debug)]
+struct Shard {
+    commands: mpsc::Sender<Command>,
+    ringer: Ringer,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Broker {
+    /// Starts everything. When it returns, clients can connect.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        // More descriptors are welcome, and their absence shows where they are needed.
+        let _ = rlimit::raise_open_files();
+        let shards = config.shards.get();
+        let health = Health::new(shards, Instant::now());
+        let metrics = Metrics::install().map_err(|_| StartError::Metrics)?;
+        let ports = Mesh::<Mail>::new(usize::from(shards), RING_CAPACITY).map_err(StartError::Threads)?;
+        let stores = open_store(&config, &ports)?;
+        let store = stores.first().and_then(|store| store.handle()).ok_or(StartError::NoStore)?;
+        let identity = Identity::load_or_create(&config.data_dir)?;
+        let fingerprint = served_fingerprint(&config, &identity)?;
+        let verifier = Arc::new(config.verifier(&identity)?);
+        let sockets = SocketGroup::bind(config.listen, usize::from(shards), GroupOptions::default())?;
+        let address = sockets.local_addr();
+        let granted_receive_buffer = sockets.granted_buffers().receive;
+        let shards = threads::start(&config, &identity, &health, &verifier, &sockets, ports, stores)?;
+        if !store.degraded().is_empty() {
+            health.not_ready("a partition of the store is damaged and read-only");
+        }
+        let (verifier, current_verifier) = watch::channel(verifier);
+        let admin = Admin {
+            health: health.clone(),
+            metrics,
+            token: identity.admin_token().clone(),
+            verifier: current_verifier,
+            development: config.development.then(|| identity.minter().clone()),
+            backup: Box::new(move |to| Box::pin(backup(store.clone(), to))),
+        };
+        let (admin_address, admin_stop, admin_thread) = serve_admin(config.admin_listen, admin)?;
+        health.ready_again(STARTING);
+        Ok(Self {
+            config,
+            identity,
+            address,
+            admin_address,
+            fingerprint,
+            granted_receive_buffer,
+            health,
+            shards,
+            verifier,
+            admin_stop: Some(admin_stop),
+            admin_thread: Some(admin_thread),
+            _sockets: sockets,
+        })
+    }
+
+    /// Where clients connect (UDP).
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the admin listener is (TCP).
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// SHA-256 of the certificate that is served, in hexadecimal.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Bytes of receive buffer that the kernel granted each socket.
+    pub fn granted_receive_buffer(&self) -> usize {
+        self.granted_receive_buffer
+    }
+
+    /// Reads certificate and token keys again. New handshakes and tokens use them; on an error the old ones stay.
+    pub fn reload(&self) -> Result<(), StartError> {
+        let server = threads::server_config(&self.config, &self.identity)?;
+        let verifier = Arc::new(self.config.verifier(&self.identity)?);
+        self.tell(|| Command::ServerConfig(Arc::clone(&server)));
+        self.tell(|| Command::Verifier(Arc::clone(&verifier)));
+        self.verifier.send_replace(verifier);
+        Ok(())
+    }
+
+    /// Says GOAWAY, gives clients `deadline` to leave, and stops. Nothing that was acknowledged is lost.
+    pub fn stop(mut self, deadline: Duration) -> Result<(), StartError> {
+        self.health.not_ready(DRAINING);
+        self.tell(|| Command::Drain(deadline));
+        let mut outcome = Ok(());
+        for shard in &mut self.shards {
+            let Some(thread) = shard.thread.take() else { continue };
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => outcome = Err(StartError::Shard(error)),
+                Err(_) => outcome = Err(StartError::ShardPanicked),
+            }
+        }
+        self.stop_admin();
+        outcome
+    }
+
+    /// Whether a shard thread has ended by itself, which only a broken socket or a bug can cause.
+    pub fn has_failed(&self) -> bool {
+        self.shards.iter().any(|shard| shard.thread.as_ref().is_none_or(JoinHandle::is_finished))
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        for shard in &self.shards {
+            // A thread that has ended needs no command.
+            let _ = shard.commands.send(command());
+            shard.ringer.ring();
+        }
+    }
+
+    fn stop_admin(&mut self) {
+        if let Some(stop) = self.admin_stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.admin_thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.tell(|| Command::Drain(Duration::ZERO));
+        for shard in &mut self.shards {
+            if let Some(thread) = shard.thread.take() {
+                let _ = thread.join();
+            }
+        }
+        self.stop_admin();
+    }
+}
+
+fn open_store(
+    config: &Config,
+    ports: &[MeshPort<Mail>],
+) -> Result<Vec<antiphon_storage::embedded::EmbeddedShard>, StartError> {
+    let fatal = Arc::new(|error: FatalError| {
+        tracing::error!(%error, "the process ends, so that nothing is acknowledged that is not durable");
+        std::process::exit(EXIT_IO_ERROR);
+    });
+    let wake = |port: &MeshPort<Mail>| -> Wake {
+        let ringer = port.doorbell().ringer();
+        Arc::new(move || ringer.ring())
+    };
+    let store = EmbeddedConfig::new(config.shards.get(), fatal);
+    Ok(Embedded::open(&config.data_dir, store, ports.iter().map(wake).collect())?)
+}
+
+fn served_fingerprint(config: &Config, identity: &Identity) -> Result<String, StartError> {
+    let pem = match &config.tls {
+        Some(files) => std::fs::read(&files.certificate).map_err(StartError::Certificate)?,
+        None => identity.certificate_pem.clone().into_bytes(),
+    };
+    Ok(fingerprint_of_pem(&pem).unwrap_or_default())
+}
+
+type AdminParts = (SocketAddr, oneshot::Sender<()>, JoinHandle<io::Result<()>>);
+
+/// Binds before it returns, so that a taken port is known at the start.
+fn serve_admin(listen: SocketAddr, admin: Admin) -> Result<AdminParts, StartError> {
+    let failed = |source| StartError::Admin { listen, source };
+    let listener = std::net::TcpListener::bind(listen).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let (stop, stopped) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let serve = async move {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        // A dropped sender stops the listener just like a message.
+        admin::serve(listener, admin, async { drop(stopped.await) }).await
+    };
+    let thread =
+        std::thread::Builder::new().name("admin".into()).spawn(move || runtime.block_on(serve)).map_err(failed)?;
+    Ok((address, stop, thread))
+}
+
+async fn backup(store: StoreHandle, to: std::path::PathBuf) -> Result<BackupReport, BackupError> {
+    let code = |error: &StoreBackupError| match error {
+        StoreBackupError::NotEmpty(_) => antiphon_protocol::ErrorCode::AlreadyExists,
+        _ => antiphon_protocol::ErrorCode::Internal,
+    };
+    match tokio::task::spawn_blocking(move || store.backup(&to)).await {
+        Ok(Ok(report)) => Ok(BackupReport { files: report.files, bytes: report.bytes }),
+        Ok(Err(error)) => Err(BackupError { code: code(&error), message: error.to_string() }),
+        Err(error) => Err(BackupError { code: antiphon_protocol::ErrorCode::Internal, message: error.to_string() }),
+    }
+}
+
+/// The wall clock, for the one moment to which the shards' clocks are tied.
+fn unix_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)
+}
+
+pub(crate) fn quic_server(config: &Config, identity: &Identity) -> Result<ServerConfig, StartError> {
+    let mut server = ServerConfig::with_crypto(tls::server_config(config, identity)?);
+    server.token_key(identity.retry_token_key());
+    Ok(server)
+}

@@ -1,0 +1,96 @@
+//! Makes each shard's node and starts its thread.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::Instant,
+};
+
+use antiphon_core::{ResumeKey, ShardConfig, ShardId};
+use antiphon_node::{Clock, ConnectionIds, Node, NodeConfig, TransportSettings};
+use antiphon_storage::embedded::EmbeddedShard;
+use antiphon_sys::{group::SocketGroup, mesh::MeshPort};
+use quinn_proto::{EndpointConfig, ServerConfig};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::{Shard, StartError, quic_server, unix_now};
+use crate::{
+    admin::health::Health,
+    auth::{TokenCache, Verifier},
+    config::Config,
+    identity::Identity,
+    shard::{Mail, ShardThread},
+};
+
+/// Proven tokens that a shard remembers.
+const TOKENS_REMEMBERED: usize = 16_384;
+
+/// Starts every shard.
+pub(super) fn start(
+    config: &Config,
+    identity: &Identity,
+    health: &Health,
+    verifier: &Arc<Verifier>,
+    sockets: &SocketGroup,
+    ports: Vec<MeshPort<Mail>>,
+    stores: Vec<EmbeddedShard>,
+) -> Result<Vec<Shard>, StartError> {
+    let server = server_config(config, identity)?;
+    let clock = Clock::new(Instant::now(), unix_now());
+    let mut shards = Vec::new();
+    for (index, (port, store)) in ports.into_iter().zip(stores).enumerate() {
+        let shard = ShardId(index as u16);
+        let socket = sockets.socket(index).map_err(StartError::Threads)?;
+        let node = Node::new(NodeConfig {
+            shard: ShardConfig {
+                shard,
+                shards: config.shards.get(),
+                seed: random()?,
+                resume_key: ResumeKey::new(*identity.resume_key().as_bytes()),
+            },
+            endpoint: endpoint_config(config, identity, shard)?,
+            server: Arc::clone(&server),
+            seed: random()?,
+            allow_mtu_discovery: !socket.may_fragment(),
+            connections_max: config.limits.connections_per_shard_max as usize,
+            clock,
+        });
+        let (commands, receiver) = mpsc::channel();
+        let ringer = port.doorbell().ringer();
+        let thread = ShardThread {
+            shard,
+            node,
+            store,
+            socket,
+            port,
+            commands: receiver,
+            tokens: TokenCache::new(Arc::clone(verifier), TOKENS_REMEMBERED),
+            clock,
+            heartbeat: health.heartbeat(shard.0).ok_or(StartError::NoStore)?,
+        };
+        let name = format!("shard-{index}");
+        let thread = thread::Builder::new().name(name).spawn(move || thread.run()).map_err(StartError::Threads)?;
+        shards.push(Shard { commands, ringer, thread: Some(thread) });
+    }
+    Ok(shards)
+}
+
+/// The QUIC server side, the same for every shard.
+pub(super) fn server_config(config: &Config, identity: &Identity) -> Result<Arc<ServerConfig>, StartError> {
+    let mut server = quic_server(config, identity)?;
+    TransportSettings { idle_timeout: config.limits.idle_timeout, ..TransportSettings::default() }.apply(&mut server);
+    Ok(Arc::new(server))
+}
+
+fn endpoint_config(config: &Config, identity: &Identity, shard: ShardId) -> Result<Arc<EndpointConfig>, StartError> {
+    let ids = ConnectionIds::new(shard, config.shards.get(), *identity.connection_id_key().as_bytes(), random()?);
+    let mut endpoint = EndpointConfig::new(identity.reset_key());
+    endpoint.cid_generator(move || Box::new(ids.clone()));
+    Ok(Arc::new(endpoint))
+}
+
+fn random() -> Result<[u8; 32], StartError> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| StartError::Random)?;
+    Ok(bytes)
+}

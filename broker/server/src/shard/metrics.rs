@@ -1,0 +1,72 @@
+//! What a shard publishes about itself once a second.
+
+use std::time::{Duration, Instant};
+
+use antiphon_core::ShardId;
+
+use super::{ShardThread, datagrams::Datagrams};
+use crate::admin::metrics::{ShardMetrics, publish};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// When a shard published last, and what only its loop counts.
+pub(super) struct Published {
+    shard: ShardId,
+    due: Instant,
+    pub(super) tokens_refused: u64,
+    pub(super) mailbox_full: u64,
+}
+
+impl Published {
+    pub(super) fn new(shard: ShardId) -> Self {
+        Self { shard, due: Instant::now(), tokens_refused: 0, mailbox_full: 0 }
+    }
+
+    /// When the next publication is due.
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    pub(super) fn publish_if_due(&mut self, thread: &ShardThread, datagrams: &Datagrams, now: Instant) {
+        if now < self.due {
+            return;
+        }
+        self.due = now + INTERVAL;
+        publish(self.shard.0, &self.gather(thread, datagrams));
+    }
+
+    fn gather(&self, thread: &ShardThread, datagrams: &Datagrams) -> ShardMetrics {
+        let core = thread.node.counters();
+        let transport = thread.node.transport_counters();
+        let store = thread.store.counters();
+        let udp = &datagrams.counters;
+        ShardMetrics {
+            loop_turns: udp.turns,
+            datagrams_in: udp.datagrams_in,
+            datagrams_out: udp.datagrams_out,
+            datagrams_forwarded: udp.forwarded,
+            bytes_in: udp.bytes_in,
+            bytes_out: udp.bytes_out,
+            handshakes_accepted: transport.accepted,
+            handshakes_refused: transport.refused,
+            retries_sent: transport.retried,
+            sessions_authenticated: core.sessions_established,
+            tokens_refused: self.tokens_refused,
+            events_appended: core.appends,
+            sends_deduplicated: core.duplicates,
+            requests_refused: core.errors,
+            events_delivered: core.deliveries,
+            events_crossed: core.deliveries_crossed,
+            pages_served: core.pages,
+            subscribers_behind: core.behind,
+            state_dropped: core.state_dropped,
+            mailbox_full: self.mailbox_full,
+            store_blocks: store.writer.blocks,
+            store_syncs: store.writer.syncs,
+            store_bytes: store.writer.bytes,
+            connections: core.connections,
+            sessions: core.sessions,
+            logs_loaded: core.logs_resident,
+        }
+    }
+}

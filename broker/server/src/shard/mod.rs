@@ -1,0 +1,273 @@
+//! The thread of one shard: the loop that moves datagrams, completions, mail and tokens between the kernel, the store,
+//! the other shards and the node.
+//!
+//! Invariants: the loop never blocks but in its one wait; every source has a budget per turn, so no peer starves
+//! another; nothing here is shared with another thread but the mesh's rings and the store's queues.
+
+mod datagrams;
+mod metrics;
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, TryRecvError},
+    },
+    time::{Duration, Instant},
+};
+
+use antiphon_core::{Input, Output, ShardId, ShardMessage, TokenRefusal, VerifyTicket};
+use antiphon_node::{Clock, Node};
+use antiphon_storage::{Completion, EventLog, embedded::EmbeddedShard};
+use antiphon_sys::{
+    mesh::MeshPort,
+    poller::{Source, wait},
+    udp::ShardSocket,
+};
+use quinn_proto::ServerConfig;
+
+use self::{
+    datagrams::{Datagrams, ForeignDatagram},
+    metrics::Published,
+};
+use crate::{
+    admin::health::Heartbeat,
+    auth::{TokenCache, Verifier},
+};
+
+/// Messages taken from other shards in one turn.
+const MAIL_PER_TURN: usize = 512;
+/// Signatures checked in one turn, about 50 us each; tokens seen before cost a hash.
+const VERIFICATIONS_PER_TURN: usize = 4;
+/// How long the connections may take to say goodbye once the drain is over.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// What travels between two shard threads.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// For the shard inside.
+    Shard(ShardMessage),
+    /// A datagram that the kernel gave to the wrong thread.
+    Datagram(Box<ForeignDatagram>),
+}
+
+/// What the process tells a shard thread.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Say GOAWAY; connections are closed after this long, or when all are gone.
+    Drain(Duration),
+    /// Use this certificate for new handshakes.
+    ServerConfig(Arc<ServerConfig>),
+    /// Use these keys for tokens from now on.
+    Verifier(Arc<Verifier>),
+}
+
+/// Everything that a shard thread owns.
+pub(crate) struct ShardThread {
+    pub(crate) shard: ShardId,
+    pub(crate) node: Node,
+    pub(crate) store: EmbeddedShard,
+    pub(crate) socket: ShardSocket,
+    pub(crate) port: MeshPort<Mail>,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) tokens: TokenCache,
+    pub(crate) clock: Clock,
+    pub(crate) heartbeat: Heartbeat,
+}
+
+/// A shard thread at work.
+struct Loop {
+    thread: ShardThread,
+    datagrams: Datagrams,
+    completions: Vec<Completion>,
+    mail: Vec<(ShardId, Mail)>,
+    verifications: VecDeque<(VerifyTicket, String)>,
+    published: Published,
+    stop: Option<Stop>,
+}
+
+/// The end is near.
+#[derive(Debug, Clone, Copy)]
+enum Stop {
+    /// Sessions are told; at this moment they are closed.
+    Draining { until: Instant },
+    /// Connections are being closed; at this moment the thread ends.
+    Closing { until: Instant },
+}
+
+impl ShardThread {
+    /// Runs until it is drained. An error means that the socket is broken.
+    pub(crate) fn run(self) -> io::Result<()> {
+        let datagrams = Datagrams::new(self.shard, self.port.shards());
+        let mut running = Loop {
+            datagrams,
+            completions: Vec::new(),
+            mail: Vec::new(),
+            verifications: VecDeque::new(),
+            published: Published::new(self.shard),
+            stop: None,
+            thread: self,
+        };
+        while running.turn()? {}
+        running.finish();
+        Ok(())
+    }
+}
+
+impl Loop {
+    /// One turn. False once there is nothing left to do for ever.
+    fn turn(&mut self) -> io::Result<bool> {
+        let now = Instant::now();
+        self.thread.heartbeat.beat();
+        // 1. What the kernel received.
+        let may_have_more = self.datagrams.receive(&mut self.thread, now)?;
+        // 2. What became durable, or was read.
+        self.take_completions(now);
+        // 3. What other shards say.
+        self.take_mail(now);
+        // 4. Tokens to verify.
+        self.verify_tokens(now);
+        // 5. What the process says.
+        self.take_commands(now);
+        // 6. The node's own work, and what it leads to.
+        self.thread.node.turn(now);
+        self.perform_outputs();
+        self.send_mail();
+        let is_blocked = self.datagrams.send(&mut self.thread, now)?;
+        self.published.publish_if_due(&self.thread, &self.datagrams, now);
+        if self.is_over(now) {
+            return Ok(false);
+        }
+        // 7. Sleep until one of the above.
+        if may_have_more || self.thread.node.has_work() || !self.verifications.is_empty() {
+            self.thread.port.ring_pending();
+            return Ok(true);
+        }
+        self.sleep(now, is_blocked)?;
+        Ok(true)
+    }
+
+    fn take_completions(&mut self, now: Instant) {
+        self.thread.store.poll_completions(&mut self.completions);
+        for completion in self.completions.drain(..) {
+            self.thread.node.handle(now, Input::Stored(completion));
+        }
+    }
+
+    fn take_mail(&mut self, now: Instant) {
+        let mail = &mut self.mail;
+        self.thread.port.drain(MAIL_PER_TURN, |from, message| mail.push((ShardId(from as u16), message)));
+        for (from, message) in self.mail.drain(..) {
+            match message {
+                Mail::Shard(message) => self.thread.node.handle(now, Input::Mail { from, message }),
+                Mail::Datagram(datagram) => datagram.hand_to(&mut self.thread.node, now),
+            }
+        }
+    }
+
+    fn verify_tokens(&mut self, now: Instant) {
+        let unix_ms = self.thread.clock.time(now).unix_ms();
+        for _ in 0..VERIFICATIONS_PER_TURN {
+            let Some((ticket, token)) = self.verifications.pop_front() else { return };
+            let result = match self.thread.tokens.verify(&token, unix_ms) {
+                Ok(claims) => Ok(claims.as_ref().clone()),
+                Err(error) => {
+                    self.published.tokens_refused += 1;
+                    let expired = error.error_code() == antiphon_protocol::ErrorCode::TokenExpired;
+                    Err(TokenRefusal { expired, reason: error.to_string() })
+                }
+            };
+            self.thread.node.handle(now, Input::TokenVerified { ticket, result });
+        }
+    }
+
+    fn take_commands(&mut self, now: Instant) {
+        loop {
+            match self.thread.commands.try_recv() {
+                Ok(Command::Drain(duration)) => {
+                    let deadline_ms = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+                    self.thread.node.handle(now, Input::Drain { deadline_ms });
+                    self.stop.get_or_insert(Stop::Draining { until: now + duration });
+                }
+                Ok(Command::ServerConfig(server)) => self.thread.node.set_server_config(server),
+                Ok(Command::Verifier(verifier)) => self.thread.tokens.reload(verifier),
+                // Without a process there is nothing to serve for.
+                Err(TryRecvError::Disconnected) => {
+                    self.stop.get_or_insert(Stop::Draining { until: now });
+                    return;
+                }
+                Err(TryRecvError::Empty) => return,
+            }
+        }
+    }
+
+    fn perform_outputs(&mut self) {
+        while let Some(output) = self.thread.node.poll_output() {
+            match output {
+                Output::Store { op, token } => self.thread.store.submit(op, token),
+                Output::Verify { ticket, token } => self.verifications.push_back((ticket, token.0)),
+                Output::Close { .. } => debug_assert!(false, "the node closes connections itself"),
+            }
+        }
+        // A store that is polled after its submissions sends them off as one block.
+        self.thread.store.poll_completions(&mut self.completions);
+    }
+
+    fn send_mail(&mut self) {
+        for to in (0..self.thread.port.shards()).filter(|to| *to != usize::from(self.thread.shard.0)) {
+            while let Some(message) = self.thread.node.take_mail(ShardId(to as u16)) {
+                if let Err(Mail::Shard(message)) = self.thread.port.try_send(to, Mail::Shard(message)) {
+                    self.published.mailbox_full += 1;
+                    self.thread.node.untake_mail(ShardId(to as u16), message);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Moves a drain along. True once the thread may end.
+    fn is_over(&mut self, now: Instant) -> bool {
+        let connections = self.thread.node.counters().connections;
+        match self.stop {
+            None => false,
+            Some(Stop::Draining { until }) => {
+                if connections == 0 || until <= now {
+                    self.thread.node.close_all(now);
+                    self.stop = Some(Stop::Closing { until: now + GOODBYE });
+                }
+                false
+            }
+            // Closed connections linger in QUIC's closing state; what matters is that their last packet has left.
+            Some(Stop::Closing { until }) => {
+                until <= now || (connections == 0 && !self.datagrams.has_unsent() && !self.thread.node.has_work())
+            }
+        }
+    }
+
+    fn sleep(&mut self, now: Instant, is_blocked: bool) -> io::Result<()> {
+        let port = &mut self.thread.port;
+        port.ring_pending();
+        port.doorbell().arm();
+        // Whatever came before the bell was armed has rung nobody.
+        self.thread.store.poll_completions(&mut self.completions);
+        if port.has_pending() || !self.completions.is_empty() {
+            port.doorbell().disarm(false);
+            return Ok(());
+        }
+        let stop = self.stop.map(|(Stop::Draining { until } | Stop::Closing { until })| until);
+        let due = [self.thread.node.poll_timeout(), stop, Some(self.published.due())].into_iter().flatten().min();
+        let timeout = due.map(|due| due.saturating_duration_since(now));
+        let sources =
+            [Source::readable(&self.thread.socket).or_writable(is_blocked), Source::readable(port.doorbell())];
+        let [_, bell] = wait(sources, timeout)?;
+        port.doorbell().disarm(bell.readable);
+        Ok(())
+    }
+
+    /// Brings what was acknowledged into the index, so that the next start is quick.
+    fn finish(self) {
+        self.thread.store.close();
+        tracing::debug!(shard = self.thread.shard.0, "shard stopped");
+    }
+}

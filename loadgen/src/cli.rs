@@ -1,0 +1,199 @@
+//! The command line.
+
+use std::{
+    error::Error,
+    fs::File,
+    io::{BufWriter, Write},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    corpus,
+    describe::Description,
+    fault::{FaultArgs, FaultError, FaultKind, FaultPlan},
+    run::Run,
+    schedule::{Rate, Schedule},
+    synthetic::Synthetic,
+    target::{Target, TargetArgs},
+    workload::{RateArgs, WorkloadArgs},
+};
+
+/// Replays conversations against an Antiphon broker and proves that none of its promises broke.
+#[derive(Debug, Parser)]
+#[command(name = "antiphon-loadgen", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tell what a replay would send, without sending it.
+    Describe(DescribeArgs),
+    /// Write a made-up corpus of two-person conversations.
+    Synthesize(SynthesizeArgs),
+    /// Replay conversations: every participant on a session of its own, every delivery counted and checked.
+    Replay(ReplayArgs),
+    /// Replay while the broker is killed (kill -9) and started again, then check that nothing was lost.
+    Kill(DisturbedArgs),
+    /// Replay while the clients' sockets move to other ports, as phones do between networks.
+    Rebind(DisturbedArgs),
+    /// Replay while connections are cut without a word.
+    Cut(DisturbedArgs),
+}
+
+#[derive(Debug, Args)]
+struct ReplayArgs {
+    #[command(flatten)]
+    workload: WorkloadArgs,
+    #[command(flatten)]
+    rate: RateArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Read the whole history of every conversation at the end, and judge everything against it.
+    #[arg(long)]
+    check: bool,
+    /// Also write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct DisturbedArgs {
+    #[command(flatten)]
+    replay: ReplayArgs,
+    #[command(flatten)]
+    faults: FaultArgs,
+}
+
+#[derive(Debug, Args)]
+struct DescribeArgs {
+    #[command(flatten)]
+    workload: WorkloadArgs,
+    #[command(flatten)]
+    rate: RateArgs,
+}
+
+#[derive(Debug, Args)]
+struct SynthesizeArgs {
+    /// Where to write it.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// How many conversations.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    conversations: usize,
+    /// Everything random follows from it.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+}
+
+impl Cli {
+    /// Does what was asked for and tells the result on `out`; false if a promise was broken.
+    pub fn run(self, out: &mut impl Write) -> Result<bool, Box<dyn Error>> {
+        match self.command {
+            Command::Describe(args) => {
+                let groups = args.workload.groups()?;
+                let schedule = Schedule::plan(&groups, args.rate.rate(), args.workload.seed)?;
+                writeln!(out, "{}", Description::of(&groups, &schedule))?;
+            }
+            Command::Synthesize(args) => {
+                let mut file = BufWriter::new(File::create(&args.out)?);
+                for conversation in Synthetic::new(args.seed).take(args.conversations) {
+                    corpus::write_line(&conversation, &mut file)?;
+                }
+                file.flush()?;
+            }
+            Command::Replay(args) => return replay("replay", args, None, out),
+            Command::Kill(args) => return disturbed("kill", FaultKind::Kill, args, out),
+            Command::Rebind(args) => return disturbed("rebind", FaultKind::Rebind, args, out),
+            Command::Cut(args) => return disturbed("cut", FaultKind::Cut, args, out),
+        }
+        Ok(true)
+    }
+}
+
+/// Histories are always read: what a fault may have lost shows there.
+fn disturbed(
+    scenario: &'static str,
+    kind: FaultKind,
+    args: DisturbedArgs,
+    out: &mut impl Write,
+) -> Result<bool, Box<dyn Error>> {
+    let DisturbedArgs { replay: mut args, faults } = args;
+    args.check = true;
+    if args.workload.corpus.is_none() {
+        args.workload.messages.get_or_insert_with(|| enough_messages(&args.rate, args.workload.merge, faults));
+    }
+    let plan = FaultPlan { kind, args: faults, seed: args.workload.seed };
+    replay(scenario, args, Some(plan), out)
+}
+
+/// Made-up messages that last for all rounds, with half a second for each restart and a quarter to spare.
+fn enough_messages(rate: &RateArgs, merge: Option<u32>, faults: FaultArgs) -> u64 {
+    let seconds = f64::from(faults.rounds) * (faults.every_ms as f64 / 1e3 + 0.5);
+    let per_second = match rate.rate() {
+        Rate::Messages(rate) => rate,
+        Rate::Deliveries(rate) => rate / f64::from(merge.unwrap_or(2)),
+    };
+    (per_second * seconds * 1.25).ceil().max(1.0) as u64
+}
+
+fn replay(
+    scenario: &'static str,
+    args: ReplayArgs,
+    faults: Option<FaultPlan>,
+    out: &mut impl Write,
+) -> Result<bool, Box<dyn Error>> {
+    let seed = args.workload.seed;
+    let groups = args.workload.groups()?;
+    let schedule = Schedule::plan(&groups, args.rate.rate(), seed)?;
+    let run = Run { scenario, groups, schedule, faults, check: args.check, seed };
+
+    let (target, broker) = Target::find(args.target)?;
+    // One thread: the generator is to cost one core at most, and what it records needs no lock that waits.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(run.execute(Arc::new(target), broker))?;
+    if let Some(path) = args.json {
+        serde_json::to_writer_pretty(File::create(path)?, &report)?;
+    }
+    write!(out, "{report}")?;
+    // What was found counts even then; a pass that was not earned does not.
+    match faults {
+        Some(FaultPlan { args: FaultArgs { rounds: wanted, .. }, .. })
+            if report.holds() && report.faults < u64::from(wanted) =>
+        {
+            Err(FaultError::TooShort { done: report.faults, wanted }.into())
+        }
+        _ => Ok(report.holds()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_made_up_corpus_can_be_described() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        let run = |line: &[&str]| {
+            let mut out = Vec::new();
+            let cli = Cli::parse_from([&["antiphon-loadgen"], line].concat());
+            cli.run(&mut out).map(|kept| (kept, String::from_utf8(out).unwrap()))
+        };
+        assert_eq!(run(&["synthesize", "--out", path, "--conversations", "20"]).unwrap(), (true, String::new()));
+        let (_, text) = run(&["describe", "--corpus", path, "--merge", "4", "--deliveries", "100"]).unwrap();
+        assert!(text.starts_with("conversations     10\nsessions          40\n"), "{text}");
+        assert!(run(&["describe", "--corpus", "/nonexistent"]).is_err());
+    }
+}

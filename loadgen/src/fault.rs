@@ -1,0 +1,130 @@
+//! What happens to a run while it runs: the broker is killed, sockets move, connections are cut.
+
+use std::time::{Duration, Instant};
+
+use antiphon_sdk::{Client, Endpoint};
+use clap::Args;
+use thiserror::Error;
+use tokio::{sync::watch, task::JoinError, time::sleep};
+
+use crate::{
+    broker::{Broker, BrokerError},
+    chance::Chance,
+    session::stopped,
+};
+
+/// How often something happens.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct FaultArgs {
+    /// How many times.
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// Mean time between two, in milliseconds; each wait is random, from half of it to one and a half.
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(2..))]
+    pub every_ms: u64,
+}
+
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// `kill -9` of the broker, and a new start on the same data.
+    Kill,
+    /// A UDP socket of clients moves to another port.
+    Rebind,
+    /// A client's connection ends without a word.
+    Cut,
+}
+
+/// Faults to come.
+#[derive(Debug, Clone, Copy)]
+pub struct FaultPlan {
+    /// What is done.
+    pub kind: FaultKind,
+    /// How often.
+    pub args: FaultArgs,
+    /// Waits and victims follow from it.
+    pub seed: u64,
+}
+
+/// What can be broken.
+#[derive(Debug)]
+pub struct Victims {
+    /// The broker, if it is the run's own.
+    pub broker: Option<Broker>,
+    /// Sockets of clients.
+    pub endpoints: Vec<Endpoint>,
+    /// Clients.
+    pub clients: Vec<Client>,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub struct FaultsDone {
+    /// Rounds that took place.
+    pub rounds: u32,
+    /// From each kill to the new broker's readiness.
+    pub restarts: Vec<Duration>,
+    /// The broker, which runs.
+    pub broker: Option<Broker>,
+}
+
+/// Why faults cannot go on.
+#[derive(Debug, Error)]
+pub enum FaultError {
+    /// Somebody else's broker is not killed.
+    #[error("only a broker that this program started can be killed: leave --broker out")]
+    NotOurs,
+    /// The broker did not come back.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// A socket could not be moved, or a client has stopped.
+    #[error("a client could not be disturbed")]
+    Client(#[from] antiphon_sdk::Error),
+    /// A task of the generator ended by itself.
+    #[error("a task of the load generator failed")]
+    Task(#[from] JoinError),
+    /// The load ended first.
+    #[error("the load ended after {done} of {wanted} rounds: raise --messages or lower --rate")]
+    TooShort {
+        /// Rounds that took place.
+        done: u64,
+        /// Rounds that were asked for.
+        wanted: u32,
+    },
+}
+
+impl FaultPlan {
+    /// Carries the plan out, until all rounds are done or `stop` says true.
+    pub async fn run(self, victims: Victims, mut stop: watch::Receiver<bool>) -> Result<FaultsDone, FaultError> {
+        let Victims { mut broker, endpoints, clients } = victims;
+        let mut chance = Chance::new(self.seed);
+        let mut done = FaultsDone { rounds: 0, restarts: Vec::new(), broker: None };
+        while done.rounds < self.args.rounds {
+            let wait = Duration::from_millis(self.args.every_ms).mul_f64(0.5 + chance.unit());
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = stopped(&mut stop) => break,
+            }
+            match self.kind {
+                FaultKind::Kill => {
+                    let (back, took) = restart(broker.take().ok_or(FaultError::NotOurs)?).await?;
+                    broker = Some(back);
+                    done.restarts.push(took);
+                }
+                FaultKind::Rebind => endpoints[chance.below(endpoints.len())].rebind()?,
+                FaultKind::Cut => clients[chance.below(clients.len())].kill_connection().await?,
+            }
+            done.rounds += 1;
+        }
+        Ok(FaultsDone { broker, ..done })
+    }
+}
+
+/// Kills it and waits for the next one, away from the thread that runs the clients.
+async fn restart(mut broker: Broker) -> Result<(Broker, Duration), FaultError> {
+    let restarted = tokio::task::spawn_blocking(move || {
+        let began = Instant::now();
+        broker.restart().map(|()| (broker, began.elapsed()))
+    });
+    Ok(restarted.await??)
+}

@@ -1,0 +1,31 @@
+//! Antiphon's load generator: replays conversations against a broker through the Rust SDK, and proves while doing so
+//! that nothing was lost, repeated or reordered.
+//!
+//! Flow: [`corpus`] (a file that the user names) or [`synthetic`] -> [`merge`] into groups -> [`schedule`] -> [`run`]:
+//! [`stage`] makes conversations and one [`session`] per member, the [`pacer`] hands out what falls due, a [`fault`] may
+//! disturb, and the [`recorder`] tells everything to `antiphon-checker` -> [`report`]. The [`target`] is a [`broker`] of
+//! the run's own or one that runs already; a [`probe`] reads what its process and metrics say.
+//!
+//! Invariants: the load is open-loop and follows from the seed; every delivery is checked at its receiver; a run that
+//! broke a promise ends with a non-zero exit code whatever its figures. Deliberately absent: any chat text.
+
+pub mod broker;
+pub mod chance;
+pub mod cli;
+pub mod corpus;
+pub mod describe;
+pub mod fault;
+pub mod merge;
+pub mod names;
+pub mod pacer;
+pub mod probe;
+pub mod recorder;
+pub mod report;
+pub mod run;
+pub mod schedule;
+pub mod session;
+pub mod stage;
+pub mod synthetic;
+pub mod target;
+pub mod tokens;
+pub mod workload;

@@ -1,0 +1,175 @@
+//! What a run aims at: a broker of its own, started for it and gone with it, or one that runs already.
+
+use std::{
+    error::Error,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use antiphon_sdk::{Client, Config, Endpoint, Trust};
+use clap::Args;
+use tempfile::TempDir;
+
+use crate::{
+    broker::{Broker, BrokerConfig},
+    probe::{self, METRIC_DELIVERIES, METRIC_DELIVERIES_CROSSED, METRIC_FSYNCS, Metrics},
+    report::ServerFigures,
+    tokens::{IssuerArgs, TokenSigner},
+};
+
+/// How long a session may take until it stands; thousands begin at once.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where the broker is.
+#[derive(Debug, Args)]
+pub struct TargetArgs {
+    /// Address of a running broker. Default: start one for this run.
+    #[arg(long, value_name = "ADDR", requires = "fingerprint", requires = "token_key")]
+    broker: Option<SocketAddr>,
+    /// SHA-256 of its certificate.
+    #[arg(long, value_name = "SHA256", requires = "broker")]
+    fingerprint: Option<String>,
+    /// Private key that signs tokens which it accepts, such as DATA/secrets/development.key.
+    #[arg(long, value_name = "FILE", requires = "broker")]
+    token_key: Option<PathBuf>,
+    /// Its admin listener, for its metrics.
+    #[arg(long, value_name = "ADDR", requires = "broker")]
+    admin: Option<SocketAddr>,
+    /// Its process, for its CPU time and memory.
+    #[arg(long, value_name = "PID", requires = "broker")]
+    broker_pid: Option<u32>,
+    #[command(flatten)]
+    issuer: IssuerArgs,
+    #[command(flatten)]
+    own: OwnArgs,
+}
+
+/// A broker of one's own.
+#[derive(Debug, Args)]
+pub struct OwnArgs {
+    /// The broker's binary. Default: `antiphon` beside this program.
+    #[arg(long, value_name = "PATH", env = "ANTIPHON", conflicts_with = "broker")]
+    antiphon: Option<PathBuf>,
+    /// Its data directory, which is kept. Default: a temporary one.
+    #[arg(long, value_name = "DIR", conflicts_with = "broker")]
+    data: Option<PathBuf>,
+    /// Its shards. Default: its own choice.
+    #[arg(long, value_name = "N", conflicts_with = "broker")]
+    shards: Option<u32>,
+}
+
+/// A broker that answers.
+#[derive(Debug)]
+pub struct Target {
+    address: SocketAddr,
+    trust: Trust,
+    signer: TokenSigner,
+    admin: Option<SocketAddr>,
+    pid: Option<u32>,
+    // Deleted with the target, which must outlive the broker that runs in it.
+    _data: Option<TempDir>,
+}
+
+impl Target {
+    /// Finds the broker, or starts one, which then ends with the second value.
+    pub fn find(args: TargetArgs) -> Result<(Self, Option<Broker>), Box<dyn Error>> {
+        let (Some(address), Some(fingerprint), Some(key)) = (args.broker, args.fingerprint, args.token_key) else {
+            return Self::start(args.own, args.issuer);
+        };
+        let target = Self {
+            address,
+            trust: pinned(&fingerprint)?,
+            signer: TokenSigner::read(&key, args.issuer)?,
+            admin: args.admin,
+            pid: args.broker_pid,
+            _data: None,
+        };
+        Ok((target, None))
+    }
+
+    fn start(own: OwnArgs, issuer: IssuerArgs) -> Result<(Self, Option<Broker>), Box<dyn Error>> {
+        let program = own.antiphon.map_or_else(beside_this_program, Ok)?;
+        let temporary = own.data.is_none().then(|| tempfile::Builder::new().prefix("antiphon-loadgen-").tempdir());
+        let temporary = temporary.transpose()?;
+        let home = own.data.or_else(|| Some(temporary.as_ref()?.path().to_owned())).unwrap_or_default();
+        let (data, log) = (home.join("data"), home.join("broker.log"));
+        std::fs::create_dir_all(&data)?;
+        let broker = Broker::start(BrokerConfig { program, data, shards: own.shards, log, args: Vec::new() })?;
+        let ready = broker.ready();
+        let target = Self {
+            address: ready.address,
+            trust: pinned(&ready.fingerprint)?,
+            signer: TokenSigner::read(&ready.data.join("secrets").join("development.key"), issuer)?,
+            admin: Some(ready.admin),
+            pid: Some(broker.pid()),
+            _data: temporary,
+        };
+        Ok((target, Some(broker)))
+    }
+
+    /// A UDP socket for some of the run's sessions.
+    pub fn endpoint(&self) -> Result<Endpoint, Box<antiphon_sdk::Error>> {
+        Endpoint::for_remote(self.address).map_err(Box::new)
+    }
+
+    /// Connects as a user.
+    pub async fn connect(&self, user: &str, endpoint: Endpoint) -> antiphon_sdk::Result<Client> {
+        self.connect_with(self.signer.user(user, since_1970()), endpoint).await
+    }
+
+    /// Connects as the service that makes the conversations.
+    pub async fn connect_service(&self, name: &str) -> antiphon_sdk::Result<Client> {
+        let endpoint = self.endpoint().map_err(|error| *error)?;
+        self.connect_with(self.signer.service(name, since_1970()), endpoint).await
+    }
+
+    async fn connect_with(&self, token: String, endpoint: Endpoint) -> antiphon_sdk::Result<Client> {
+        let mut config = Config::new(self.address, "localhost", self.trust.clone(), token);
+        config.client_name = concat!("antiphon-loadgen/", env!("CARGO_PKG_VERSION")).into();
+        config.connect_timeout = CONNECT_TIMEOUT;
+        config.endpoint = Some(endpoint);
+        Client::connect(config).await
+    }
+
+    /// What the broker has used up so far, as far as it can be known.
+    pub fn usage(&self) -> Usage {
+        let metrics = self.admin.and_then(|admin| Metrics::scrape(admin).ok());
+        Usage { cpu_ns: self.pid.and_then(|pid| probe::cpu_ns(pid).ok()), metrics }
+    }
+
+    /// What a run between two readings used.
+    pub fn figures(&self, before: &Usage, after: &Usage, acked: u64, delivered: u64) -> ServerFigures {
+        let grown = |name| after.metrics.as_ref()?.growth(before.metrics.as_ref()?, name);
+        let per = |amount: f64, count: f64| (count > 0.0).then(|| amount / count);
+        let cpu_ns = after.cpu_ns.zip(before.cpu_ns).map(|(after, before)| after.saturating_sub(before) as f64);
+        ServerFigures {
+            cpu_us_per_delivery: cpu_ns.and_then(|ns| per(ns / 1e3, delivered as f64)),
+            fsyncs_per_1000_messages: grown(METRIC_FSYNCS).and_then(|fsyncs| per(fsyncs * 1e3, acked as f64)),
+            cross_shard_share: grown(METRIC_DELIVERIES_CROSSED)
+                .zip(grown(METRIC_DELIVERIES))
+                .and_then(|(crossed, all)| per(crossed, all)),
+            rss_kib: self.pid.and_then(|pid| probe::rss_kib(pid).ok()),
+        }
+    }
+}
+
+/// A reading of the broker's counters.
+#[derive(Debug, Clone, Default)]
+pub struct Usage {
+    cpu_ns: Option<u64>,
+    metrics: Option<Metrics>,
+}
+
+fn pinned(fingerprint: &str) -> Result<Trust, Box<dyn Error>> {
+    Ok(Trust::fingerprint(fingerprint.strip_prefix("sha256:").unwrap_or(fingerprint))?)
+}
+
+fn beside_this_program() -> io::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("antiphon"))
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

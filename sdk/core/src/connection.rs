@@ -1,0 +1,417 @@
+//! How the client stands with the broker: token, handshake, GOAWAY, errors of the connection, reconnecting.
+//!
+//! ```text
+//! AwaitingToken -> Connecting -> Greeting -> Ready -> Leaving (GOAWAY)
+//!       ^              |  |          |         |          |
+//!       +- Waiting <---+--+----------+---------+----------+      any -> Closing (BYE) -> Stopped
+//! ```
+//!
+//! A step that concerns other parts of the client is returned as [`Step`].
+
+use std::time::Duration;
+
+use antiphon_protocol::{Action, ErrorCode, control, limits::TOKEN_BYTES_MAX};
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::{
+    client::Config,
+    error::{Refusal, StopReason},
+    handshake,
+    input::Token,
+    limits::{CLOSE_TIMEOUT, CONNECT_TIMEOUT, STABLE_AFTER, TOKEN_REFRESH_LEAD},
+    link::{Link, Pending},
+    output::{ConnectionState, Output, Session},
+    time::Time,
+    timers::Timer,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The token provider has been asked.
+    AwaitingToken,
+    /// The next attempt begins at the deadline.
+    Waiting,
+    Connecting,
+    /// HELLO has been written.
+    Greeting,
+    Ready,
+    /// After GOAWAY: the last answers are awaited; the next attempt does not begin before this.
+    Leaving {
+        reconnect_at: Time,
+    },
+    /// BYE has been written.
+    Closing,
+    Stopped,
+}
+
+/// What a change means for the rest of the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Step {
+    Stay,
+    /// A session stands.
+    Ready,
+    /// The connection is over; another one follows.
+    Down,
+    /// It is over for good.
+    Stopped(StopReason),
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    config: Config,
+    sender_instance: Uuid,
+    resume_token: Bytes,
+    phase: Phase,
+    /// Whether the shell has a connection, or is making one.
+    transport: bool,
+    token: Option<Token>,
+    /// Whether the provider has been asked and has not answered.
+    token_asked: bool,
+    refused: Option<(Token, Refusal)>,
+    token_failures: u32,
+    expires_at_ms: u64,
+    /// Attempts since a connection was stable.
+    attempt: u32,
+    ready_since: Time,
+    reconnect_jitter: Duration,
+    user: String,
+}
+
+impl Connection {
+    pub(crate) fn new(config: Config, sender_instance: Uuid) -> Self {
+        Self {
+            config,
+            sender_instance,
+            resume_token: Bytes::new(),
+            phase: Phase::AwaitingToken,
+            transport: false,
+            token: None,
+            token_asked: false,
+            refused: None,
+            token_failures: 0,
+            expires_at_ms: 0,
+            attempt: 0,
+            ready_since: Time::default(),
+            reconnect_jitter: Duration::ZERO,
+            user: String::new(),
+        }
+    }
+
+    /// The user of the session; empty before the first one.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Whether bytes of the broker are expected.
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Greeting | Phase::Ready | Phase::Leaving { .. } | Phase::Closing)
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.phase == Phase::Stopped
+    }
+
+    // ---- token ----
+
+    /// Begins the first or the next attempt.
+    pub(crate) fn begin(&mut self, link: &mut Link) {
+        link.emit(Output::State(ConnectionState::Connecting));
+        let expired = self.expires_at_ms > 0 && self.expires_at_ms <= link.server_time_ms();
+        if self.token.is_none() || expired {
+            self.phase = Phase::AwaitingToken;
+            link.timers.cancel(&Timer::Connection);
+            return self.ask_token(link);
+        }
+        self.phase = Phase::Connecting;
+        link.set_timer(Timer::Connection, CONNECT_TIMEOUT);
+        self.transport = true;
+        link.emit(Output::Connect);
+    }
+
+    fn hang_up(&mut self, link: &mut Link) {
+        if std::mem::take(&mut self.transport) {
+            link.emit(Output::Close);
+        }
+    }
+
+    fn ask_token(&mut self, link: &mut Link) {
+        link.timers.cancel(&Timer::Token);
+        if !self.token_asked {
+            self.token_asked = true;
+            link.emit(Output::NeedToken);
+        }
+    }
+
+    pub(crate) fn token(&mut self, link: &mut Link, token: Token) -> Step {
+        self.token_asked = false;
+        if self.phase == Phase::Stopped {
+            return Step::Stay;
+        }
+        if token.reveal().len() > TOKEN_BYTES_MAX {
+            return self.stop(link, StopReason::TokenTooLong(token.reveal().len()));
+        }
+        if let Some((refused, refusal)) = &self.refused
+            && *refused == token
+            && !refusal.is(ErrorCode::AuthenticationTimeout)
+        {
+            let refusal = refusal.clone();
+            return self.stop(link, StopReason::SameToken(refusal));
+        }
+        self.token_failures = 0;
+        self.token = Some(token);
+        match self.phase {
+            Phase::AwaitingToken => {
+                self.expires_at_ms = 0;
+                self.begin(link);
+            }
+            Phase::Ready => self.authenticate(link),
+            // It is used for the next attempt.
+            _ => {}
+        }
+        Step::Stay
+    }
+
+    pub(crate) fn token_failed(&mut self, link: &mut Link, cause: String) {
+        self.token_asked = false;
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        let delay = link.backoff(self.token_failures);
+        self.token_failures += 1;
+        link.set_timer(Timer::Token, delay);
+        if self.phase == Phase::AwaitingToken {
+            link.emit(Output::State(ConnectionState::Waiting { cause: format!("no token: {cause}") }));
+        }
+    }
+
+    /// The deadline of a fresh token.
+    pub(crate) fn token_due(&mut self, link: &mut Link) {
+        self.ask_token(link);
+    }
+
+    fn authenticate(&mut self, link: &mut Link) {
+        let auth = control::Auth { token: self.token.as_ref().map_or("", |token| token.reveal()).to_owned() };
+        link.request(Pending::Authenticate, |id| handshake::auth(id, &auth));
+    }
+
+    pub(crate) fn authenticated(&mut self, link: &mut Link, answer: control::Authenticated) {
+        self.refused = None;
+        self.schedule_refresh(link, answer.expires_at_ms);
+    }
+
+    /// AUTH was refused, which changes nothing yet.
+    pub(crate) fn authentication_refused(&mut self, link: &mut Link, refusal: Refusal) {
+        if refusal.action() == Action::Retry {
+            let delay = link.backoff(0).max(refusal.retry_after.unwrap_or_default());
+            return link.set_timer(Timer::Token, delay);
+        }
+        self.token_refused(link, refusal);
+    }
+
+    /// A request was refused for the token's sake; the session goes on meanwhile.
+    pub(crate) fn token_refused(&mut self, link: &mut Link, refusal: Refusal) {
+        if let Some(token) = self.token.clone() {
+            self.refused = Some((token, refusal));
+        }
+        self.ask_token(link);
+    }
+
+    /// Asks for a fresh token in good time, unless the last one brought no later end.
+    fn schedule_refresh(&mut self, link: &mut Link, expires_at_ms: u64) {
+        let later = expires_at_ms > self.expires_at_ms;
+        self.expires_at_ms = expires_at_ms;
+        let left = Duration::from_millis(expires_at_ms.saturating_sub(link.server_time_ms()));
+        if later && !left.is_zero() {
+            link.set_timer(Timer::Token, left.saturating_sub(TOKEN_REFRESH_LEAD).max(left / 2));
+        }
+    }
+
+    // ---- handshake ----
+
+    pub(crate) fn connected(&mut self, link: &mut Link) {
+        if self.phase != Phase::Connecting {
+            return;
+        }
+        self.phase = Phase::Greeting;
+        let hello = handshake::hello(&self.config, self.sender_instance, self.token.as_ref(), &self.resume_token);
+        link.request(Pending::Hello, |id| handshake::frame(id, &hello));
+    }
+
+    pub(crate) fn welcome(&mut self, link: &mut Link, welcome: control::Welcome) -> Step {
+        if self.phase != Phase::Greeting {
+            return self.broken(link, "WELCOME came twice".into());
+        }
+        self.phase = Phase::Ready;
+        self.ready_since = link.now;
+        self.refused = None;
+        self.reconnect_jitter = Duration::from_millis(welcome.reconnect_jitter_ms.into());
+        self.resume_token = welcome.resume_token.clone();
+        self.user = welcome.user.clone();
+        link.timers.cancel(&Timer::Connection);
+        link.set_server_clock(welcome.server_time_ms);
+        self.expires_at_ms = 0;
+        self.schedule_refresh(link, welcome.expires_at_ms);
+        link.ready = true;
+        link.emit(Output::State(ConnectionState::Ready(Session {
+            session_id: welcome.session_id,
+            resumed: welcome.resumed,
+            user: welcome.user,
+            device: welcome.device,
+            body_bytes_max: welcome.max_body_bytes as usize,
+            subscriptions_max: welcome.max_subscriptions as usize,
+            expires_at_ms: welcome.expires_at_ms,
+        })));
+        Step::Ready
+    }
+
+    // ---- the end of a connection ----
+
+    /// The transport is gone. A close code of the broker counts like its ERROR.
+    pub(crate) fn disconnected(&mut self, link: &mut Link, cause: String, close_code: Option<u32>) -> Step {
+        self.transport = false;
+        let refusal = close_code.and_then(|number| Refusal::from_close_code(number, &cause));
+        match (self.phase, refusal) {
+            (Phase::Waiting | Phase::AwaitingToken | Phase::Stopped, _) => Step::Stay,
+            (Phase::Closing, _) => self.stop(link, StopReason::Closed),
+            (Phase::Leaving { reconnect_at }, refusal)
+                if refusal.as_ref().is_none_or(|refusal| refusal.action() == Action::Retry) =>
+            {
+                self.leave(link, reconnect_at)
+            }
+            (_, Some(refusal)) => self.judge(link, refusal),
+            (_, None) => self.retry(link, cause, Duration::ZERO),
+        }
+    }
+
+    /// ERROR with id 0.
+    pub(crate) fn error(&mut self, link: &mut Link, refusal: Refusal) -> Step {
+        if self.phase == Phase::Closing {
+            return self.stop(link, StopReason::Closed);
+        }
+        self.hang_up(link);
+        self.judge(link, refusal)
+    }
+
+    fn judge(&mut self, link: &mut Link, refusal: Refusal) -> Step {
+        let wait = refusal.retry_after.unwrap_or_default();
+        match refusal.action() {
+            Action::Retry => self.retry(link, refusal.to_string(), wait),
+            Action::Authenticate => self.retry_with_new_token(link, refusal, wait),
+            // A fault of the broker may be gone after its restart.
+            Action::Stop if refusal.is(ErrorCode::Internal) => self.retry(link, refusal.to_string(), wait),
+            _ => self.stop(link, StopReason::Refused(refusal)),
+        }
+    }
+
+    fn retry_with_new_token(&mut self, link: &mut Link, refusal: Refusal, wait: Duration) -> Step {
+        let cause = refusal.to_string();
+        if !refusal.is(ErrorCode::AuthenticationTimeout) {
+            self.refused = self.token.take().map(|token| (token, refusal));
+        }
+        self.retry(link, cause, wait)
+    }
+
+    /// The broker broke the protocol, or a fresh connection is needed: closes this one and tries again.
+    pub(crate) fn broken(&mut self, link: &mut Link, cause: String) -> Step {
+        if self.phase == Phase::Closing {
+            return self.stop(link, StopReason::Closed);
+        }
+        self.hang_up(link);
+        self.retry(link, cause, Duration::ZERO)
+    }
+
+    /// The first attempt after a stable connection is spread over the broker's jitter; further ones back off.
+    fn retry(&mut self, link: &mut Link, cause: String, at_least: Duration) -> Step {
+        let was_ready = matches!(self.phase, Phase::Ready | Phase::Leaving { .. });
+        if was_ready && link.now.since(self.ready_since) >= STABLE_AFTER {
+            self.attempt = 0;
+        }
+        let backoff = if was_ready && self.attempt == 0 { Duration::ZERO } else { link.backoff(self.attempt) };
+        let delay = (backoff + link.jitter(self.reconnect_jitter)).max(at_least);
+        self.attempt += 1;
+        self.wait(link, cause, link.now.after(delay))
+    }
+
+    fn wait(&mut self, link: &mut Link, cause: String, until: Time) -> Step {
+        self.phase = Phase::Waiting;
+        link.timers.cancel(&Timer::Token);
+        link.timers.set(Timer::Connection, until);
+        link.emit(Output::State(ConnectionState::Waiting { cause }));
+        Step::Down
+    }
+
+    // ---- GOAWAY ----
+
+    /// No new requests; the connection ends when the last answer is here or at the deadline.
+    pub(crate) fn goaway(&mut self, link: &mut Link, goaway: &control::Goaway) {
+        if self.phase != Phase::Ready {
+            return;
+        }
+        let jitter = link.jitter(Duration::from_millis(goaway.jitter_ms.into()));
+        self.phase = Phase::Leaving { reconnect_at: link.now.after(jitter) };
+        link.ready = false;
+        link.set_timer(Timer::Connection, Duration::from_millis(goaway.deadline_ms.into()));
+    }
+
+    /// Called after every input: leaves once nothing is awaited any more.
+    pub(crate) fn leave_when_settled(&mut self, link: &mut Link) -> Step {
+        match self.phase {
+            Phase::Leaving { reconnect_at } if link.is_settled() => {
+                self.hang_up(link);
+                self.leave(link, reconnect_at)
+            }
+            _ => Step::Stay,
+        }
+    }
+
+    fn leave(&mut self, link: &mut Link, reconnect_at: Time) -> Step {
+        self.wait(link, "the broker asked to connect again".into(), reconnect_at)
+    }
+
+    // ---- time and the application's wish ----
+
+    /// The deadline of the phase.
+    pub(crate) fn timeout(&mut self, link: &mut Link) -> Step {
+        match self.phase {
+            Phase::Waiting => {
+                self.begin(link);
+                Step::Stay
+            }
+            Phase::Connecting | Phase::Greeting => self.broken(link, "the broker did not answer in time".into()),
+            Phase::Leaving { reconnect_at } => {
+                self.hang_up(link);
+                self.leave(link, reconnect_at)
+            }
+            Phase::Closing => self.stop(link, StopReason::Closed),
+            Phase::AwaitingToken | Phase::Ready | Phase::Stopped => Step::Stay,
+        }
+    }
+
+    pub(crate) fn close(&mut self, link: &mut Link) -> Step {
+        match self.phase {
+            Phase::Ready | Phase::Leaving { .. } => {
+                self.phase = Phase::Closing;
+                link.ready = false;
+                link.request(Pending::Bye, handshake::bye);
+                link.set_timer(Timer::Connection, CLOSE_TIMEOUT);
+                Step::Stay
+            }
+            Phase::Closing | Phase::Stopped => Step::Stay,
+            _ => self.stop(link, StopReason::Closed),
+        }
+    }
+
+    /// BYE was answered.
+    pub(crate) fn said_bye(&mut self, link: &mut Link) -> Step {
+        self.stop(link, StopReason::Closed)
+    }
+
+    fn stop(&mut self, link: &mut Link, reason: StopReason) -> Step {
+        self.phase = Phase::Stopped;
+        self.token = None;
+        self.hang_up(link);
+        Step::Stopped(reason)
+    }
+}

@@ -1,0 +1,210 @@
+//! Everything that can happen to a client.
+
+use std::fmt;
+
+use antiphon_protocol::{ContentType, EventKind, FrameType, LogName, Position, UserId};
+use bytes::Bytes;
+use uuid::Uuid;
+
+/// What a shell tells the client. After each one the shell takes every [`Output`](crate::Output).
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The connection that [`Output::Connect`](crate::Output::Connect) asked for stands, and its control stream is open.
+    Connected,
+    /// The connection could not be made, or has ended. The shell must not pass in bytes of it any more.
+    Disconnected {
+        /// What the transport says, for people.
+        cause: String,
+        /// The application close code, if the broker closed it with one.
+        close_code: Option<u32>,
+    },
+    /// Bytes of the control stream, in order.
+    Control(Bytes),
+    /// Bytes of a stream that the broker opened, in order within that stream.
+    Stream(StreamId, Bytes),
+    /// A stream that the broker opened has ended.
+    StreamEnded(StreamId),
+    /// Answer to [`Output::NeedToken`](crate::Output::NeedToken).
+    Token(Token),
+    /// The token provider failed; it is asked again later.
+    TokenFailed {
+        /// What it says, for people.
+        cause: String,
+    },
+    /// The time of [`Client::poll_timeout`](crate::Client::poll_timeout) has come.
+    Timeout,
+    /// The application wants something.
+    Command(Command),
+}
+
+/// One stream that the broker opened; unique within its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+/// Names a send or a request; chosen by the shell, unique within the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u64);
+
+/// Names a subscription; chosen by the shell, unique within the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriptionId(pub u64);
+
+/// An access token. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// Wraps a JWT.
+    pub fn new(token: impl Into<String>) -> Self {
+        Self(token.into())
+    }
+
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// What an application wants. Each ends in at least one output that carries its id.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Append one event; its fate comes as [`Output::Send`](crate::Output::Send).
+    Send {
+        /// Names the message in outputs.
+        id: CommandId,
+        /// The message.
+        message: NewMessage,
+    },
+    /// Follow a log until told otherwise, across reconnects.
+    Subscribe {
+        /// Names the subscription in outputs.
+        id: SubscriptionId,
+        /// The log; one subscription each.
+        log: LogName,
+        /// Where to begin.
+        from: From,
+    },
+    /// Stop following.
+    Unsubscribe(SubscriptionId),
+    /// Read history; repeated by itself after a lost connection.
+    Fetch {
+        /// Names the page in outputs.
+        id: CommandId,
+        /// What to read.
+        range: Range,
+    },
+    /// Move one's own cursors. Merged, sent at most once a second per log, restated after a reconnect.
+    Cursor {
+        /// The log.
+        log: LogName,
+        /// Everything up to here has arrived; 0 = unchanged.
+        delivered: u64,
+        /// Everything up to here has been read; 0 = unchanged.
+        read: u64,
+    },
+    /// Any other request. Refusals that ask for it are repeated a few times; a request whose answer was lost with the
+    /// connection fails with `ConnectionLost`.
+    Request {
+        /// Names the answer in outputs.
+        id: CommandId,
+        /// Type of the request's frame.
+        frame_type: FrameType,
+        /// Its encoded body.
+        body: Bytes,
+    },
+    /// End the session; everything that waits fails.
+    Close,
+}
+
+/// A message to send.
+#[derive(Debug, Clone)]
+pub struct NewMessage {
+    /// Where it is appended.
+    pub log: LogName,
+    /// What it is; [`EventKind::MESSAGE`] unless it relates to another.
+    pub kind: EventKind,
+    /// How to read the body.
+    pub content_type: ContentType,
+    /// The content, at most 64 KiB.
+    pub body: Bytes,
+    /// Encoded attributes, at most 16 KiB; mostly empty.
+    pub envelope: Bytes,
+    /// The user for whom a service acts.
+    pub act_as: Option<UserId>,
+    /// The id of an earlier attempt, as by an outbox that outlives the process. Otherwise the client makes one.
+    pub client_message_id: Option<Uuid>,
+}
+
+impl NewMessage {
+    /// A text message.
+    pub fn text(log: LogName, text: impl Into<String>) -> Self {
+        Self::new(log, ContentType::Text, Bytes::from(text.into()))
+    }
+
+    /// A message of any content.
+    pub fn new(log: LogName, content_type: ContentType, body: Bytes) -> Self {
+        Self {
+            log,
+            kind: EventKind::MESSAGE,
+            content_type,
+            body,
+            envelope: Bytes::new(),
+            act_as: None,
+            client_message_id: None,
+        }
+    }
+}
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// Only what comes.
+    Tail,
+    /// After the last event that the application has.
+    Position(Position),
+    /// With the newest n events.
+    Last(u32),
+    /// With the oldest event that still exists.
+    Start,
+}
+
+/// A part of a log to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    /// The log.
+    pub log: LogName,
+    /// First position; 0 = the oldest that still exists.
+    pub from: u64,
+    /// Position after the last; 0 = up to the head.
+    pub to: u64,
+    /// At most this many events; 0 = as many as fit one page.
+    pub limit: u32,
+    /// Which end to begin at.
+    pub direction: Direction,
+}
+
+impl Range {
+    /// Everything, oldest first.
+    pub fn all(log: LogName) -> Self {
+        Self { log, from: 0, to: 0, limit: 0, direction: Direction::Forward }
+    }
+
+    /// The newest `limit` events, newest first.
+    pub fn newest(log: LogName, limit: u32) -> Self {
+        Self { limit, direction: Direction::Backward, ..Self::all(log) }
+    }
+}
+
+/// The direction of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Oldest first.
+    Forward,
+    /// Newest first.
+    Backward,
+}

@@ -1,0 +1,273 @@
+//! Everything a client may ask of its shell or tell the application.
+
+use antiphon_protocol::{FrameType, LogName, Position, control};
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::{
+    error::{Refusal, RequestError, SendError, StopReason},
+    event::Event,
+    input::{CommandId, SubscriptionId},
+};
+
+/// What the shell does next, in order, once each.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Connect now; answer with `Connected` or `Disconnected`. A connection that still stands is over.
+    Connect,
+    /// Write to the control stream.
+    Write(Bytes),
+    /// Close the connection, or give up making it, once what was written has been handed to the transport. No
+    /// `Disconnected` is expected for it.
+    Close,
+    /// Ask the token provider; answer with `Token` or `TokenFailed`.
+    NeedToken,
+    /// The connection's state changed.
+    State(ConnectionState),
+    /// What became of a message.
+    Send {
+        /// From the command.
+        id: CommandId,
+        /// Its new state.
+        state: SendState,
+    },
+    /// Something for a subscription.
+    Subscription {
+        /// From the command.
+        id: SubscriptionId,
+        /// What it is.
+        item: Item,
+    },
+    /// Answer to `Fetch`.
+    Page {
+        /// From the command.
+        id: CommandId,
+        /// The page.
+        result: Result<Page, RequestError>,
+    },
+    /// Answer to `Request`.
+    Answer {
+        /// From the command.
+        id: CommandId,
+        /// The answer.
+        result: Result<Answer, RequestError>,
+    },
+    /// News of a log that is followed but not subscribed.
+    Digest(Digest),
+}
+
+/// How the client stands with the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConnectionState {
+    /// On the way: token, transport, handshake.
+    Connecting,
+    /// The session stands.
+    Ready(Session),
+    /// The connection is lost; the next attempt follows by itself.
+    Waiting {
+        /// Why, for people.
+        cause: String,
+    },
+    /// It is over.
+    Stopped(StopReason),
+}
+
+/// What the broker said about the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Names the session; the same after it was resumed.
+    pub session_id: Bytes,
+    /// Whether it is the session of the connection before.
+    pub resumed: bool,
+    /// The user of the token.
+    pub user: String,
+    /// The device.
+    pub device: String,
+    /// Longest message body, in bytes.
+    pub body_bytes_max: usize,
+    /// Most logs that may be subscribed at once.
+    pub subscriptions_max: usize,
+    /// When the token ends, Unix milliseconds; 0 = never.
+    pub expires_at_ms: u64,
+}
+
+/// The life of a message. Each state is told once; `Delivered` and `Read` only where the broker pushes receipts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SendState {
+    /// It is in the outbox.
+    Queued,
+    /// It was written for the first time, with this id.
+    Sending {
+        /// What its echo will carry.
+        client_message_id: Uuid,
+    },
+    /// It is durable.
+    Sent(Receipt),
+    /// It reached somebody else's device.
+    Delivered,
+    /// Somebody else read it.
+    Read,
+    /// It will not be sent.
+    Failed(SendError),
+}
+
+/// Where a message ended up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The id it was sent with.
+    pub client_message_id: Uuid,
+    /// Identity of the event.
+    pub event_id: Uuid,
+    /// Its place in the log.
+    pub position: Position,
+    /// Countable messages up to and including it.
+    pub msgno: u64,
+    /// The broker's clock at that moment, Unix milliseconds.
+    pub time_ms: u64,
+    /// An earlier attempt had been stored already.
+    pub duplicate: bool,
+}
+
+/// What a subscription brings, in order. Every event comes exactly once, until a `Reset` says otherwise.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Item {
+    /// The log is being followed, for the first time or again.
+    Attached(Attached),
+    /// The next event.
+    Event(Event),
+    /// Positions that this reader does not get.
+    Skipped {
+        /// First one.
+        first: Position,
+        /// Last one.
+        last: Position,
+    },
+    /// The position was not usable: forget what there is, events begin anew after `after`.
+    Reset {
+        /// Why.
+        reason: ResetReason,
+        /// The next event has the position after this one.
+        after: Position,
+    },
+    /// Somebody's cursor moved.
+    Cursor(Cursor),
+    /// Typing and the like. It ends by itself after its time to live.
+    Signal(Signal),
+    /// The subscription is over.
+    Detached(DetachReason),
+}
+
+/// State of a log at the moment a subscription took hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// Events follow from the position after this one.
+    pub after: Position,
+    /// Newest event.
+    pub head: Position,
+    /// Oldest event that still exists.
+    pub floor: u64,
+    /// Countable messages up to the head.
+    pub head_msgno: u64,
+    /// Where the members stand, unless the conversation is large.
+    pub cursors: Vec<Cursor>,
+}
+
+/// Why positions start anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResetReason {
+    /// The log was restored or made again.
+    EpochChanged,
+    /// Events after the position no longer exist, or cannot be read by this user.
+    HistoryGone,
+}
+
+/// Why a subscription is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DetachReason {
+    /// The application wished it.
+    Unsubscribed,
+    /// The user was removed; nothing after this position comes.
+    Removed {
+        /// Last position that this reader may see.
+        last: u64,
+    },
+    /// The conversation was deleted.
+    Deleted {
+        /// Last position that this reader may see.
+        last: u64,
+    },
+    /// The broker refused the subscription.
+    Refused(Refusal),
+    /// The log is subscribed already by this client.
+    AlreadySubscribed,
+    /// The client has stopped.
+    Stopped(StopReason),
+}
+
+/// How far a member has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The member.
+    pub user: String,
+    /// Everything up to here has arrived.
+    pub delivered: u64,
+    /// Everything up to here has been read.
+    pub read: u64,
+    /// Countable messages up to `read`.
+    pub read_msgno: u64,
+}
+
+impl Cursor {
+    pub(crate) fn from_wire(cursor: &control::MemberCursor) -> Self {
+        let control::MemberCursor { user, delivered, read, read_msgno } = cursor.clone();
+        Self { user, delivered, read, read_msgno }
+    }
+}
+
+/// An ephemeral signal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signal {
+    /// Who sent it.
+    pub user: String,
+    /// What it is, as "typing".
+    pub kind: String,
+    /// Its content.
+    pub data: Bytes,
+    /// How long it holds, in milliseconds.
+    pub ttl_ms: u32,
+}
+
+/// A part of a log's history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The events, in the direction of the read.
+    pub events: Vec<Event>,
+    /// Where to go on: the next `from` when reading forward, the next `to` when reading backward.
+    pub next: Option<u64>,
+    /// Newest event when the page was read.
+    pub head: Position,
+    /// Oldest event that still existed.
+    pub floor: u64,
+}
+
+/// Answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Type of its frame.
+    pub frame_type: FrameType,
+    /// Its encoded body.
+    pub body: Bytes,
+}
+
+/// Newest state of a log that is followed but not subscribed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest {
+    /// The log.
+    pub log: LogName,
+    /// Its newest event.
+    pub head: Position,
+    /// Countable messages up to the head.
+    pub head_msgno: u64,
+    /// Beginning of the last message.
+    pub preview: Bytes,
+}

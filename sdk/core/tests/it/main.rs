@@ -1,0 +1,14 @@
+//! The client against a scripted broker: input -> exact outputs, written as lines of text.
+
+#[cfg(test)]
+mod connection;
+#[cfg(test)]
+mod handover;
+#[cfg(test)]
+mod property;
+#[cfg(test)]
+mod requests;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod sends;

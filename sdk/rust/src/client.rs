@@ -1,0 +1,338 @@
+//! The handle that applications hold.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use antiphon_protocol::{ConversationId, FrameType, LogName, UserId, control};
+use antiphon_sdk_core::{
+    Answer, ConnectionState, Digest, From, NewMessage, Page, Range, Receipt, RequestError, SendError, SendState,
+    StopReason,
+};
+use bytes::Bytes;
+use prost::Message;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+
+use crate::{
+    Config, Conversation, Endpoint, Error, NewConversation, Result, Role, Subscription,
+    conversation::{encode_members, encode_role},
+    driver::{Call, Driver},
+};
+
+/// Calls that wait for the driver; a further one waits for room.
+const CALLS_MAX: usize = 256;
+/// Digests that a slow receiver may lag behind; the oldest are dropped.
+const DIGESTS_MAX: usize = 256;
+
+/// A client of one broker, as one user on one device. Cloning shares it; when the last clone and the last
+/// [`Subscription`] are gone, the session ends.
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) calls: mpsc::Sender<Call>,
+    pub(crate) attention: Arc<Attention>,
+    state: watch::Receiver<ConnectionState>,
+    digests: broadcast::Receiver<Digest>,
+    endpoint: Endpoint,
+    subscription_queue: usize,
+}
+
+/// How subscriptions reach the driver without waiting.
+#[derive(Debug, Default)]
+pub(crate) struct Attention {
+    pub(crate) notify: Notify,
+    /// Set by the driver while it does not read events because a queue is full.
+    pub(crate) stalled: AtomicBool,
+    /// Set when a subscription was dropped.
+    pub(crate) dropped: AtomicBool,
+}
+
+impl Attention {
+    pub(crate) fn subscription_read(&self) {
+        if self.stalled.load(Ordering::Acquire) {
+            self.notify.notify_one();
+        }
+    }
+
+    pub(crate) fn subscription_dropped(&self) {
+        self.dropped.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+}
+
+impl Client {
+    /// Connects, and waits for the first session, at most [`Config::connect_timeout`]. Must be called within a Tokio
+    /// runtime.
+    pub async fn connect(config: Config) -> Result<Self> {
+        let timeout = config.connect_timeout;
+        let client = Self::start(config)?;
+        match tokio::time::timeout(timeout, client.ready()).await {
+            Ok(ready) => ready.map(|()| client),
+            Err(_) => {
+                let cause = match client.state() {
+                    ConnectionState::Waiting { cause } => cause,
+                    _ => "the broker has not answered".into(),
+                };
+                client.close().await;
+                Err(Error::Unreachable { cause })
+            }
+        }
+    }
+
+    /// Starts without waiting for a connection: sends and subscriptions wait until there is one.
+    pub fn start(config: Config) -> Result<Self> {
+        let endpoint = match &config.endpoint {
+            Some(endpoint) => endpoint.clone(),
+            None => Endpoint::for_remote(config.address)?,
+        };
+        let (calls, calls_rx) = mpsc::channel(CALLS_MAX);
+        let (state_tx, state) = watch::channel(ConnectionState::Connecting);
+        let (digests_tx, digests) = broadcast::channel(DIGESTS_MAX);
+        let attention = Arc::new(Attention::default());
+        let subscription_queue = config.subscription_queue.max(1);
+        let driver = Driver::new(config, endpoint.clone(), calls_rx, attention.clone(), state_tx, digests_tx)?;
+        tokio::spawn(driver.run());
+        Ok(Self { shared: Arc::new(Shared { calls, attention, state, digests, endpoint, subscription_queue }) })
+    }
+
+    /// Waits until a session stands.
+    pub async fn ready(&self) -> Result<()> {
+        let mut state = self.shared.state.clone();
+        let decided =
+            |state: &ConnectionState| matches!(state, ConnectionState::Ready(_) | ConnectionState::Stopped(_));
+        match state.wait_for(decided).await.as_deref() {
+            Ok(ConnectionState::Stopped(reason)) => Err(Error::Stopped(reason.clone())),
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::Stopped(StopReason::Closed)),
+        }
+    }
+
+    /// How the client stands with the broker now.
+    pub fn state(&self) -> ConnectionState {
+        self.shared.state.borrow().clone()
+    }
+
+    /// Follows [`state`](Self::state).
+    pub fn connection_state(&self) -> watch::Receiver<ConnectionState> {
+        self.shared.state.clone()
+    }
+
+    /// News of the user's conversations, subscribed or not; needs [`Config::follow_mine`].
+    pub fn digests(&self) -> broadcast::Receiver<Digest> {
+        self.shared.digests.resubscribe()
+    }
+
+    /// Ends the session. Everything that waits fails.
+    pub async fn close(&self) {
+        let mut state = self.shared.state.clone();
+        if self.shared.calls.send(Call::Close).await.is_ok() {
+            // An error means that the driver has ended, which is what is waited for.
+            let _ = state.wait_for(|state| matches!(state, ConnectionState::Stopped(_))).await;
+        }
+    }
+
+    async fn call(&self, call: Call) -> Result<()> {
+        self.shared.calls.send(call).await.map_err(|_| Error::Stopped(self.stop_reason()))
+    }
+
+    fn stop_reason(&self) -> StopReason {
+        match self.state() {
+            ConnectionState::Stopped(reason) => reason,
+            _ => StopReason::Closed,
+        }
+    }
+}
+
+/// Messages.
+impl Client {
+    /// Sends text, and waits until it is durable.
+    ///
+    /// Waits as long as it takes: the message stays in the outbox across reconnects, even when the future is dropped.
+    pub async fn send(&self, log: &LogName, text: impl Into<String>) -> Result<Receipt> {
+        self.send_message(NewMessage::text(log.clone(), text)).await
+    }
+
+    /// Sends any message, and waits until it is durable.
+    pub async fn send_message(&self, message: NewMessage) -> Result<Receipt> {
+        let (reply, answer) = oneshot::channel();
+        self.call(Call::Send { message, reply }).await?;
+        let sent = answer.await.map_err(|_| SendError::Stopped(self.stop_reason()))?;
+        Ok(sent?)
+    }
+
+    /// Puts a message into the outbox. Its fate can be followed, or waited for.
+    pub async fn send_queued(&self, message: NewMessage) -> Result<Queued> {
+        let (state, states) = watch::channel(SendState::Queued);
+        self.call(Call::SendQueued { message, state }).await?;
+        Ok(Queued { states, shared: self.shared.clone() })
+    }
+}
+
+/// A message in the outbox. Dropping this does not take the message back.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    states: watch::Receiver<SendState>,
+    shared: Arc<Shared>,
+}
+
+impl Queued {
+    /// Where the message stands.
+    pub fn state(&self) -> SendState {
+        self.states.borrow().clone()
+    }
+
+    /// Waits for the next state; None when there will be no other.
+    pub async fn changed(&mut self) -> Option<SendState> {
+        self.states.changed().await.ok()?;
+        Some(self.states.borrow_and_update().clone())
+    }
+
+    /// Waits until the message is durable.
+    pub async fn sent(&mut self) -> Result<Receipt> {
+        loop {
+            match &*self.states.borrow_and_update() {
+                SendState::Sent(receipt) => return Ok(*receipt),
+                SendState::Failed(error) => return Err(error.clone().into()),
+                _ => {}
+            }
+            if self.states.changed().await.is_err() {
+                return Err(SendError::Stopped(Client { shared: self.shared.clone() }.stop_reason()).into());
+            }
+        }
+    }
+}
+
+/// Logs.
+impl Client {
+    /// Follows a log, and waits until the subscription has taken hold. A log can be subscribed once per client.
+    pub async fn subscribe(&self, log: &LogName, from: From) -> Result<Subscription> {
+        let (items_tx, items) = mpsc::channel(self.shared.subscription_queue);
+        let (reply, answer) = oneshot::channel();
+        self.call(Call::Subscribe { log: log.clone(), from, items: items_tx, reply }).await?;
+        match answer.await {
+            Ok(Ok(attached)) => Ok(Subscription::new(log.clone(), attached, items, self.shared.clone())),
+            Ok(Err(reason)) => Err(Error::Subscribe(reason)),
+            Err(_) => Err(Error::Stopped(self.stop_reason())),
+        }
+    }
+
+    /// Reads a page of history.
+    pub async fn history(&self, range: Range) -> Result<Page> {
+        let (reply, answer) = oneshot::channel();
+        self.call(Call::Fetch { range, reply }).await?;
+        Ok(answer.await.map_err(|_| RequestError::Stopped(self.stop_reason()))??)
+    }
+
+    /// Moves one's own cursors of a log; 0 leaves one where it is. Merged and sent at most once a second.
+    pub async fn cursor(&self, log: &LogName, delivered: u64, read: u64) -> Result<()> {
+        self.call(Call::Cursor { log: log.clone(), delivered, read }).await
+    }
+
+    /// Sends an ephemeral signal, as "typing", to those who follow the log now.
+    pub async fn signal(&self, log: &LogName, kind: &str, data: Bytes, ttl_ms: u32) -> Result<()> {
+        let signal = control::Signal { log: log.to_string(), kind: kind.into(), data, ttl_ms };
+        self.confirmed(FrameType::Signal, signal).await
+    }
+}
+
+/// Conversations.
+impl Client {
+    /// Creates a conversation, or finds it if it is direct.
+    pub async fn create_conversation(&self, conversation: NewConversation) -> Result<Conversation> {
+        self.conversation_request(FrameType::ConversationCreate, conversation.encode()).await
+    }
+
+    /// Reads a conversation and its members.
+    pub async fn conversation(&self, id: &ConversationId) -> Result<Conversation> {
+        let get = control::ConversationGet { conversation: id.to_string() };
+        self.conversation_request(FrameType::ConversationGet, get).await
+    }
+
+    /// Changes the title.
+    pub async fn set_title(&self, id: &ConversationId, title: &str) -> Result<()> {
+        let title = Some(title.to_owned());
+        let update = control::ConversationUpdate { conversation: id.to_string(), title, join_policy: None };
+        self.confirmed(FrameType::ConversationUpdate, update).await
+    }
+
+    /// Deletes a conversation.
+    pub async fn delete_conversation(&self, id: &ConversationId) -> Result<()> {
+        let delete = control::ConversationDelete { conversation: id.to_string() };
+        self.confirmed(FrameType::ConversationDelete, delete).await
+    }
+
+    /// Adds members.
+    pub async fn add_members(
+        &self,
+        id: &ConversationId,
+        members: impl IntoIterator<Item = (UserId, Role)>,
+    ) -> Result<()> {
+        let members = encode_members(members.into_iter().collect());
+        let add = control::MemberAdd { conversation: id.to_string(), members, act_as: String::new() };
+        self.confirmed(FrameType::MemberAdd, add).await
+    }
+
+    /// Removes a member.
+    pub async fn remove_member(&self, id: &ConversationId, user: &UserId) -> Result<()> {
+        let remove = control::MemberRemove { conversation: id.to_string(), user: user.to_string() };
+        self.confirmed(FrameType::MemberRemove, remove).await
+    }
+
+    /// Changes what a member may do.
+    pub async fn set_role(&self, id: &ConversationId, user: &UserId, role: Role) -> Result<()> {
+        let role = encode_role(role).into();
+        let set = control::MemberSetRole { conversation: id.to_string(), user: user.to_string(), role };
+        self.confirmed(FrameType::MemberSetRole, set).await
+    }
+
+    /// Joins an open conversation.
+    pub async fn join(&self, id: &ConversationId) -> Result<()> {
+        self.confirmed(FrameType::Join, control::Join { conversation: id.to_string() }).await
+    }
+
+    /// Leaves a conversation.
+    pub async fn leave(&self, id: &ConversationId) -> Result<()> {
+        self.confirmed(FrameType::Leave, control::Leave { conversation: id.to_string() }).await
+    }
+
+    /// Any request by its frame type and encoded body; for frames that have no method here.
+    pub async fn request(&self, frame_type: FrameType, body: Bytes) -> Result<Answer> {
+        let (reply, answer) = oneshot::channel();
+        self.call(Call::Request { frame_type, body, reply }).await?;
+        Ok(answer.await.map_err(|_| RequestError::Stopped(self.stop_reason()))??)
+    }
+
+    async fn confirmed(&self, frame_type: FrameType, body: impl Message) -> Result<()> {
+        self.request(frame_type, body.encode_to_vec().into()).await.map(drop)
+    }
+
+    async fn conversation_request(&self, frame_type: FrameType, body: impl Message) -> Result<Conversation> {
+        let answer = self.request(frame_type, body.encode_to_vec().into()).await?;
+        let decoded = control::Conversation::decode(answer.body);
+        Conversation::decode(decoded.map_err(|_| Error::Answer(frame_type.name()))?)
+    }
+}
+
+/// The network below.
+impl Client {
+    /// The UDP socket.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.shared.endpoint
+    }
+
+    /// Moves the UDP socket to another port, as a phone does between networks; see [`Endpoint::rebind`].
+    pub fn rebind(&self) -> Result<()> {
+        self.shared.endpoint.rebind()
+    }
+
+    /// Cuts the connection without a word to the session, as a lost network does; the client then reconnects.
+    #[cfg(feature = "test-hooks")]
+    pub async fn kill_connection(&self) -> Result<()> {
+        self.call(Call::Kill).await
+    }
+}

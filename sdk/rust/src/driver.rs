@@ -1,0 +1,363 @@
+//! The task that owns the sans-IO client: inputs from the network, the application and the clock; outputs performed.
+
+use std::{
+    future::{Future, pending},
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+};
+
+use antiphon_protocol::{FrameType, LogName};
+use antiphon_sdk_core::{
+    self as core, Command, CommandId, ConnectionState, Digest, From, Input, Item, NewMessage, Output, Range, SendState,
+    SubscriptionId, Time, Token,
+};
+use bytes::Bytes;
+use tokio::{
+    sync::{broadcast, mpsc, watch},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Config, Endpoint, Error, Result,
+    client::Attention,
+    tls,
+    transport::{Cause, FromBroker, FromControl, Link},
+    waiters::{AnswerReply, AttachReply, PageReply, Queues, SendReply, Waiters},
+};
+
+/// Things of one kind taken in before the outputs are performed.
+const BATCH_MAX: usize = 64;
+
+/// What a handle asks of the driver.
+#[derive(Debug)]
+pub(crate) enum Call {
+    Send {
+        message: NewMessage,
+        reply: SendReply,
+    },
+    SendQueued {
+        message: NewMessage,
+        state: watch::Sender<SendState>,
+    },
+    Subscribe {
+        log: LogName,
+        from: From,
+        items: mpsc::Sender<Item>,
+        reply: AttachReply,
+    },
+    Fetch {
+        range: Range,
+        reply: PageReply,
+    },
+    Cursor {
+        log: LogName,
+        delivered: u64,
+        read: u64,
+    },
+    Request {
+        frame_type: FrameType,
+        body: Bytes,
+        reply: AnswerReply,
+    },
+    #[cfg(feature = "test-hooks")]
+    Kill,
+    Close,
+}
+
+type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
+
+/// What woke the driver.
+enum Wake {
+    Call(Option<Call>),
+    Control(Option<FromControl>),
+    Broker(FromBroker),
+    Written,
+    Connected(std::result::Result<Link, Cause>),
+    Token(std::result::Result<Token, String>),
+    Attention,
+    Timeout,
+}
+
+pub(crate) struct Driver {
+    core: core::Client,
+    started: Instant,
+    config: Config,
+    tls: quinn::ClientConfig,
+    endpoint: Endpoint,
+    calls: mpsc::Receiver<Call>,
+    attention: Arc<Attention>,
+    state: watch::Sender<ConnectionState>,
+    digests: broadcast::Sender<Digest>,
+    connecting: Pending<std::result::Result<Link, Cause>>,
+    link: Option<Link>,
+    token: Pending<std::result::Result<Token, String>>,
+    waiters: Waiters,
+    queues: Queues,
+    last_id: u64,
+    closing: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        config: Config,
+        endpoint: Endpoint,
+        calls: mpsc::Receiver<Call>,
+        attention: Arc<Attention>,
+        state: watch::Sender<ConnectionState>,
+        digests: broadcast::Sender<Digest>,
+    ) -> Result<Self> {
+        let core_config = core::Config {
+            device: config.device.clone(),
+            client_name: config.client_name.clone(),
+            follow_mine: config.follow_mine,
+            outbox: config.outbox,
+            seed: random_seed()?,
+        };
+        Ok(Self {
+            core: core::Client::new(core_config),
+            started: Instant::now(),
+            tls: tls::client_config(&config.trust)?,
+            config,
+            endpoint,
+            calls,
+            attention,
+            state,
+            digests,
+            connecting: None,
+            link: None,
+            token: None,
+            waiters: Waiters::default(),
+            queues: Queues::default(),
+            last_id: 0,
+            closing: false,
+        })
+    }
+
+    /// Runs until the client has stopped.
+    pub(crate) async fn run(mut self) {
+        loop {
+            while let Some(output) = self.core.poll_output() {
+                self.perform(output);
+            }
+            if self.core.is_stopped() {
+                return;
+            }
+            self.attention.stalled.store(self.queues.is_stalled(), Ordering::Release);
+            // Room that was made before the flag was set would go unnoticed without this.
+            self.queues.flush();
+            let wake = self.wake().await;
+            self.take(wake);
+        }
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let timeout = self.core.poll_timeout().map(|at| self.started + Duration::from_micros(at.0));
+        let stalled = self.queues.is_stalled();
+        let (mut control, mut broker, mut write) = (None, None, None);
+        if let Some(link) = &mut self.link {
+            control = Some(&mut link.from_control);
+            broker = (!stalled).then_some(&mut link.from_broker);
+            write = Some(&mut link.writer).filter(|writer| writer.has_unwritten());
+        }
+        tokio::select! {
+            chunk = async { match control { Some(rx) => rx.recv().await, None => pending().await } } => {
+                Wake::Control(chunk)
+            }
+            () = async { match write { Some(writer) => writer.write().await, None => pending().await } } => {
+                Wake::Written
+            }
+            Some(chunk) = async { match broker { Some(rx) => rx.recv().await, None => pending().await } } => {
+                Wake::Broker(chunk)
+            }
+            call = self.calls.recv(), if !self.closing => Wake::Call(call),
+            link = ready(&mut self.connecting) => Wake::Connected(link),
+            token = ready(&mut self.token) => Wake::Token(token),
+            () = self.attention.notify.notified() => Wake::Attention,
+            () = async { match timeout { Some(at) => tokio::time::sleep_until(at).await, None => pending().await } } => {
+                Wake::Timeout
+            }
+        }
+    }
+
+    fn take(&mut self, wake: Wake) {
+        match wake {
+            Wake::Call(None) => {
+                self.closing = true;
+                self.command(Command::Close);
+            }
+            Wake::Call(Some(call)) => {
+                self.call(call);
+                for _ in 1..BATCH_MAX {
+                    let Ok(call) = self.calls.try_recv() else { break };
+                    self.call(call);
+                }
+            }
+            Wake::Control(chunk) => self.control(chunk),
+            Wake::Broker(chunk) => self.broker(chunk),
+            Wake::Written => {}
+            Wake::Connected(result) => self.connected(result),
+            Wake::Token(result) => {
+                self.token = None;
+                self.input(match result {
+                    Ok(token) => Input::Token(token),
+                    Err(cause) => Input::TokenFailed { cause },
+                });
+            }
+            Wake::Attention => self.attend(),
+            Wake::Timeout => self.input(Input::Timeout),
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn input(&mut self, input: Input) {
+        self.core.handle(self.now(), input);
+    }
+
+    fn command(&mut self, command: Command) {
+        self.input(Input::Command(command));
+    }
+
+    fn connected(&mut self, result: std::result::Result<Link, Cause>) {
+        self.connecting = None;
+        match result {
+            Ok(link) => {
+                self.link = Some(link);
+                self.input(Input::Connected);
+            }
+            Err(cause) => self.lost(cause),
+        }
+    }
+
+    fn control(&mut self, chunk: Option<FromControl>) {
+        match chunk {
+            Some(FromControl::Bytes(bytes)) => self.input(Input::Control(bytes)),
+            Some(FromControl::Ended(cause)) => self.lost(cause),
+            None => self.lost("the connection's reader has ended".into()),
+        }
+    }
+
+    fn lost(&mut self, cause: Cause) {
+        self.link = None;
+        self.input(Input::Disconnected { cause: cause.text, close_code: cause.close_code });
+    }
+
+    fn broker(&mut self, first: FromBroker) {
+        let mut next = Some(first);
+        for _ in 0..BATCH_MAX {
+            match next {
+                Some(FromBroker::Bytes(stream, bytes)) => self.input(Input::Stream(stream, bytes)),
+                Some(FromBroker::Ended(stream)) => self.input(Input::StreamEnded(stream)),
+                None => return,
+            }
+            // Items are handed over chunk by chunk, so that a full queue stops the reading at once.
+            while let Some(output) = self.core.poll_output() {
+                self.perform(output);
+            }
+            if self.queues.is_stalled() {
+                return;
+            }
+            next = self.link.as_mut().and_then(|link| link.from_broker.try_recv().ok());
+        }
+    }
+
+    fn attend(&mut self) {
+        self.queues.flush();
+        if self.attention.dropped.swap(false, Ordering::AcqRel) {
+            for id in self.queues.take_dropped() {
+                self.command(Command::Unsubscribe(id));
+            }
+        }
+    }
+
+    fn call(&mut self, call: Call) {
+        self.last_id += 1;
+        let id = CommandId(self.last_id);
+        match call {
+            Call::Send { message, reply } => {
+                self.waiters.sends.insert(id, reply);
+                self.command(Command::Send { id, message });
+            }
+            Call::SendQueued { message, state } => {
+                self.waiters.states.insert(id, state);
+                self.command(Command::Send { id, message });
+            }
+            Call::Subscribe { log, from, items, reply } => {
+                let id = SubscriptionId(self.last_id);
+                self.queues.add(id, items, reply);
+                self.command(Command::Subscribe { id, log, from });
+            }
+            Call::Fetch { range, reply } => {
+                self.waiters.pages.insert(id, reply);
+                self.command(Command::Fetch { id, range });
+            }
+            Call::Cursor { log, delivered, read } => self.command(Command::Cursor { log, delivered, read }),
+            Call::Request { frame_type, body, reply } => {
+                self.waiters.answers.insert(id, reply);
+                self.command(Command::Request { id, frame_type, body });
+            }
+            #[cfg(feature = "test-hooks")]
+            Call::Kill => {
+                if self.link.is_some() {
+                    self.lost("the connection was killed by a test".into());
+                }
+            }
+            Call::Close => self.command(Command::Close),
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Connect => self.connect(),
+            Output::Write(bytes) => {
+                if let Some(link) = &mut self.link {
+                    link.writer.push(bytes);
+                }
+            }
+            Output::Close => {
+                self.connecting = None;
+                self.link = None;
+            }
+            Output::NeedToken => self.token = Some(self.config.token.provide()),
+            Output::State(state) => {
+                tracing::debug!(?state, "connection state");
+                self.state.send_replace(state);
+            }
+            Output::Send { id, state } => self.waiters.send_state(id, state),
+            Output::Subscription { id, item } => {
+                if !self.queues.push(id, item) {
+                    self.command(Command::Unsubscribe(id));
+                }
+            }
+            Output::Page { id, result } => self.waiters.page(id, result),
+            Output::Answer { id, result } => self.waiters.answer(id, result),
+            Output::Digest(digest) => {
+                // Nobody may be listening.
+                let _ = self.digests.send(digest);
+            }
+        }
+    }
+
+    fn connect(&mut self) {
+        self.link = None;
+        let (address, name) = (self.config.address, self.config.server_name.clone());
+        self.connecting = Some(Box::pin(Link::connect(self.endpoint.clone(), self.tls.clone(), address, name)));
+    }
+}
+
+/// Resolves with the future in `slot`, or never.
+async fn ready<T>(slot: &mut Pending<T>) -> T {
+    match slot {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}
+
+fn random_seed() -> Result<[u8; 32]> {
+    use ring::rand::{SecureRandom, SystemRandom};
+    let mut seed = [0; 32];
+    SystemRandom::new().fill(&mut seed).map_err(|_| Error::Endpoint(std::io::Error::other("no randomness")))?;
+    Ok(seed)
+}

@@ -1,0 +1,198 @@
+//! Who waits for what: the calls that the client's outputs answer, and the queues of subscriptions.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use antiphon_sdk_core::{
+    Answer, Attached, CommandId, DetachReason, Item, Page, Receipt, RequestError, SendError, SendState, SubscriptionId,
+};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot, watch,
+};
+
+/// Sent messages whose receipts are still told; the oldest is forgotten.
+const RECEIPTS_MAX: usize = 256;
+
+pub(crate) type SendReply = oneshot::Sender<Result<Receipt, SendError>>;
+pub(crate) type PageReply = oneshot::Sender<Result<Page, RequestError>>;
+pub(crate) type AnswerReply = oneshot::Sender<Result<Answer, RequestError>>;
+pub(crate) type AttachReply = oneshot::Sender<Result<Attached, DetachReason>>;
+
+/// One map per kind of call. A caller that has gone away is noticed when its answer comes.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    pub(crate) sends: BTreeMap<CommandId, SendReply>,
+    pub(crate) states: BTreeMap<CommandId, watch::Sender<SendState>>,
+    sent: VecDeque<CommandId>,
+    pub(crate) pages: BTreeMap<CommandId, PageReply>,
+    pub(crate) answers: BTreeMap<CommandId, AnswerReply>,
+}
+
+impl Waiters {
+    pub(crate) fn send_state(&mut self, id: CommandId, state: SendState) {
+        if self.states.contains_key(&id) {
+            return self.followed_state(id, state);
+        }
+        let result = match state {
+            SendState::Sent(receipt) => Ok(receipt),
+            SendState::Failed(error) => Err(error),
+            _ => return,
+        };
+        if let Some(reply) = self.sends.remove(&id) {
+            // The caller may have stopped waiting.
+            let _ = reply.send(result);
+        }
+    }
+
+    fn followed_state(&mut self, id: CommandId, state: SendState) {
+        let ended = matches!(state, SendState::Failed(_) | SendState::Read);
+        if matches!(state, SendState::Sent(_)) {
+            self.sent.push_back(id);
+            if self.sent.len() > RECEIPTS_MAX
+                && let Some(oldest) = self.sent.pop_front()
+            {
+                self.states.remove(&oldest);
+            }
+        }
+        let follower = self.states.get(&id);
+        // Nobody may be following any more.
+        let _ = follower.map(|follower| follower.send(state));
+        if ended {
+            self.states.remove(&id);
+            self.sent.retain(|sent| *sent != id);
+        }
+    }
+
+    pub(crate) fn page(&mut self, id: CommandId, result: Result<Page, RequestError>) {
+        if let Some(reply) = self.pages.remove(&id) {
+            // The caller may have stopped waiting.
+            let _ = reply.send(result);
+        }
+    }
+
+    pub(crate) fn answer(&mut self, id: CommandId, result: Result<Answer, RequestError>) {
+        if let Some(reply) = self.answers.remove(&id) {
+            // The caller may have stopped waiting.
+            let _ = reply.send(result);
+        }
+    }
+}
+
+/// The bounded queue of one subscription, and what did not fit.
+#[derive(Debug)]
+struct Queue {
+    items: mpsc::Sender<Item>,
+    reply: Option<AttachReply>,
+    spill: VecDeque<Item>,
+}
+
+/// The queues of all subscriptions.
+#[derive(Debug, Default)]
+pub(crate) struct Queues {
+    queues: BTreeMap<SubscriptionId, Queue>,
+    spilled: usize,
+}
+
+impl Queues {
+    pub(crate) fn add(&mut self, id: SubscriptionId, items: mpsc::Sender<Item>, reply: AttachReply) {
+        self.queues.insert(id, Queue { items, reply: Some(reply), spill: VecDeque::new() });
+    }
+
+    /// Hands an item over. What does not fit is kept aside; the driver reads no more events until it is gone, so that
+    /// is bounded by what one chunk holds. False if the application has dropped the subscription.
+    pub(crate) fn push(&mut self, id: SubscriptionId, item: Item) -> bool {
+        let Some(queue) = self.queues.get_mut(&id) else { return true };
+        let over = matches!(item, Item::Detached(_));
+        let alive = match (queue.reply.take(), item) {
+            (Some(reply), Item::Attached(attached)) => reply.send(Ok(attached)).is_ok(),
+            (Some(reply), Item::Detached(reason)) => reply.send(Err(reason)).is_ok(),
+            (reply, item) => {
+                queue.reply = reply;
+                queue.offer(item, &mut self.spilled)
+            }
+        };
+        if (over && queue.spill.is_empty()) || !alive {
+            self.remove(id);
+        }
+        alive
+    }
+
+    /// Moves what was kept aside into the queues that have room again.
+    pub(crate) fn flush(&mut self) {
+        if self.spilled == 0 {
+            return;
+        }
+        let mut over = Vec::new();
+        for (id, queue) in &mut self.queues {
+            let before = queue.spill.len();
+            let ended = queue.flush();
+            self.spilled -= before - queue.spill.len();
+            if ended && queue.spill.is_empty() {
+                over.push(*id);
+            }
+        }
+        over.into_iter().for_each(|id| self.remove(id));
+    }
+
+    /// Whether a full queue forbids reading more events.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.spilled > 0
+    }
+
+    /// Takes out the subscriptions that the application has dropped.
+    pub(crate) fn take_dropped(&mut self) -> Vec<SubscriptionId> {
+        let gone = |queue: &Queue| match &queue.reply {
+            Some(reply) => reply.is_closed(),
+            None => queue.items.is_closed(),
+        };
+        let dropped: Vec<_> = self.queues.iter().filter(|(_, queue)| gone(queue)).map(|(id, _)| *id).collect();
+        dropped.iter().for_each(|id| self.remove(*id));
+        dropped
+    }
+
+    fn remove(&mut self, id: SubscriptionId) {
+        if let Some(queue) = self.queues.remove(&id) {
+            self.spilled -= queue.spill.len();
+        }
+    }
+}
+
+impl Queue {
+    fn offer(&mut self, item: Item, spilled: &mut usize) -> bool {
+        let item = if self.spill.is_empty() {
+            match self.items.try_send(item) {
+                Ok(()) => return true,
+                Err(TrySendError::Closed(_)) => return false,
+                Err(TrySendError::Full(item)) => item,
+            }
+        } else {
+            item
+        };
+        // Newest wins for these: one that finds the queue full is not worth stopping for.
+        if !matches!(item, Item::Cursor(_) | Item::Signal(_)) {
+            self.spill.push_back(item);
+            *spilled += 1;
+        }
+        true
+    }
+
+    /// True if the last item of the subscription has been handed over.
+    fn flush(&mut self) -> bool {
+        while let Some(item) = self.spill.pop_front() {
+            let over = matches!(item, Item::Detached(_));
+            match self.items.try_send(item) {
+                Ok(()) if over => return true,
+                Ok(()) => {}
+                Err(TrySendError::Full(item)) => {
+                    self.spill.push_front(item);
+                    return false;
+                }
+                Err(TrySendError::Closed(_)) => {
+                    self.spill.clear();
+                    return false;
+                }
+            }
+        }
+        false
+    }
+}
