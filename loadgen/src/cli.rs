@@ -43,6 +43,24 @@ enum Command {
     Rebind(DisturbedArgs),
     /// Replay while connections are cut without a word.
     Cut(DisturbedArgs),
+    /// One publisher, many subscribers: CPU time per live delivery.
+    Fanout(Measured<FanoutArgs>),
+    /// A few connections with many messages in flight: durable acknowledgements, and messages per sync.
+    Publish(Measured<PublishArgs>),
+    /// Sessions that follow conversations while nothing happens: memory and CPU time of each.
+    Idle(Measured<IdleArgs>),
+    /// Readers that stop reading among others that go on: memory of each, nobody harmed, no gap.
+    Stall(Measured<StallArgs>),
+}
+
+/// A measurement, and where its figures go.
+#[derive(Debug, Args)]
+struct Measured<T: Args> {
+    #[command(flatten)]
+    load: T,
+    /// Also write the figures as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +128,10 @@ impl Cli {
             Command::Kill(args) => return disturbed("kill", FaultKind::Kill, args, out),
             Command::Rebind(args) => return disturbed("rebind", FaultKind::Rebind, args, out),
             Command::Cut(args) => return disturbed("cut", FaultKind::Cut, args, out),
+            Command::Fanout(args) => {
+                let Measured { load, json } = args;
+                let report = measure(load.cores, load.target, async |target| fanout::run(&load.load, target).await)?;
+            }
         }
         Ok(true)
     }

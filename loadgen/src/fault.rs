@@ -22,6 +22,12 @@ pub struct FaultArgs {
     /// Mean time between two, in milliseconds; each wait is random, from half of it to one and a half.
     #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(2..))]
     pub every_ms: u64,
+    /// Connections that one round of cuts ends.
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..))]
+    pub victims: u32,
+    /// Among cuts: kill the broker too in every N-th round; 0 = never. Needs a broker of the run's own.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub kill_every: u32,
 }
 
 /// What is done.
@@ -29,9 +35,9 @@ pub struct FaultArgs {
 pub enum FaultKind {
     /// `kill -9` of the broker, and a new start on the same data.
     Kill,
-    /// A UDP socket of clients moves to another port.
+    /// Every UDP socket of the clients moves to another port.
     Rebind,
-    /// A client's connection ends without a word.
+    /// Connections of clients end without a word.
     Cut,
 }
 
@@ -58,10 +64,14 @@ pub struct Victims {
 }
 
 /// What was done.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct FaultsDone {
     /// Rounds that took place.
     pub rounds: u32,
+    /// Sockets that moved to another port.
+    pub moves: u64,
+    /// Connections that were cut.
+    pub cuts: u64,
     /// From each kill to the new broker's readiness.
     pub restarts: Vec<Duration>,
     /// The broker, which runs.
@@ -98,7 +108,7 @@ impl FaultPlan {
     pub async fn run(self, victims: Victims, mut stop: watch::Receiver<bool>) -> Result<FaultsDone, FaultError> {
         let Victims { mut broker, endpoints, clients } = victims;
         let mut chance = Chance::new(self.seed);
-        let mut done = FaultsDone { rounds: 0, restarts: Vec::new(), broker: None };
+        let mut done = FaultsDone::default();
         while done.rounds < self.args.rounds {
             let wait = Duration::from_millis(self.args.every_ms).mul_f64(0.5 + chance.unit());
             tokio::select! {
@@ -106,18 +116,34 @@ impl FaultPlan {
                 () = stopped(&mut stop) => break,
             }
             match self.kind {
-                FaultKind::Kill => {
-                    let (back, took) = restart(broker.take().ok_or(FaultError::NotOurs)?).await?;
-                    broker = Some(back);
-                    done.restarts.push(took);
+                FaultKind::Kill => kill(&mut broker, &mut done).await?,
+                FaultKind::Rebind => {
+                    for endpoint in &endpoints {
+                        endpoint.rebind()?;
+                        done.moves += 1;
+                    }
                 }
-                FaultKind::Rebind => endpoints[chance.below(endpoints.len())].rebind()?,
-                FaultKind::Cut => clients[chance.below(clients.len())].kill_connection().await?,
+                FaultKind::Cut => {
+                    for _ in 0..self.args.victims {
+                        clients[chance.below(clients.len())].kill_connection().await?;
+                        done.cuts += 1;
+                    }
+                    if self.args.kill_every > 0 && (done.rounds + 1).is_multiple_of(self.args.kill_every) {
+                        kill(&mut broker, &mut done).await?;
+                    }
+                }
             }
             done.rounds += 1;
         }
         Ok(FaultsDone { broker, ..done })
     }
+}
+
+async fn kill(broker: &mut Option<Broker>, done: &mut FaultsDone) -> Result<(), FaultError> {
+    let (back, took) = restart(broker.take().ok_or(FaultError::NotOurs)?).await?;
+    *broker = Some(back);
+    done.restarts.push(took);
+    Ok(())
 }
 
 /// Kills it and waits for the next one, away from the thread that runs the clients.

@@ -16,6 +16,8 @@ pub const METRIC_FSYNCS: &str = "antiphon_store_syncs_total";
 pub const METRIC_DELIVERIES: &str = "antiphon_events_delivered_total";
 /// Those among them whose session lives on another shard than their log.
 pub const METRIC_DELIVERIES_CROSSED: &str = "antiphon_events_crossed_total";
+/// Datagrams that the kernel gave to another shard than their connection's, over all shards.
+pub const METRIC_FORWARDED: &str = "antiphon_datagrams_forwarded_total";
 
 /// Longest metrics page, in bytes.
 const PAGE_BYTES_MAX: u64 = 8 << 20;

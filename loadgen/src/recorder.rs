@@ -50,6 +50,8 @@ pub struct Progress {
     pub delivered: u64,
     /// Copies that all members together must get by what is known now.
     pub expected: u64,
+    /// Times that a session lost its connection.
+    pub reconnects: u64,
 }
 
 /// Times since the planned send.
@@ -160,6 +162,11 @@ impl Recorder {
         let user = || self.names.number_of(event.sender());
         let author = event.client_message_id().map(|id| Author { user: user(), message: id.as_u128() });
         Row { seq: event.seq(), author, hash: body_hash(&event.body()) }
+    }
+
+    /// A session has lost its connection and makes another.
+    pub fn disconnected(&self) {
+        self.book().progress.reconnects += 1;
     }
 
     /// How far the run is.

@@ -28,6 +28,12 @@ impl Latencies {
         self.0.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1));
     }
 
+    /// Counts what another one counted too.
+    pub fn add(&mut self, other: &Self) {
+        // Invariant: both have the same bounds and digits, and only other ones are refused.
+        let _ = self.0.add(&other.0);
+    }
+
     /// The figures, or `None` if nothing was counted.
     pub fn summary(&self) -> Option<LatencySummary> {
         let ms = |us: u64| us as f64 / 1e3;
@@ -62,6 +68,8 @@ pub struct ServerFigures {
     pub fsyncs_per_1000_messages: Option<f64>,
     /// Part of the deliveries whose session lives on another shard than the log.
     pub cross_shard_share: Option<f64>,
+    /// Datagrams that reached another shard than their connection's.
+    pub datagrams_forwarded: Option<f64>,
     /// Resident memory at the end, in KiB.
     pub rss_kib: Option<u64>,
 }
@@ -114,8 +122,18 @@ pub struct Report {
     pub out_of_order: u64,
     /// Streams that began anew, openly.
     pub resets: u64,
-    /// Things that were broken on purpose meanwhile.
+    /// Rounds of things that were broken on purpose meanwhile.
     pub faults: u64,
+    /// Times that a client's socket moved to another port.
+    pub moves: u64,
+    /// Connections that were cut on purpose.
+    pub cuts: u64,
+    /// Times that the broker was killed.
+    pub kills: u64,
+    /// Times that a session lost its connection and made another.
+    pub reconnects: u64,
+    /// Whether a lost connection is a broken promise, as when clients only changed their address.
+    pub connections_must_last: bool,
     /// The longest time from a kill of the broker to its readiness.
     pub restart_seconds_max: Option<f64>,
     /// From the planned send to the receipt at a member.
@@ -135,7 +153,10 @@ pub struct Report {
 impl Report {
     /// No promise was broken and nothing is missing.
     pub fn holds(&self) -> bool {
-        self.broken.is_empty() && self.lost == 0 && self.delivered == self.expected && self.sent == self.planned
+        let connections_lasted = !self.connections_must_last
+            || (self.reconnects == 0 && self.server.datagrams_forwarded.is_none_or(|forwarded| forwarded == 0.0));
+        let nothing_is_missing = self.lost == 0 && self.delivered == self.expected && self.sent == self.planned;
+        self.broken.is_empty() && nothing_is_missing && connections_lasted
     }
 
     /// Takes over what the checker counted and found.
@@ -179,7 +200,11 @@ impl fmt::Display for Report {
         row("duplicated", &self.duplicated)?;
         row("out of order", &self.out_of_order)?;
         row("resets", &self.resets)?;
-        row("faults", &self.faults)?;
+        row("connections lost", &self.reconnects)?;
+        if self.faults > 0 {
+            row("fault rounds", &self.faults)?;
+            row("socket moves, cuts, kills", &format_args!("{}, {}, {}", self.moves, self.cuts, self.kills))?;
+        }
         if let Some(seconds) = self.restart_seconds_max {
             row("longest restart", &format_args!("{seconds:.2} s"))?;
         }
@@ -191,10 +216,17 @@ impl fmt::Display for Report {
                 row(name, &value)?;
             }
         }
-        let ServerFigures { cpu_us_per_delivery, fsyncs_per_1000_messages, cross_shard_share, rss_kib } = self.server;
+        let ServerFigures {
+            cpu_us_per_delivery,
+            fsyncs_per_1000_messages,
+            cross_shard_share,
+            datagrams_forwarded,
+            rss_kib,
+        } = self.server;
         row("server CPU us/delivery", &OrUnknown(cpu_us_per_delivery))?;
         row("fsyncs per 1,000 messages", &OrUnknown(fsyncs_per_1000_messages))?;
         row("deliveries across shards", &OrUnknown(cross_shard_share.map(|share| share * 100.0)).percent())?;
+        row("datagrams at a wrong shard", &OrUnknown(datagrams_forwarded))?;
         row("server memory MiB", &OrUnknown(rss_kib.map(|kib| kib as f64 / 1024.0)))?;
         for BrokenRule { rule, count, examples } in &self.broken {
             row("BROKEN", &format_args!("{rule} ({count} times)"))?;
@@ -278,6 +310,19 @@ mod tests {
         assert!(report.holds());
         report.expected = 1;
         assert!(!report.holds());
+    }
+
+    #[test]
+    fn where_connections_must_last_a_lost_one_decides() {
+        let mut report = Report { connections_must_last: true, ..report() };
+        assert!(report.holds());
+        report.server.datagrams_forwarded = Some(1.0);
+        assert!(!report.holds());
+        report.server.datagrams_forwarded = Some(0.0);
+        report.reconnects = 1;
+        assert!(!report.holds());
+        report.connections_must_last = false;
+        assert!(report.holds());
     }
 
     #[test]

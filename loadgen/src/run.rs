@@ -101,6 +101,10 @@ impl Run {
                 report.server = target.figures(&before, &after, report.acked, report.delivered);
             }
             report.faults = faults.rounds.into();
+            (report.moves, report.cuts, report.kills) = (faults.moves, faults.cuts, faults.restarts.len() as u64);
+            report.reconnects = recorder.progress().reconnects;
+            report.connections_must_last =
+                self.faults.is_none_or(|faults| faults.kind == FaultKind::Rebind);
             report.restart_seconds_max = faults.restarts.iter().max().map(Duration::as_secs_f64);
         });
         drop((clients, service));
@@ -216,7 +220,7 @@ enum Disturbing {
 impl Disturbing {
     async fn end(self) -> Result<FaultsDone, FaultError> {
         match self {
-            Self::Nothing(victims) => Ok(FaultsDone { rounds: 0, restarts: Vec::new(), broker: victims.broker }),
+            Self::Nothing(victims) => Ok(FaultsDone { broker: victims.broker, ..FaultsDone::default() }),
             Self::Task { task, stop } => {
                 stop.send_replace(true);
                 task.await?

@@ -8,7 +8,7 @@ use std::{
 
 use antiphon_checker::{OpId, Outcome};
 use antiphon_sdk::{
-    Client, ContentType, Error, LogName, NewMessage, Outcome as RefusalOutcome, Queued, SendError, Sent, Subscription,
+    Client, ConnectionState, ContentType, Error, LogName, NewMessage, Outcome as RefusalOutcome, Queued, SendError, Sent, Subscription,
 };
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -61,6 +61,8 @@ impl Member {
     ) -> Client {
         let mut waiting: VecDeque<Waiting> = VecDeque::new();
         let (mut reading, mut sending) = (true, true);
+        let mut connection = self.client.connection_state();
+        let mut was_ready = true;
         loop {
             tokio::select! {
                 item = self.events.next(), if reading => {
@@ -74,6 +76,13 @@ impl Member {
                     if let Some(sent) = waiting.pop_front() {
                         recorder.sent(self.seat, sent.number, sent.op, outcome);
                     }
+                }
+                Ok(()) = connection.changed() => {
+                    let is_ready = matches!(*connection.borrow_and_update(), ConnectionState::Ready(_));
+                    if was_ready && !is_ready {
+                        recorder.disconnected();
+                    }
+                    was_ready = is_ready;
                 }
                 () = stopped(&mut stop) => return self.client,
             }

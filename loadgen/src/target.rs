@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     broker::{Broker, BrokerConfig},
-    probe::{self, METRIC_DELIVERIES, METRIC_DELIVERIES_CROSSED, METRIC_FSYNCS, Metrics},
+    probe::{self, METRIC_DELIVERIES, METRIC_DELIVERIES_CROSSED, METRIC_FORWARDED, METRIC_FSYNCS, Metrics},
     report::ServerFigures,
     tokens::{IssuerArgs, TokenSigner},
 };
@@ -114,9 +114,29 @@ impl Target {
         Endpoint::for_remote(self.address).map_err(Box::new)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How its certificate is known.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// Its process, if it is known.
+    pub fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
+    /// A token that makes its bearer this user.
+    pub fn user_token(&self, user: &str) -> String {
+        self.signer.user(user, since_1970())
+    }
+
     /// Connects as a user.
     pub async fn connect(&self, user: &str, endpoint: Endpoint) -> antiphon_sdk::Result<Client> {
-        self.connect_with(self.signer.user(user, since_1970()), endpoint).await
+        self.connect_with(self.user_token(user), endpoint).await
     }
 
     /// Connects as the service that makes the conversations.
@@ -136,7 +156,12 @@ impl Target {
     /// What the broker has used up so far, as far as it can be known.
     pub fn usage(&self) -> Usage {
         let metrics = self.admin.and_then(|admin| Metrics::scrape(admin).ok());
-        Usage { cpu_ns: self.pid.and_then(|pid| probe::cpu_ns(pid).ok()), metrics }
+        Usage { cpu_ns: self.cpu_ns(), metrics }
+    }
+
+    /// CPU time that its threads have used so far, in nanoseconds.
+    pub fn cpu_ns(&self) -> Option<u64> {
+        self.pid.and_then(|pid| probe::cpu_ns(pid).ok())
     }
 
     /// What a run between two readings used.
@@ -150,6 +175,7 @@ impl Target {
             cross_shard_share: grown(METRIC_DELIVERIES_CROSSED)
                 .zip(grown(METRIC_DELIVERIES))
                 .and_then(|(crossed, all)| per(crossed, all)),
+            datagrams_forwarded: grown(METRIC_FORWARDED),
             rss_kib: self.pid.and_then(|pid| probe::rss_kib(pid).ok()),
         }
     }
@@ -158,8 +184,10 @@ impl Target {
 /// A reading of the broker's counters.
 #[derive(Debug, Clone, Default)]
 pub struct Usage {
-    cpu_ns: Option<u64>,
-    metrics: Option<Metrics>,
+    /// CPU time of all its threads.
+    pub cpu_ns: Option<u64>,
+    /// Its metrics page, which is up to a second old.
+    pub metrics: Option<Metrics>,
 }
 
 fn pinned(fingerprint: &str) -> Result<Trust, Box<dyn Error>> {

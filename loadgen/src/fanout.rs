@@ -1,0 +1,342 @@
+//! One publisher, many subscribers: what a live delivery costs the broker.
+//!
+//! Every subscriber is a bare session ([`crate::wire`]) and checks its stream by position: the next event must have the
+//! next position, and at the end all have all. The CPU time is that of all threads of the broker between two moments at
+//! which nothing is under way, so that it holds everything that the deliveries between them caused: receipt, storage,
+//! sync, encryption, acknowledgements, timers.
+
+use std::{
+    error::Error,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use antiphon_protocol::{ContentType, EventKind, FrameType, LogName, Row, frames::NewSend};
+use clap::Args;
+use serde::Serialize;
+use tokio::{sync::watch, task::JoinSet, time::sleep};
+
+use crate::{
+    machine::CoreArgs,
+    merge::Group,
+    names::{MessageNumber, Names, Seat, message_id},
+    probe::METRIC_FSYNCS,
+    report::{Latencies, LatencySummary},
+    stage,
+    target::{Target, TargetArgs, Usage},
+    wire::{Dialer, FrameReader, Session, WireError, expect, open_all},
+};
+
+/// Sessions that share one socket of the generator.
+pub const SESSIONS_PER_SOCKET: usize = 64;
+/// How long deliveries may stand still before the run is over.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How old the broker's metrics page may be.
+const METRICS_AGE: Duration = Duration::from_millis(1_200);
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
+
+/// The load.
+#[derive(Debug, Args)]
+pub struct FanoutArgs {
+    /// Subscribers, each on a connection of its own.
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    members: u32,
+    /// Bytes of a message's body.
+    #[arg(long, value_name = "B", default_value_t = 200)]
+    bytes: usize,
+    /// Messages per second.
+    #[arg(long, value_name = "R", default_value_t = 50.0)]
+    rate: f64,
+    /// Length of the measurement.
+    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    seconds: f64,
+    /// Load before the measurement.
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    warm_up: f64,
+    #[command(flatten)]
+    pub(crate) cores: CoreArgs,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+/// What a run measured.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct FanoutReport {
+    /// Subscribers.
+    pub members: u32,
+    /// Bytes of a body.
+    pub bytes: usize,
+    /// Messages per second that were offered.
+    pub rate: f64,
+    /// Messages of the measurement.
+    pub messages: u64,
+    /// Copies that came, each checked by its position.
+    pub delivered: u64,
+    /// Copies that should have come.
+    pub expected: u64,
+    /// CPU time of the broker per copy, in microseconds.
+    pub cpu_us_per_delivery: Option<f64>,
+    /// Packets that the broker sent per copy.
+    pub datagrams_out_per_delivery: Option<f64>,
+    /// Packets that it received per copy.
+    pub datagrams_in_per_delivery: Option<f64>,
+    /// Turns of its loop per message.
+    pub turns_per_message: Option<f64>,
+    /// Synced writes per message.
+    pub fsyncs_per_message: Option<f64>,
+    /// From the planned send to the receipt.
+    pub delivery: Option<LatencySummary>,
+    /// From the planned send to the actual one.
+    pub lag: Option<LatencySummary>,
+    /// What went wrong at a subscriber first.
+    pub broken: Option<String>,
+}
+
+impl FanoutReport {
+    /// Every subscriber got every message once and in order.
+    pub fn holds(&self) -> bool {
+        self.broken.is_none() && self.delivered == self.expected
+    }
+}
+
+impl fmt::Display for FanoutReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let figure = |figure: Option<f64>| figure.map_or_else(|| "unknown".into(), |figure| format!("{figure:.2}"));
+        writeln!(f, "fan-out                       1 -> {} x {} B at {}/s", self.members, self.bytes, self.rate)?;
+        writeln!(f, "delivered                     {} of {}", self.delivered, self.expected)?;
+        writeln!(f, "server CPU us/delivery        {}", figure(self.cpu_us_per_delivery))?;
+        writeln!(f, "datagrams out per delivery    {}", figure(self.datagrams_out_per_delivery))?;
+        writeln!(f, "datagrams in per delivery     {}", figure(self.datagrams_in_per_delivery))?;
+        writeln!(f, "loop turns per message        {}", figure(self.turns_per_message))?;
+        writeln!(f, "fsyncs per message            {}", figure(self.fsyncs_per_message))?;
+        for (name, summary) in [("delivery latency", self.delivery), ("generator lag", self.lag)] {
+            if let Some(LatencySummary { p50_ms, p99_ms, max_ms, .. }) = summary {
+                writeln!(f, "{name:<30}p50 {p50_ms:.2} ms  p99 {p99_ms:.2} ms  max {max_ms:.2} ms")?;
+            }
+        }
+        let kept = self.broken.as_deref().map_or("every copy came once and in order", |broken| broken);
+        writeln!(f, "promises                      {kept}")
+    }
+}
+
+/// What subscribers and publisher share.
+#[derive(Debug, Default)]
+struct Tally {
+    delivered: AtomicU64,
+}
+
+/// When each position of the measurement was to be sent.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    /// Position of the first message.
+    first: u64,
+    start: Instant,
+    interval: Duration,
+}
+
+impl Plan {
+    fn due(&self, seq: u64) -> Option<Instant> {
+        let number = u32::try_from(seq.checked_sub(self.first)?).ok()?;
+        Some(self.start + self.interval * number)
+    }
+}
+
+/// Sends on schedule.
+struct Publisher {
+    session: Session,
+    log: LogName,
+    body: Vec<u8>,
+    interval: Duration,
+    sent: u64,
+    /// Position of the newest message that was acknowledged.
+    acked: u64,
+    lag: Latencies,
+}
+
+impl Publisher {
+    /// Sends `count` messages, one each interval, and waits for their acknowledgements.
+    async fn send(&mut self, start: Instant, count: u64) -> Result<(), WireError> {
+        let mut unacked = 0;
+        for number in 0..count {
+            let due = start + self.interval * number as u32;
+            while let Some(wait) = due.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
+                tokio::select! {
+                    () = sleep(wait) => {}
+                    answer = self.session.answer(), if unacked > 0 => {
+                        self.note(&answer?)?;
+                        unacked -= 1;
+                    }
+                }
+            }
+            self.lag.record(due.elapsed());
+            self.write().await?;
+            unacked += 1;
+        }
+        for _ in 0..unacked {
+            let answer = self.session.answer().await?;
+            self.note(&answer)?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, answer: &antiphon_protocol::RawFrame) -> Result<(), WireError> {
+        expect(FrameType::Ack, answer)?;
+        self.acked = antiphon_protocol::frames::Ack::decode(&answer.body)?.position.seq;
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<(), WireError> {
+        self.sent += 1;
+        let id = self.session.next_id();
+        let send = new_send(&self.log, self.sent, &self.body);
+        self.session.write(send.to_frame(id)).await
+    }
+}
+
+/// The `dseq`th SEND of a session to a log.
+pub(crate) fn new_send<'a>(log: &'a LogName, dseq: u64, body: &'a [u8]) -> NewSend<'a> {
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    NewSend {
+        client_message_id: message_id(MessageNumber(dseq as u32), unix_ms),
+        dseq,
+        kind: EventKind::MESSAGE,
+        content_type: ContentType::Bytes,
+        log,
+        act_as: None,
+        envelope: &[],
+        body,
+    }
+}
+
+/// Reads one subscriber's stream until it is told to stop. `next` is the position that must come next.
+async fn subscriber(
+    mut events: FrameReader,
+    mut next: u64,
+    plan: watch::Receiver<Option<Plan>>,
+    tally: Arc<Tally>,
+) -> (Latencies, Result<(), String>) {
+    let mut latencies = Latencies::default();
+    loop {
+        let frame = match events.next().await {
+            Ok(frame) => frame,
+            Err(error) => return (latencies, Err(error.to_string())),
+        };
+        let row = match frame.frame_type {
+            FrameType::Event => Row::new(frame.body).map_err(|error| error.to_string()),
+            other => Err(format!("a subscriber got {} where position {next} was expected", other.name())),
+        };
+        match row {
+            Ok(row) if row.seq() == next => {
+                if let Some(due) = plan.borrow().and_then(|plan| plan.due(next)) {
+                    latencies.record(due.elapsed());
+                }
+            }
+            Ok(row) => return (latencies, Err(format!("position {} came instead of {next}", row.seq()))),
+            Err(error) => return (latencies, Err(error)),
+        }
+        next += 1;
+        tally.delivered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs it against a broker.
+pub async fn run(args: &FanoutArgs, target: &Target) -> Result<FanoutReport, Box<dyn Error>> {
+    let groups = [Group { members: args.members + 1, messages: Vec::new() }];
+    let names = Names::new(format!("fan{}", std::process::id()), &groups);
+    let service = target.connect_service(&names.service()).await?;
+    stage::create_conversations(&service, &groups, &names).await?;
+    let log = LogName::Conversation(names.conversation(0)?);
+
+    let sockets = (args.members as usize).div_ceil(SESSIONS_PER_SOCKET);
+    let dialer = Arc::new(Dialer::new(target.address(), target.trust(), sockets, KEEP_ALIVE)?);
+    let users: Result<Vec<_>, _> =
+        (0..=args.members).map(|member| names.user(Seat { group: 0, member }).map(|user| user.to_string())).collect();
+    let mut sessions = open_all(target, &dialer, &users?).await?;
+    let publisher = sessions.pop().ok_or("there is no publisher")?;
+
+    let tally = Arc::new(Tally::default());
+    let (plan, plans) = watch::channel(None);
+    let mut readers = JoinSet::new();
+    for session in &mut sessions {
+        let attach = session.subscribe(&log).await?;
+        let events = session.take_events().ok_or("a subscription has no events stream")?;
+        readers.spawn(subscriber(events, attach.live_from, plans.clone(), tally.clone()));
+    }
+    let interval = Duration::from_secs_f64(1.0 / args.rate);
+    let body = vec![b'x'; args.bytes];
+    let lag = Latencies::default();
+    let mut publisher = Publisher { session: publisher, log, body, interval, sent: 0, acked: 0, lag };
+    let mut report = FanoutReport { members: args.members, bytes: args.bytes, rate: args.rate, ..Default::default() };
+
+    publisher.send(Instant::now(), messages(args.warm_up, args.rate).max(1)).await?;
+    settle(&tally, publisher.sent * u64::from(args.members)).await;
+    sleep(METRICS_AGE).await;
+    let before = target.usage();
+    publisher.lag = Latencies::default();
+    report.messages = messages(args.seconds, args.rate).max(1);
+    let start = Instant::now();
+    plan.send_replace(Some(Plan { first: publisher.acked + 1, start, interval }));
+    publisher.send(start, report.messages).await?;
+    let expected = publisher.sent * u64::from(args.members);
+    settle(&tally, expected).await;
+    let after = target.usage();
+    sleep(METRICS_AGE).await;
+    let page = target.usage();
+    drop(sessions);
+
+    report.expected = report.messages * u64::from(args.members);
+    report.delivered = (tally.delivered.load(Ordering::Relaxed) + report.expected).saturating_sub(expected);
+    report.lag = publisher.lag.summary();
+    let mut latencies = Latencies::default();
+    // The sessions are closed, so every reader has come to an end; one that came to it before is what counts.
+    let are_all_here = report.delivered == report.expected;
+    while let Some(reader) = readers.join_next().await {
+        let (of_one, end) = reader?;
+        latencies.add(&of_one);
+        if let Err(error) = end
+            && !are_all_here
+        {
+            report.broken.get_or_insert(error);
+        }
+    }
+    report.delivery = latencies.summary();
+    report.apply(&before, &after, &page);
+    Ok(report)
+}
+
+fn messages(seconds: f64, rate: f64) -> u64 {
+    (seconds * rate).round() as u64
+}
+
+impl FanoutReport {
+    /// Takes over what the broker used between two readings; `page` was read when its metrics had caught up.
+    fn apply(&mut self, before: &Usage, after: &Usage, page: &Usage) {
+        let (deliveries, messages) = (self.delivered as f64, self.messages as f64);
+        let grown = |name| page.metrics.as_ref()?.growth(before.metrics.as_ref()?, name);
+        let cpu_ns = after.cpu_ns.zip(before.cpu_ns).map(|(after, before)| after.saturating_sub(before) as f64);
+        self.cpu_us_per_delivery = cpu_ns.map(|ns| ns / 1e3 / deliveries);
+        self.datagrams_out_per_delivery = grown("antiphon_datagrams_out_total").map(|count| count / deliveries);
+        self.datagrams_in_per_delivery = grown("antiphon_datagrams_in_total").map(|count| count / deliveries);
+        self.turns_per_message = grown("antiphon_loop_turns_total").map(|count| count / messages);
+        self.fsyncs_per_message = grown(METRIC_FSYNCS).map(|count| count / messages);
+    }
+}
+
+/// Waits until `expected` copies have come, or none comes any more.
+async fn settle(tally: &Tally, expected: u64) {
+    let (mut seen, mut moved) = (0, Instant::now());
+    while moved.elapsed() < PATIENCE {
+        let delivered = tally.delivered.load(Ordering::Relaxed);
+        if delivered >= expected {
+            return;
+        }
+        if delivered > seen {
+            (seen, moved) = (delivered, Instant::now());
+        }
+        sleep(Duration::from_millis(2)).await;
+    }
+}

@@ -1,0 +1,181 @@
+//! Sessions that follow their conversations while nothing happens: what each costs in memory, and in CPU time.
+//!
+//! Memory is the slope between half of the sessions and all of them, so that what the broker holds anyway is not
+//! counted. Conversations are made together with their members' sessions: what the broker keeps for them is counted.
+
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use antiphon_protocol::{ConversationId, LogName, UserId};
+use antiphon_sdk::{Client, NewConversation, Role};
+use clap::Args;
+use serde::Serialize;
+use tokio::time::sleep;
+
+use crate::{
+    fanout::SESSIONS_PER_SOCKET,
+    machine::{CoreArgs, resident_kib},
+    target::{Target, TargetArgs},
+    wire::{Dialer, Session, open_all},
+};
+
+/// From the last subscription to the measurement: handshakes are confirmed, connection ids issued, buffers let go.
+const REST: Duration = Duration::from_secs(4);
+/// Members that one request names.
+const MEMBERS_PER_REQUEST: usize = 200;
+
+/// The load.
+#[derive(Debug, Args)]
+pub struct IdleArgs {
+    /// Sessions, each on a connection of its own; an even number.
+    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    connections: usize,
+    /// Conversations that each session follows.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    subscriptions: usize,
+    /// Members of each conversation.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    members: usize,
+    /// How often a client says that it is there.
+    #[arg(long, value_name = "S", default_value_t = 25)]
+    keep_alive: u64,
+    /// How long the CPU time of all sessions is measured.
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    seconds: u64,
+    #[command(flatten)]
+    pub(crate) cores: CoreArgs,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+/// What a run measured.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct IdleReport {
+    /// Sessions.
+    pub connections: usize,
+    /// Conversations that each follows.
+    pub subscriptions: usize,
+    /// Members of each conversation.
+    pub members: usize,
+    /// Resident memory of the broker with no session, half of them, and all, in KiB.
+    pub resident_kib: [u64; 3],
+    /// From half to all, per session.
+    pub kib_per_connection: f64,
+    /// CPU time of the broker to make one session and its subscriptions, in microseconds.
+    pub cpu_us_per_connect: Option<f64>,
+    /// CPU time per second and idle session, in microseconds.
+    pub idle_cpu_us_per_second: Option<f64>,
+}
+
+impl fmt::Display for IdleReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let figure = |figure: Option<f64>| figure.map_or_else(|| "unknown".into(), |figure| format!("{figure:.2}"));
+        let Self { connections, subscriptions, members, .. } = self;
+        let [none, half, all] = self.resident_kib;
+        writeln!(f, "idle                          {connections} sessions x {subscriptions} logs of {members} members")?;
+        writeln!(f, "resident KiB                  {none} with none, {half} with half, {all} with all")?;
+        writeln!(f, "KiB per connection            {:.1}", self.kib_per_connection)?;
+        writeln!(f, "server CPU us/connect         {}", figure(self.cpu_us_per_connect))?;
+        writeln!(f, "idle CPU us/s/connection      {}", figure(self.idle_cpu_us_per_second))
+    }
+}
+
+/// Sessions and conversations, by number.
+struct Names {
+    run: u32,
+    subscriptions: usize,
+    members: usize,
+}
+
+impl Names {
+    fn user(&self, session: usize) -> String {
+        format!("idle{}.{session}", self.run)
+    }
+
+    /// Sessions come in blocks of as many as a conversation has members; a block shares its conversations.
+    fn log(&self, session: usize, subscription: usize) -> String {
+        format!("idle{}.{}.{subscription}", self.run, session / self.members)
+    }
+
+    async fn make_conversations(&self, service: &Client, block: usize) -> Result<(), Box<dyn Error>> {
+        let sessions = block * self.members..(block + 1) * self.members;
+        let users: Result<Vec<UserId>, _> = sessions.map(|session| self.user(session).parse()).collect();
+        let users = users?;
+        let (creator, others) = users.split_first().ok_or("a conversation needs a member")?;
+        for subscription in 0..self.subscriptions {
+            let id: ConversationId = self.log(block * self.members, subscription).parse()?;
+            let mut requests = others.chunks(MEMBERS_PER_REQUEST);
+            let first = requests.next().unwrap_or_default().iter().cloned();
+            let new = NewConversation { act_as: Some(creator.clone()), ..NewConversation::group(id.clone(), first) };
+            service.create_conversation(new).await?;
+            for more in requests {
+                service.add_members(&id, more.iter().map(|user| (user.clone(), Role::Member))).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs it against a broker whose process is known.
+pub async fn run(args: &IdleArgs, target: &Target) -> Result<IdleReport, Box<dyn Error>> {
+    let pid = target.pid().ok_or("the broker's process is not known: say --broker-pid")?;
+    let names = Names { run: std::process::id(), subscriptions: args.subscriptions, members: args.members.max(1) };
+    let half = args.connections / 2;
+    if half == 0 || !half.is_multiple_of(names.members) {
+        return Err("half of --connections must be a multiple of --members".into());
+    }
+    let service = target.connect_service(&format!("idle{}.service", names.run)).await?;
+    let sockets = args.connections.div_ceil(SESSIONS_PER_SOCKET);
+    let keep_alive = Duration::from_secs(args.keep_alive);
+    let dialer = Arc::new(Dialer::new(target.address(), target.trust(), sockets, keep_alive)?);
+
+    let mut report = IdleReport {
+        connections: args.connections,
+        subscriptions: args.subscriptions,
+        members: names.members,
+        ..Default::default()
+    };
+    let mut sessions = Vec::new();
+    sleep(REST).await;
+    report.resident_kib[0] = resident_kib(pid)?;
+    let mut connect_ns = None;
+    for step in 1..=2 {
+        let range = sessions.len()..step * half;
+        for block in range.start / names.members..range.end / names.members {
+            names.make_conversations(&service, block).await?;
+        }
+        let before = target.cpu_ns();
+        follow(range.collect(), &names, target, &dialer, &mut sessions).await?;
+        connect_ns = target.cpu_ns().zip(before).map(|(after, before)| after.saturating_sub(before));
+        sleep(REST).await;
+        report.resident_kib[step] = resident_kib(pid)?;
+    }
+    let [_, with_half, with_all] = report.resident_kib;
+    report.kib_per_connection = (with_all as f64 - with_half as f64) / half as f64;
+    report.cpu_us_per_connect = connect_ns.map(|ns| ns as f64 / 1e3 / half as f64);
+
+    let before = target.cpu_ns();
+    sleep(Duration::from_secs(args.seconds)).await;
+    let idle_ns = target.cpu_ns().zip(before).map(|(after, before)| after.saturating_sub(before));
+    let seconds_and_sessions = args.seconds as f64 * sessions.len() as f64;
+    report.idle_cpu_us_per_second = idle_ns.map(|ns| ns as f64 / 1e3 / seconds_and_sessions);
+    Ok(report)
+}
+
+/// Opens sessions and lets each follow its conversations.
+async fn follow(
+    numbers: Vec<usize>,
+    names: &Names,
+    target: &Target,
+    dialer: &Arc<Dialer>,
+    sessions: &mut Vec<Session>,
+) -> Result<(), Box<dyn Error>> {
+    let users: Vec<_> = numbers.iter().map(|session| names.user(*session)).collect();
+    for (number, mut session) in numbers.into_iter().zip(open_all(target, dialer, &users).await?) {
+        for subscription in 0..names.subscriptions {
+            let log = LogName::Conversation(names.log(number, subscription).parse()?);
+            session.subscribe(&log).await?;
+        }
+        sessions.push(session);
+    }
+    Ok(())
+}

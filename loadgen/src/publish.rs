@@ -1,0 +1,234 @@
+//! A few connections that send as fast as a window of unacknowledged messages lets them: what a durable
+//! acknowledgement costs the broker, and how many of them one sync of its log serves.
+//!
+//! The loop is closed on purpose: the window is the load. Each connection sends to a conversation of its own, and its
+//! acknowledgements are checked by position: the next one must be the answer to the next request and name the next
+//! position.
+
+use std::{
+    error::Error,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use antiphon_protocol::{FrameType, LogName, RawFrame, frames::Ack};
+use bytes::{Bytes, BytesMut};
+use clap::Args;
+use serde::Serialize;
+use tokio::{sync::watch, task::JoinSet, time::sleep};
+
+use crate::{
+    fanout::new_send,
+    machine::CoreArgs,
+    merge::Group,
+    names::{Names, Seat},
+    probe::METRIC_FSYNCS,
+    stage,
+    target::{Target, TargetArgs},
+    wire::{Dialer, Session, WireError, expect, open_all},
+};
+
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
+const METRIC_APPENDED: &str = "antiphon_events_appended_total";
+const METRIC_BLOCKS: &str = "antiphon_store_blocks_total";
+
+/// The load.
+#[derive(Debug, Args)]
+pub struct PublishArgs {
+    /// Connections that send.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    connections: usize,
+    /// Messages of one connection that wait for their acknowledgement.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    in_flight: usize,
+    /// Bytes of a message's body.
+    #[arg(long, value_name = "B", default_value_t = 200)]
+    bytes: usize,
+    /// Length of the measurement.
+    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    seconds: f64,
+    /// Load before the measurement.
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    warm_up: f64,
+    #[command(flatten)]
+    pub(crate) cores: CoreArgs,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+/// What a run measured.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PublishReport {
+    /// Connections.
+    pub connections: usize,
+    /// Messages in flight on each.
+    pub in_flight: usize,
+    /// Bytes of a body.
+    pub bytes: usize,
+    /// Acknowledgements in the measurement.
+    pub acks: u64,
+    /// Of these, per second.
+    pub acks_per_second: f64,
+    /// CPU time of the broker per acknowledgement, in microseconds.
+    pub cpu_us_per_ack: Option<f64>,
+    /// Part of the measurement in which the broker's threads ran, summed.
+    pub cores_busy: Option<f64>,
+    /// Messages that one synced write made durable.
+    pub messages_per_fsync: Option<f64>,
+    /// Blocks that one synced write made durable.
+    pub blocks_per_fsync: Option<f64>,
+    /// Syncs per second.
+    pub fsyncs_per_second: Option<f64>,
+    /// Packets that the broker received per acknowledgement.
+    pub datagrams_in_per_ack: Option<f64>,
+    /// What went wrong first.
+    pub broken: Option<String>,
+}
+
+impl PublishReport {
+    /// Every message was acknowledged once, at the next position.
+    pub fn holds(&self) -> bool {
+        self.broken.is_none()
+    }
+}
+
+impl fmt::Display for PublishReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let figure = |figure: Option<f64>| figure.map_or_else(|| "unknown".into(), |figure| format!("{figure:.2}"));
+        let Self { connections, in_flight, bytes, acks, acks_per_second, .. } = self;
+        writeln!(f, "publish                       {connections} connections x {in_flight} in flight x {bytes} B")?;
+        writeln!(f, "durable acks                  {acks}, {acks_per_second:.0} per second")?;
+        writeln!(f, "server CPU us/ack             {}", figure(self.cpu_us_per_ack))?;
+        writeln!(f, "server cores busy             {}", figure(self.cores_busy))?;
+        writeln!(f, "messages per fsync            {}", figure(self.messages_per_fsync))?;
+        writeln!(f, "blocks per fsync              {}", figure(self.blocks_per_fsync))?;
+        writeln!(f, "fsyncs per second             {}", figure(self.fsyncs_per_second))?;
+        writeln!(f, "datagrams in per ack          {}", figure(self.datagrams_in_per_ack))?;
+        let kept = self.broken.as_deref().unwrap_or("every message was acknowledged once and in order");
+        writeln!(f, "promises                      {kept}")
+    }
+}
+
+/// One connection that sends.
+struct Sender {
+    session: Session,
+    log: LogName,
+    body: Bytes,
+    sent: u64,
+    /// The request that must be answered next; requests are answered in order.
+    next_answer: u32,
+    /// Position of the last acknowledgement.
+    position: Option<u64>,
+    acks: Arc<AtomicU64>,
+}
+
+impl Sender {
+    /// Keeps `window` messages under way until it is told to stop, then waits for the rest.
+    async fn run(mut self, window: usize, stop: watch::Receiver<bool>) -> Result<(), String> {
+        self.next_answer = self.session.next_id() + 1;
+        let mut room = window;
+        loop {
+            if !*stop.borrow() && room > 0 {
+                let frames = self.messages(room);
+                room = 0;
+                self.session.write(frames).await.map_err(text_of(&self.log))?;
+            }
+            if room == window {
+                return Ok(());
+            }
+            let answer = self.session.answer().await.map_err(text_of(&self.log))?;
+            self.note(&answer)?;
+            room += 1;
+            while let Some(answer) = self.session.answer_buffered().map_err(text_of(&self.log))? {
+                self.note(&answer)?;
+                room += 1;
+            }
+        }
+    }
+
+    /// The next `count` SENDs, packed together.
+    fn messages(&mut self, count: usize) -> Bytes {
+        let mut packed = BytesMut::new();
+        for _ in 0..count {
+            self.sent += 1;
+            let id = self.session.next_id();
+            packed.extend_from_slice(&new_send(&self.log, self.sent, &self.body).to_frame(id));
+        }
+        packed.freeze()
+    }
+
+    fn note(&mut self, answer: &RawFrame) -> Result<(), String> {
+        let text = text_of(&self.log);
+        expect(FrameType::Ack, answer).map_err(text)?;
+        let ack = Ack::decode(&answer.body).map_err(|error| error.to_string())?;
+        let (found, wanted) = (ack.position.seq, self.position.map_or(ack.position.seq, |last| last + 1));
+        if (answer.id, found) != (self.next_answer, wanted) || ack.duplicate {
+            return Err(format!("{}: request {} was acknowledged at {found}, not {wanted}", self.log, answer.id));
+        }
+        self.next_answer += 1;
+        self.position = Some(found);
+        self.acks.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn text_of(log: &LogName) -> impl FnOnce(WireError) -> String {
+    let log = log.to_string();
+    move |error| format!("{log}: {error}")
+}
+
+/// Runs it against a broker.
+pub async fn run(args: &PublishArgs, target: &Target) -> Result<PublishReport, Box<dyn Error>> {
+    let groups = vec![Group { members: 1, messages: Vec::new() }; args.connections];
+    let names = Names::new(format!("pub{}", std::process::id()), &groups);
+    let service = target.connect_service(&names.service()).await?;
+    stage::create_conversations(&service, &groups, &names).await?;
+    let seats = (0..args.connections as u32).map(|group| Seat { group, member: 0 });
+    let users: Result<Vec<_>, _> = seats.map(|seat| names.user(seat).map(|user| user.to_string())).collect();
+    let dialer = Arc::new(Dialer::new(target.address(), target.trust(), args.connections, KEEP_ALIVE)?);
+
+    let (stop, stops) = watch::channel(false);
+    let acks = Arc::new(AtomicU64::new(0));
+    let mut senders = JoinSet::new();
+    for (group, session) in (0..).zip(open_all(target, &dialer, &users?).await?) {
+        let (log, body) = (LogName::Conversation(names.conversation(group)?), Bytes::from(vec![b'x'; args.bytes]));
+        let sender = Sender { session, log, body, sent: 0, next_answer: 0, position: None, acks: acks.clone() };
+        senders.spawn(sender.run(args.in_flight, stops.clone()));
+    }
+    sleep(Duration::from_secs_f64(args.warm_up)).await;
+    let mut report = PublishReport {
+        connections: args.connections,
+        in_flight: args.in_flight,
+        bytes: args.bytes,
+        ..Default::default()
+    };
+    let page_before = target.usage();
+    let (before, start, acks_before) = (target.cpu_ns(), Instant::now(), acks.load(Ordering::Relaxed));
+    sleep(Duration::from_secs_f64(args.seconds)).await;
+    let (after, seconds, acks_after) = (target.cpu_ns(), start.elapsed().as_secs_f64(), acks.load(Ordering::Relaxed));
+    let page_after = target.usage();
+    stop.send_replace(true);
+    while let Some(sender) = senders.join_next().await {
+        if let Err(error) = sender? {
+            report.broken.get_or_insert(error);
+        }
+    }
+    report.acks = acks_after - acks_before;
+    report.acks_per_second = report.acks as f64 / seconds;
+    let cpu_us = after.zip(before).map(|(after, before)| after.saturating_sub(before) as f64 / 1e3);
+    report.cpu_us_per_ack = cpu_us.map(|us| us / report.acks as f64);
+    report.cores_busy = cpu_us.map(|us| us / 1e6 / seconds);
+    // Both counters come from the same page, so that its age does not matter.
+    let grown = |name| page_after.metrics.as_ref()?.growth(page_before.metrics.as_ref()?, name);
+    let per = |amount: Option<f64>, count: Option<f64>| amount.zip(count).map(|(amount, count)| amount / count);
+    let (appended, fsyncs) = (grown(METRIC_APPENDED), grown(METRIC_FSYNCS));
+    report.messages_per_fsync = per(appended, fsyncs);
+    report.blocks_per_fsync = per(grown(METRIC_BLOCKS), fsyncs);
+    report.datagrams_in_per_ack = per(grown("antiphon_datagrams_in_total"), appended);
+    report.fsyncs_per_second = report.messages_per_fsync.map(|messages| report.acks_per_second / messages);
+    Ok(report)
+}
