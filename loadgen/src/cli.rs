@@ -13,9 +13,14 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     corpus,
     describe::Description,
+    fanout::FanoutArgs,
     fault::{FaultArgs, FaultError, FaultKind, FaultPlan},
+    idle::IdleArgs,
+    measured::Measured,
+    publish::PublishArgs,
     run::Run,
     schedule::{Rate, Schedule},
+    stall::StallArgs,
     synthetic::Synthetic,
     target::{Target, TargetArgs},
     workload::{RateArgs, WorkloadArgs},
@@ -51,16 +56,6 @@ enum Command {
     Idle(Measured<IdleArgs>),
     /// Readers that stop reading among others that go on: memory of each, nobody harmed, no gap.
     Stall(Measured<StallArgs>),
-}
-
-/// A measurement, and where its figures go.
-#[derive(Debug, Args)]
-struct Measured<T: Args> {
-    #[command(flatten)]
-    load: T,
-    /// Also write the figures as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -128,10 +123,10 @@ impl Cli {
             Command::Kill(args) => return disturbed("kill", FaultKind::Kill, args, out),
             Command::Rebind(args) => return disturbed("rebind", FaultKind::Rebind, args, out),
             Command::Cut(args) => return disturbed("cut", FaultKind::Cut, args, out),
-            Command::Fanout(args) => {
-                let Measured { load, json } = args;
-                let report = measure(load.cores, load.target, async |target| fanout::run(&load.load, target).await)?;
-            }
+            Command::Fanout(args) => return args.run(out),
+            Command::Publish(args) => return args.run(out),
+            Command::Idle(args) => return args.run(out),
+            Command::Stall(args) => return args.run(out),
         }
         Ok(true)
     }

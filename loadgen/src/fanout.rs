@@ -21,13 +21,13 @@ use serde::Serialize;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use crate::{
-    machine::CoreArgs,
+    measured::Scenario,
     merge::Group,
     names::{MessageNumber, Names, Seat, message_id},
     probe::METRIC_FSYNCS,
     report::{Latencies, LatencySummary},
     stage,
-    target::{Target, TargetArgs, Usage},
+    target::{Target, Usage},
     wire::{Dialer, FrameReader, Session, WireError, expect, open_all},
 };
 
@@ -57,10 +57,6 @@ pub struct FanoutArgs {
     /// Load before the measurement.
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     warm_up: f64,
-    #[command(flatten)]
-    pub(crate) cores: CoreArgs,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
 }
 
 /// What a run measured.
@@ -204,7 +200,7 @@ pub(crate) fn new_send<'a>(log: &'a LogName, dseq: u64, body: &'a [u8]) -> NewSe
         client_message_id: message_id(MessageNumber(dseq as u32), unix_ms),
         dseq,
         kind: EventKind::MESSAGE,
-        content_type: ContentType::Bytes,
+        content_type: ContentType::Text,
         log,
         act_as: None,
         envelope: &[],
@@ -243,8 +239,20 @@ async fn subscriber(
     }
 }
 
+impl Scenario for FanoutArgs {
+    type Report = FanoutReport;
+
+    async fn run(&self, target: &Arc<Target>) -> Result<FanoutReport, Box<dyn Error>> {
+        run(self, target).await
+    }
+
+    fn holds(report: &FanoutReport) -> bool {
+        report.holds()
+    }
+}
+
 /// Runs it against a broker.
-pub async fn run(args: &FanoutArgs, target: &Target) -> Result<FanoutReport, Box<dyn Error>> {
+async fn run(args: &FanoutArgs, target: &Target) -> Result<FanoutReport, Box<dyn Error>> {
     let groups = [Group { members: args.members + 1, messages: Vec::new() }];
     let names = Names::new(format!("fan{}", std::process::id()), &groups);
     let service = target.connect_service(&names.service()).await?;

@@ -13,8 +13,9 @@ use tokio::time::sleep;
 
 use crate::{
     fanout::SESSIONS_PER_SOCKET,
-    machine::{CoreArgs, resident_kib},
-    target::{Target, TargetArgs},
+    machine::resident_kib,
+    measured::Scenario,
+    target::Target,
     wire::{Dialer, Session, open_all},
 };
 
@@ -41,10 +42,6 @@ pub struct IdleArgs {
     /// How long the CPU time of all sessions is measured.
     #[arg(long, value_name = "S", default_value_t = 30)]
     seconds: u64,
-    #[command(flatten)]
-    pub(crate) cores: CoreArgs,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
 }
 
 /// What a run measured.
@@ -71,7 +68,10 @@ impl fmt::Display for IdleReport {
         let figure = |figure: Option<f64>| figure.map_or_else(|| "unknown".into(), |figure| format!("{figure:.2}"));
         let Self { connections, subscriptions, members, .. } = self;
         let [none, half, all] = self.resident_kib;
-        writeln!(f, "idle                          {connections} sessions x {subscriptions} logs of {members} members")?;
+        writeln!(
+            f,
+            "idle                          {connections} sessions x {subscriptions} logs of {members} members"
+        )?;
         writeln!(f, "resident KiB                  {none} with none, {half} with half, {all} with all")?;
         writeln!(f, "KiB per connection            {:.1}", self.kib_per_connection)?;
         writeln!(f, "server CPU us/connect         {}", figure(self.cpu_us_per_connect))?;
@@ -115,8 +115,20 @@ impl Names {
     }
 }
 
+impl Scenario for IdleArgs {
+    type Report = IdleReport;
+
+    async fn run(&self, target: &Arc<Target>) -> Result<IdleReport, Box<dyn Error>> {
+        run(self, target).await
+    }
+
+    fn holds(_: &IdleReport) -> bool {
+        true
+    }
+}
+
 /// Runs it against a broker whose process is known.
-pub async fn run(args: &IdleArgs, target: &Target) -> Result<IdleReport, Box<dyn Error>> {
+async fn run(args: &IdleArgs, target: &Target) -> Result<IdleReport, Box<dyn Error>> {
     let pid = target.pid().ok_or("the broker's process is not known: say --broker-pid")?;
     let names = Names { run: std::process::id(), subscriptions: args.subscriptions, members: args.members.max(1) };
     let half = args.connections / 2;

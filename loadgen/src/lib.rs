@@ -6,7 +6,10 @@
 //! disturb, and the [`recorder`] tells everything to `antiphon-checker` -> [`report`]. The [`target`] is a [`broker`] of
 //! the run's own or one that runs already; a [`probe`] reads what its process and metrics say.
 //!
-//! Invariants: the load is open-loop and follows from the seed; every delivery is checked at its receiver; a run that
+//! Beside replays there are loads that each measure one figure, [`measured`] in the same way: [`fanout`], [`publish`] and
+//! [`idle`] on sessions that are bare QUIC ([`wire`]), [`stall`] on SDK clients.
+//!
+//! Invariants: a replay is open-loop and follows from the seed; every delivery is checked at its receiver; a run that
 //! broke a promise ends with a non-zero exit code whatever its figures. Deliberately absent: any chat text.
 
 pub mod broker;
@@ -14,18 +17,25 @@ pub mod chance;
 pub mod cli;
 pub mod corpus;
 pub mod describe;
+pub mod fanout;
 pub mod fault;
+pub mod idle;
+pub mod machine;
+pub mod measured;
 pub mod merge;
 pub mod names;
 pub mod pacer;
 pub mod probe;
+pub mod publish;
 pub mod recorder;
 pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod session;
 pub mod stage;
+pub mod stall;
 pub mod synthetic;
 pub mod target;
 pub mod tokens;
+pub mod wire;
 pub mod workload;

@@ -23,12 +23,12 @@ use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use crate::{
     fanout::new_send,
-    machine::CoreArgs,
+    measured::Scenario,
     merge::Group,
     names::{Names, Seat},
     probe::METRIC_FSYNCS,
     stage,
-    target::{Target, TargetArgs},
+    target::Target,
     wire::{Dialer, Session, WireError, expect, open_all},
 };
 
@@ -54,10 +54,6 @@ pub struct PublishArgs {
     /// Load before the measurement.
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     warm_up: f64,
-    #[command(flatten)]
-    pub(crate) cores: CoreArgs,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
 }
 
 /// What a run measured.
@@ -181,8 +177,20 @@ fn text_of(log: &LogName) -> impl FnOnce(WireError) -> String {
     move |error| format!("{log}: {error}")
 }
 
+impl Scenario for PublishArgs {
+    type Report = PublishReport;
+
+    async fn run(&self, target: &Arc<Target>) -> Result<PublishReport, Box<dyn Error>> {
+        run(self, target).await
+    }
+
+    fn holds(report: &PublishReport) -> bool {
+        report.holds()
+    }
+}
+
 /// Runs it against a broker.
-pub async fn run(args: &PublishArgs, target: &Target) -> Result<PublishReport, Box<dyn Error>> {
+async fn run(args: &PublishArgs, target: &Target) -> Result<PublishReport, Box<dyn Error>> {
     let groups = vec![Group { members: 1, messages: Vec::new() }; args.connections];
     let names = Names::new(format!("pub{}", std::process::id()), &groups);
     let service = target.connect_service(&names.service()).await?;

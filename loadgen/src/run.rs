@@ -103,8 +103,7 @@ impl Run {
             report.faults = faults.rounds.into();
             (report.moves, report.cuts, report.kills) = (faults.moves, faults.cuts, faults.restarts.len() as u64);
             report.reconnects = recorder.progress().reconnects;
-            report.connections_must_last =
-                self.faults.is_none_or(|faults| faults.kind == FaultKind::Rebind);
+            report.connections_must_last = self.faults.is_none_or(|faults| faults.kind == FaultKind::Rebind);
             report.restart_seconds_max = faults.restarts.iter().max().map(Duration::as_secs_f64);
         });
         drop((clients, service));

@@ -8,7 +8,8 @@ use std::{
 
 use antiphon_checker::{OpId, Outcome};
 use antiphon_sdk::{
-    Client, ConnectionState, ContentType, Error, LogName, NewMessage, Outcome as RefusalOutcome, Queued, SendError, Sent, Subscription,
+    Client, ConnectionState, ContentType, Error, LogName, NewMessage, Outcome as RefusalOutcome, Queued, SendError,
+    Sent, Subscription,
 };
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};

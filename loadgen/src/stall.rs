@@ -27,11 +27,12 @@ use tokio::{
 };
 
 use crate::{
-    machine::{CoreArgs, resident_kib},
+    machine::resident_kib,
+    measured::Scenario,
     merge::Group,
     names::{Names, Seat},
     stage,
-    target::{Target, TargetArgs},
+    target::Target,
 };
 
 /// Sessions that share one socket.
@@ -76,19 +77,15 @@ pub struct StallArgs {
     /// What a stalled reader may cost, in KiB.
     #[arg(long, value_name = "KIB", default_value_t = 256)]
     kib_max: u64,
-    #[command(flatten)]
-    pub(crate) cores: CoreArgs,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
 }
 
 impl StallArgs {
     fn messages(&self) -> u64 {
-        let kib = match self.kind {
+        let kib: u64 = match self.kind {
             StallKind::Process => 512,
             StallKind::Application => 4_096,
         };
-        self.messages.unwrap_or_else(|| (kib << 10_u64).div_ceil(self.bytes.max(1) as u64))
+        self.messages.unwrap_or_else(|| (kib << 10).div_ceil(self.bytes.max(1) as u64))
     }
 }
 
@@ -139,7 +136,10 @@ impl fmt::Display for StallReport {
         let Self { others_delivered, others_expected, stalled_delivered, stalled_expected, .. } = self;
         writeln!(f, "stall                         {} of {} readers", self.stalled, self.readers)?;
         writeln!(f, "messages per step             {}", self.messages_per_step)?;
-        writeln!(f, "resident KiB                  {none} with none, {half} with half, {all} with all, {end} after it")?;
+        writeln!(
+            f,
+            "resident KiB                  {none} with none, {half} with half, {all} with all, {end} after it"
+        )?;
         writeln!(f, "KiB per stalled reader        {:.1} (at most {})", self.kib_per_stalled, self.kib_max)?;
         writeln!(f, "delivered to the others       {others_delivered} of {others_expected}")?;
         writeln!(f, "the others were behind        {:.2} s", self.others_seconds)?;
@@ -274,7 +274,6 @@ impl Readers {
         Ok(())
     }
 
-    #[expect(clippy::type_complexity, reason = "what a set of tasks gives out")]
     fn begin(
         &self,
         opened: Option<Result<antiphon_sdk::Result<(Client, Subscription)>, tokio::task::JoinError>>,
@@ -363,7 +362,7 @@ impl Stage {
         for number in 0..args.messages() {
             let due = start + Duration::from_secs_f64(number as f64 / args.rate);
             sleep(due.saturating_duration_since(Instant::now())).await;
-            let message = NewMessage::new(self.log.clone(), ContentType::Bytes, vec![b'x'; args.bytes].into());
+            let message = NewMessage::new(self.log.clone(), ContentType::Text, vec![b'x'; args.bytes].into());
             unacked.push(self.sender.send_queued(message).await?);
         }
         for mut queued in unacked {
@@ -378,9 +377,21 @@ impl Stage {
     }
 }
 
+impl Scenario for StallArgs {
+    type Report = StallReport;
+
+    async fn run(&self, target: &Arc<Target>) -> Result<StallReport, Box<dyn Error>> {
+        run(self, target).await
+    }
+
+    fn holds(report: &StallReport) -> bool {
+        report.holds()
+    }
+}
+
 /// Runs it against a broker whose process is known.
-pub async fn run(args: &StallArgs, target: &Arc<Target>) -> Result<StallReport, Box<dyn Error>> {
-    if args.stalled < 2 || args.stalled % 2 != 0 || args.stalled >= args.readers {
+async fn run(args: &StallArgs, target: &Arc<Target>) -> Result<StallReport, Box<dyn Error>> {
+    if args.stalled < 2 || !args.stalled.is_multiple_of(2) || args.stalled >= args.readers {
         return Err("--stalled must be an even number below --readers".into());
     }
     let mut stage = Stage::set(args, target).await?;

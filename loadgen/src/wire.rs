@@ -159,7 +159,8 @@ impl Session {
     pub async fn open(dialer: &Dialer, number: usize, token: String) -> Result<Self, WireError> {
         let connection = dialer.connect(number).await?;
         let (requests, answers) = connection.open_bi().await?;
-        let mut session = Self { connection, requests, answers: FrameReader::new(answers), events: None, request_id: 0 };
+        let mut session =
+            Self { connection, requests, answers: FrameReader::new(answers), events: None, request_id: 0 };
         let sender_instance = Bytes::copy_from_slice(&(number as u128 + 1).to_be_bytes());
         let client = concat!("antiphon-loadgen/", env!("CARGO_PKG_VERSION")).to_owned();
         let hello = control::Hello { versions: vec![VERSION], token, sender_instance, client, ..Default::default() };

@@ -254,6 +254,126 @@ pub struct Fetch {
     pub limit: u32,
     #[prost(bool, tag = "5")]
     pub backward: bool,
+    #[prost(enumeration = "fetch::View", tag = "6")]
+    pub view: i32,
+}
+/// Nested message and enum types in `Fetch`.
+pub mod fetch {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[repr(i32)]
+    pub enum View {
+        Events = 0,
+        Messages = 1,
+    }
+    impl View {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Events => "EVENTS",
+                Self::Messages => "MESSAGES",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "EVENTS" => Some(Self::Events),
+                "MESSAGES" => Some(Self::Messages),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MessagesPage {
+    #[prost(uint64, tag = "1")]
+    pub next: u64,
+    #[prost(uint64, tag = "2")]
+    pub head: u64,
+    #[prost(uint64, tag = "3")]
+    pub floor: u64,
+    #[prost(uint32, tag = "4")]
+    pub epoch: u32,
+    #[prost(message, repeated, tag = "5")]
+    pub messages: ::prost::alloc::vec::Vec<MessageView>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MessageView {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub row: ::prost::bytes::Bytes,
+    #[prost(message, optional, tag = "2")]
+    pub state: ::core::option::Option<MessageState>,
+    #[prost(message, optional, tag = "3")]
+    pub reply: ::core::option::Option<ReplyPreview>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MessageState {
+    #[prost(uint64, tag = "1")]
+    pub through: u64,
+    #[prost(message, optional, tag = "2")]
+    pub edit: ::core::option::Option<LatestEdit>,
+    #[prost(message, optional, tag = "3")]
+    pub redacted: ::core::option::Option<Mark>,
+    #[prost(message, optional, tag = "4")]
+    pub pinned: ::core::option::Option<Mark>,
+    #[prost(message, repeated, tag = "5")]
+    pub reactions: ::prost::alloc::vec::Vec<Reactions>,
+    #[prost(uint64, repeated, tag = "6")]
+    pub edits: ::prost::alloc::vec::Vec<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LatestEdit {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    #[prost(uint64, tag = "2")]
+    pub time_ms: u64,
+    #[prost(uint32, tag = "3")]
+    pub content_type: u32,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub envelope: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub body: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Mark {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    #[prost(uint64, tag = "2")]
+    pub time_ms: u64,
+    #[prost(string, tag = "3")]
+    pub user: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reactions {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+    #[prost(bool, tag = "3")]
+    pub mine: bool,
+    #[prost(string, repeated, tag = "4")]
+    pub users: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplyPreview {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub event_id: ::prost::bytes::Bytes,
+    #[prost(string, tag = "3")]
+    pub sender: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub content_type: u32,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub body: ::prost::bytes::Bytes,
+    #[prost(bool, tag = "6")]
+    pub cut: bool,
+    #[prost(bool, tag = "7")]
+    pub redacted: bool,
+    #[prost(uint64, tag = "8")]
+    pub through: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Cursor {
@@ -285,8 +405,23 @@ pub struct Head {
     pub seq: u64,
     #[prost(uint64, tag = "4")]
     pub msgno: u64,
+    #[prost(message, optional, tag = "5")]
+    pub last: ::core::option::Option<LastMessage>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LastMessage {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    #[prost(uint64, tag = "2")]
+    pub time_ms: u64,
+    #[prost(string, tag = "3")]
+    pub sender: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub content_type: u32,
     #[prost(bytes = "bytes", tag = "5")]
-    pub preview: ::prost::bytes::Bytes,
+    pub body: ::prost::bytes::Bytes,
+    #[prost(bool, tag = "6")]
+    pub redacted: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Member {
@@ -521,6 +656,163 @@ pub struct BatchResult {
     #[prost(message, optional, tag = "6")]
     pub error: ::core::option::Option<Error>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConversationAdded {
+    #[prost(string, tag = "1")]
+    pub conversation: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub joined_seq: u64,
+    #[prost(enumeration = "ConversationKind", tag = "3")]
+    pub kind: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConversationRemoved {
+    #[prost(string, tag = "1")]
+    pub conversation: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    #[prost(enumeration = "conversation_removed::Reason", tag = "3")]
+    pub reason: i32,
+}
+/// Nested message and enum types in `ConversationRemoved`.
+pub mod conversation_removed {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[repr(i32)]
+    pub enum Reason {
+        Removed = 0,
+        Left = 1,
+        Deleted = 2,
+    }
+    impl Reason {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Removed => "REMOVED",
+                Self::Left => "LEFT",
+                Self::Deleted => "DELETED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "REMOVED" => Some(Self::Removed),
+                "LEFT" => Some(Self::Left),
+                "DELETED" => Some(Self::Deleted),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Preferences {
+    #[prost(string, tag = "1")]
+    pub conversation: ::prost::alloc::string::String,
+    #[prost(bool, optional, tag = "2")]
+    pub pinned: ::core::option::Option<bool>,
+    #[prost(bool, optional, tag = "3")]
+    pub muted: ::core::option::Option<bool>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Block {
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub blocked: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Hide {
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub event_id: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Revoke {
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Revoked {
+    #[prost(uint64, tag = "1")]
+    pub not_before_ms: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Sync {
+    #[prost(string, tag = "1")]
+    pub after: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Synced {
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<SyncedLog>,
+    #[prost(string, tag = "2")]
+    pub next: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "3")]
+    pub blocked: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SyncedLog {
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub pinned: bool,
+    #[prost(bool, tag = "3")]
+    pub muted: bool,
+    #[prost(uint64, repeated, tag = "4")]
+    pub hidden: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint32, tag = "5")]
+    pub error: u32,
+    #[prost(enumeration = "ConversationKind", tag = "6")]
+    pub kind: i32,
+    #[prost(string, tag = "7")]
+    pub title: ::prost::alloc::string::String,
+    #[prost(bool, tag = "8")]
+    pub deleted: bool,
+    #[prost(uint32, tag = "9")]
+    pub epoch: u32,
+    #[prost(uint64, tag = "10")]
+    pub head: u64,
+    #[prost(uint64, tag = "11")]
+    pub head_msgno: u64,
+    #[prost(uint64, tag = "12")]
+    pub time_ms: u64,
+    #[prost(message, optional, tag = "13")]
+    pub last: ::core::option::Option<LastMessage>,
+    #[prost(uint64, tag = "14")]
+    pub delivered: u64,
+    #[prost(uint64, tag = "15")]
+    pub read: u64,
+    #[prost(uint64, tag = "16")]
+    pub read_msgno: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PresenceSet {
+    #[prost(enumeration = "PresenceStatus", tag = "1")]
+    pub status: i32,
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PresenceSubscribe {
+    #[prost(string, repeated, tag = "1")]
+    pub users: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Presence {
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(enumeration = "PresenceStatus", tag = "2")]
+    pub status: i32,
+    #[prost(string, tag = "3")]
+    pub text: ::prost::alloc::string::String,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Role {
@@ -601,6 +893,38 @@ impl JoinPolicy {
         match value {
             "INVITE" => Some(Self::Invite),
             "OPEN" => Some(Self::Open),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum PresenceStatus {
+    Offline = 0,
+    Online = 1,
+    Away = 2,
+    Busy = 3,
+}
+impl PresenceStatus {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Offline => "OFFLINE",
+            Self::Online => "ONLINE",
+            Self::Away => "AWAY",
+            Self::Busy => "BUSY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OFFLINE" => Some(Self::Offline),
+            "ONLINE" => Some(Self::Online),
+            "AWAY" => Some(Self::Away),
+            "BUSY" => Some(Self::Busy),
             _ => None,
         }
     }

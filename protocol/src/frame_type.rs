@@ -157,7 +157,7 @@ registry! {
     Cursors = 0x1b, "CURSORS", ToClient, State, Broker;
     /// Digest of a followed log that is not subscribed.
     Head = 0x1c, "HEAD", ToClient, State, Broker;
-    /// Heads and own cursors of every membership.
+    /// Own conversations: heads, own cursors, preferences.
     Sync = 0x1d, "SYNC", ToBroker, Control, Session;
 
     /// Append one event.
@@ -175,8 +175,6 @@ registry! {
     ConversationCreate = 0x30, "CONVERSATION_CREATE", ToBroker, Control, Session;
     /// Read a conversation and its members.
     ConversationGet = 0x31, "CONVERSATION_GET", ToBroker, Control, Read;
-    /// Own conversations with last message and unread.
-    ConversationList = 0x32, "CONVERSATION_LIST", ToBroker, Control, Session;
     /// Change title, description, avatar, policies.
     ConversationUpdate = 0x33, "CONVERSATION_UPDATE", ToBroker, Control, Manage;
     /// Delete a conversation.
@@ -192,7 +190,7 @@ registry! {
     /// Leave.
     Leave = 0x39, "LEAVE", ToBroker, Control, Read;
     /// Own preferences of a conversation: pin, mute.
-    Preferences = 0x3a, "PREFERENCES", ToBroker, Control, Read;
+    Preferences = 0x3a, "PREFERENCES", ToBroker, Control, Session;
     /// Block or unblock a user.
     Block = 0x3b, "BLOCK", ToBroker, Control, Session;
 

@@ -9,6 +9,7 @@
 //! | [`frame_type`] | the registry: number, name, direction, stream, authority of every frame |
 //! | [`header`], [`decoder`], [`frames`] | bytes <-> frames |
 //! | [`control`] | Protobuf bodies, generated from `proto/antiphon.proto` |
+//! | [`fold`] | what later events make of a message |
 //! | [`error`] | what can be wrong with bytes and with requests |
 //! | [`limits`] | every bound of the wire |
 //!
@@ -21,6 +22,7 @@ pub mod control;
 pub mod decoder;
 pub mod envelope;
 pub mod error;
+pub mod fold;
 pub mod frame_type;
 pub mod frames;
 pub mod header;

@@ -27,6 +27,8 @@ pub const BATCH_RECORDS_MAX: usize = 100;
 pub const PAGE_BYTES_MAX: usize = 128 << 10;
 /// Most rows in one page.
 pub const PAGE_ROWS_MAX: u32 = 1_000;
+/// Most messages in one page of messages.
+pub const PAGE_MESSAGES_MAX: u32 = 100;
 /// Most rows that a hand-over inlines; a larger deficit is pulled.
 pub const INLINE_ROWS_MAX: u64 = 64;
 /// Most bytes of rows that a hand-over inlines.
@@ -78,9 +80,25 @@ pub const PROPERTY_KEY_BYTES_MAX: usize = 64;
 pub const PROPERTY_VALUE_BYTES_MAX: usize = 1_024;
 /// Longest key of a reaction, in bytes.
 pub const REACTION_KEY_BYTES_MAX: usize = 64;
+/// Different reactions to one message.
+pub const REACTION_KEYS_MAX: usize = 64;
+/// Reactions to one message, of all users.
+pub const REACTIONS_MAX: u32 = 5_000;
+/// Users whom a message's state names for each reaction.
+pub const REACTION_USERS_SHOWN_MAX: usize = 8;
+/// Edits of one message.
+pub const EDITS_MAX: usize = 500;
+/// Bytes of a message that the preview in its replies shows.
+pub const REPLY_PREVIEW_BYTES_MAX: usize = 128;
 
 const _: () = {
     // A text takes its bytes, a length, an end mark, padding and an offset: at most 12 more.
     assert!(MENTIONS_MAX * (ID_BYTES_MAX + 12) <= ENVELOPE_BYTES_MAX, "as many mentions as allowed fit an envelope");
     assert!(ENVELOPE_BYTES_MAX <= u16::MAX as usize, "an envelope's length fits its field in the row");
+    let content = BODY_BYTES_MAX + ENVELOPE_BYTES_MAX + 1_024;
+    let reactions = REACTION_KEYS_MAX * (REACTION_KEY_BYTES_MAX + REACTION_USERS_SHOWN_MAX * (ID_BYTES_MAX + 4) + 16);
+    assert!(
+        2 * content + reactions + 9 * EDITS_MAX + 1_024 <= FRAME_BYTES_MAX / 2,
+        "any one message fits a page twice"
+    );
 };

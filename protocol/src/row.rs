@@ -42,6 +42,18 @@ impl EventKind {
     pub const MEMBER: Self = Self(16);
     /// The conversation was created, changed or deleted; made by the broker.
     pub const CONVERSATION: Self = Self(17);
+    /// In an inbox: its user became a member of a conversation; made by the broker.
+    pub const CONVERSATION_ADDED: Self = Self(32);
+    /// In an inbox: its user is no member of a conversation any more; made by the broker.
+    pub const CONVERSATION_REMOVED: Self = Self(33);
+    /// In an inbox: its user pinned or muted a conversation; made by the broker.
+    pub const PREFERENCES: Self = Self(34);
+    /// In an inbox: its user blocked or unblocked another; made by the broker.
+    pub const BLOCK: Self = Self(35);
+    /// In an inbox: its user hid an event from themselves; made by the broker.
+    pub const HIDE: Self = Self(36);
+    /// In an inbox: its user's earlier tokens became void; made by the broker.
+    pub const REVOKED: Self = Self(37);
 
     /// Whether clients may send this kind; the others are made by the broker.
     pub fn is_client_sent(self) -> bool {
@@ -58,6 +70,12 @@ impl EventKind {
             Self::PIN => "pin",
             Self::MEMBER => "member",
             Self::CONVERSATION => "conversation",
+            Self::CONVERSATION_ADDED => "conversation.added",
+            Self::CONVERSATION_REMOVED => "conversation.removed",
+            Self::PREFERENCES => "preferences",
+            Self::BLOCK => "block",
+            Self::HIDE => "hide",
+            Self::REVOKED => "revoked",
             _ => "unknown",
         }
     }
@@ -86,6 +104,8 @@ impl ContentType {
 
 /// Set on a row whose body was removed by a redaction.
 pub const FLAG_REDACTED: u8 = 1;
+/// Set on an event that changed nothing, such as a reaction that was there already. Only the log's owner can tell.
+pub const FLAG_UNCHANGED: u8 = 2;
 
 /// Why bytes are not a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -297,6 +317,11 @@ impl Row {
         self.0[65] & FLAG_REDACTED != 0
     }
 
+    /// Whether the event changed nothing, so that a fold passes it over.
+    pub fn is_unchanged(&self) -> bool {
+        self.0[65] & FLAG_UNCHANGED != 0
+    }
+
     /// How to read the body.
     pub fn content_type(&self) -> ContentType {
         ContentType::from_number(self.0[66]).unwrap_or(ContentType::Octets)
@@ -335,6 +360,13 @@ impl Row {
     pub fn body(&self) -> Bytes {
         let [_, _, envelope, body] = self.offsets();
         self.0.slice(envelope..body)
+    }
+
+    /// The same event, marked as one that changed nothing.
+    pub fn unchanged(&self) -> Self {
+        let mut out = BytesMut::from(&self.0[..]);
+        out[65] |= FLAG_UNCHANGED;
+        Self(out.freeze())
     }
 
     /// The same event without envelope and body, as it stands after a redaction. Position, ids, sender and hash stay.

@@ -9,12 +9,14 @@ mod every_body;
 use std::{fs, path::Path};
 
 use antiphon_protocol::{
-    Class, ContentType, Decoder, EventKind, FrameType, LogName, NewRow, Position, Row, TenantId, UserId, frames,
+    Class, ContentType, Decoder, EventKind, FrameType, LogName, NewRow, Position, Row, TenantId, UserId, control, fold,
+    frames,
     header::{HEADER_BYTES, Header},
     limits::FRAME_BYTES_MAX,
     row::content_hash,
 };
 use bytes::{Bytes, BytesMut};
+use prost::Message;
 use protox::prost_reflect::{DynamicMessage, Value as Reflected};
 use serde_json::Value;
 
@@ -275,6 +277,26 @@ fn control_frames() {
             let frame_type = FrameType::from_number(vector.number("type").try_into().unwrap()).unwrap();
             assert_eq!(frame_type.name(), vector.text("frame"), "{}", vector.name());
         }
+    }
+}
+
+#[test]
+fn folds() {
+    let mut compiler = protox::Compiler::new([Path::new(env!("CARGO_MANIFEST_DIR")).join("proto")]).unwrap();
+    let schema = compiler.open_file("antiphon.proto").unwrap().descriptor_pool();
+    let descriptor = schema.get_message_by_name("antiphon.v1.MessageView").unwrap();
+    for vector in vectors("fold.json") {
+        let start = vector.0["page"].as_str().map_or_else(Bytes::new, hex);
+        let mut messages = frames::decode_answer::<control::MessagesPage>(&start).unwrap().messages;
+        for event in vector.0["events"].as_array().unwrap() {
+            let event = Row::new(hex(event.as_str().unwrap())).unwrap();
+            fold::page(&mut messages, &event, vector.text("reader"));
+        }
+        let read = |view: &control::MessageView| {
+            described(&DynamicMessage::decode(descriptor.clone(), Bytes::from(view.encode_to_vec())).unwrap())
+        };
+        let found: Value = messages.iter().map(read).collect();
+        assert_eq!(found, vector.0["messages"], "{}", vector.name());
     }
 }
 

@@ -8,6 +8,8 @@ pub mod conformance;
 pub mod dice;
 pub mod embedded;
 pub mod memory;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 
 pub use antiphon_storage_contract::{
     Completion, Direction, EventLog, Loaded, Op, Outcome, ReadRows, RecordWrite, StoreError, Token,

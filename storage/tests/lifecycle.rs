@@ -6,7 +6,7 @@ mod support;
 use std::{fs, sync::Arc};
 
 use antiphon_storage::{
-    EventLog, Op, Outcome, Token,
+    EventLog, Op, Outcome, StoreError, Token,
     conformance::{
         Backend, Session,
         rows::{append, log, put, read, row},
@@ -41,6 +41,14 @@ fn assert_rows(session: &mut Session, n: u64, head: u64) {
 fn open(dir: &std::path::Path, shards: u16) -> Session {
     Session::new(Box::new(Open::new(dir, small(shards)).unwrap()))
 }
+
+/// Shards move to their threads and handles are shared; that this compiles is the test.
+const _: () = {
+    const fn sent<T: Send>() {}
+    const fn shared<T: Send + Sync>() {}
+    sent::<EmbeddedShard>();
+    shared::<antiphon_storage::embedded::StoreHandle>();
+};
 
 #[test]
 fn a_directory_has_one_user_at_a_time() {
@@ -92,14 +100,12 @@ fn invalid_settings_are_named() {
 #[test]
 fn any_number_of_shards_opens_any_directory() {
     let dir = tempfile::tempdir().unwrap();
-    let mut head = 0;
-    for shards in [2, 1, 4, 3, 64, 2] {
+    for (head, shards) in (0..).zip([2, 1, 4, 3, 64, 2]) {
         let mut session = open(dir.path(), shards);
         for n in 0..30 {
             assert_rows(&mut session, n, head);
             assert_eq!(session.perform(append(n, [head + 1])), Ok(Outcome::Done));
         }
-        head += 1;
     }
 }
 
@@ -132,7 +138,7 @@ fn a_closed_store_has_nothing_to_replay() {
 }
 
 #[test]
-fn retention_frees_rows_of_the_index() {
+fn rows_below_the_floor_stay_gone_through_flushes_and_starts() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Open::new(dir.path(), small(1)).unwrap();
     for round in 0..60 {
@@ -189,6 +195,19 @@ fn a_backup_under_load_has_everything_acknowledged_before_it() {
     // The original is unharmed.
     let mut session = open(&dir, 1);
     (0..20).for_each(|n| assert_rows(&mut session, n, 30 + round));
+}
+
+#[test]
+fn a_lost_partition_is_damage_and_not_an_empty_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Open::new(dir.path(), small(1)).unwrap();
+    perform_all(&mut store, [append(1, 1..=3)]);
+    store.shards.drain(..).for_each(EmbeddedShard::close);
+    drop(store);
+    fs::remove_dir_all(dir.path().join("index").join(format!("{:02}", log(1).partition()))).unwrap();
+    let mut session = open(dir.path(), 1);
+    let loaded = session.perform(Op::Load { log: log(1) });
+    assert!(matches!(loaded, Err(StoreError::Degraded(_))), "{loaded:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use antiphon_protocol::{DeviceId, ErrorCode, InvalidId, LogName, TenantId, UserId};
 
 use crate::{
-    claims::{Ability, ActorKind, Claims, Scope},
+    claims::{Ability, ActorKind, Claims, Scope, Scopes},
     refusal::Refusal,
 };
 
@@ -27,6 +27,25 @@ impl Actor {
         Arc::new(Self { tenant: claims.tenant.clone(), user: claims.user.clone(), device, claims })
     }
 
+    /// The broker itself, in a tenant: without any rights, for what no client asks.
+    pub(crate) fn broker(tenant: &TenantId) -> Arc<Self> {
+        // Invariant: these are ids of the broker's own, within length and alphabet.
+        let (Ok(user), Ok(device)) = (UserId::new("~broker"), DeviceId::new("~broker")) else { unreachable!() };
+        let claims = Claims {
+            tenant: tenant.clone(),
+            user,
+            kind: ActorKind::Service,
+            device: None,
+            name: None,
+            grants: Vec::new(),
+            scopes: Scopes::NONE,
+            issued_at_ms: 0,
+            expires_at_ms: 0,
+            token_id: String::new(),
+        };
+        Self::new(claims, device)
+    }
+
     /// Whether a grant of the token covers this log.
     pub fn is_granted(&self, log: &LogName, ability: Ability) -> bool {
         !self.claims.grants.is_empty() && self.claims.granted(&log.to_string(), ability)
@@ -42,6 +61,16 @@ impl Actor {
             return Err(Refusal::field(ErrorCode::Forbidden, "act_as", message));
         }
         act_as.parse().map_err(|error: InvalidId| Refusal::field(ErrorCode::InvalidField, "act_as", error.to_string()))
+    }
+
+    /// Whether the token has this scope.
+    pub(crate) fn has_scope(&self, scope: Scope) -> bool {
+        self.claims.scopes.contains(scope)
+    }
+
+    /// When the token was issued, Unix milliseconds.
+    pub fn issued_at_ms(&self) -> u64 {
+        self.claims.issued_at_ms
     }
 
     /// When the token ends, Unix milliseconds.

@@ -1,6 +1,9 @@
 //! What a step of the shard leaves behind: effects for the shell, messages for shards, counts.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use antiphon_protocol::{ErrorCode, LogKey};
 use antiphon_storage_contract::{Op, Token};
@@ -33,10 +36,14 @@ pub(crate) struct Effects {
     pub(crate) outputs: VecDeque<Output>,
     /// For shards, this one included; the shard sorts them out.
     pub(crate) posted: VecDeque<(ShardId, ShardMessage)>,
+    /// When which log, or journal, has something to do.
+    pub(crate) wakes: BTreeSet<(Time, LogKey)>,
     /// What happened since the boot.
     pub(crate) counters: Counters,
     /// What the store's answers in flight are for.
-    pub(crate) purposes: BTreeMap<Token, (LogKey, Purpose)>,
+    purposes: BTreeMap<Token, (LogKey, Purpose)>,
+    /// How many operations of each log the store has not answered.
+    in_flight: BTreeMap<LogKey, u32>,
     rng: ChaCha8Rng,
     next_token: u64,
 }
@@ -49,11 +56,18 @@ impl Effects {
             routing,
             outputs: VecDeque::new(),
             posted: VecDeque::new(),
+            wakes: BTreeSet::new(),
             counters: Counters::default(),
             purposes: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             rng: ChaCha8Rng::from_seed(seed),
             next_token: 0,
         }
+    }
+
+    /// Lets the owner of something be woken after a while.
+    pub(crate) fn wake(&mut self, key: LogKey, after: Duration) {
+        self.wakes.insert((self.now + after, key));
     }
 
     pub(crate) fn post(&mut self, shard: ShardId, message: ShardMessage) {
@@ -62,10 +76,33 @@ impl Effects {
 
     /// Submits an operation and remembers what its completion is for.
     pub(crate) fn store(&mut self, op: Op, purpose: Purpose) -> Token {
+        self.store_for(op.log(), op, purpose)
+    }
+
+    /// Submits an operation on behalf of a log, which need not be the one that it concerns.
+    pub(crate) fn store_for(&mut self, log: LogKey, op: Op, purpose: Purpose) -> Token {
         let token = Token(self.next_number());
-        self.purposes.insert(token, (op.log(), purpose));
+        self.purposes.insert(token, (log, purpose));
+        *self.in_flight.entry(log).or_default() += 1;
         self.outputs.push_back(Output::Store { op, token });
         token
+    }
+
+    /// What the completed operation was for.
+    pub(crate) fn completed(&mut self, token: Token) -> Option<(LogKey, Purpose)> {
+        let (key, purpose) = self.purposes.remove(&token)?;
+        if let Some(count) = self.in_flight.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.in_flight.remove(&key);
+            }
+        }
+        Some((key, purpose))
+    }
+
+    /// Whether the store owes an answer about the log.
+    pub(crate) fn is_in_flight(&self, key: LogKey) -> bool {
+        self.in_flight.contains_key(&key)
     }
 
     pub(crate) fn close(&mut self, connection: ConnectionId, code: ErrorCode) {

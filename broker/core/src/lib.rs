@@ -16,12 +16,16 @@ pub mod authority;
 pub mod claims;
 mod connection_id;
 mod counters;
+mod effect;
 mod effects;
 mod home;
 mod input;
+mod journal;
 pub mod limits;
 pub mod log;
 mod mailbox;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod outbox;
 mod output;
 mod refusal;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use antiphon_protocol::limits::{
-    BODY_BYTES_MAX, CLOCK_SKEW_MS_MAX, ENVELOPE_BYTES_MAX, INLINE_BYTES_MAX, PAGE_BYTES_MAX, PAGES_IN_FLIGHT_MAX,
+    BODY_BYTES_MAX, CLOCK_SKEW_MS_MAX, ENVELOPE_BYTES_MAX, INLINE_BYTES_MAX, MEMBERS_MAX, PAGE_BYTES_MAX, PAGES_IN_FLIGHT_MAX,
 };
 
 /// Threads of one broker; six bits of a log handle.
@@ -16,6 +16,8 @@ pub const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Event bytes queued for one session. Full: the subscription whose event does not fit ends with BEHIND.
 pub const OUTBOX_EVENT_BYTES_MAX: usize = 64 << 10;
+/// Bytes of ATTACH, BEHIND and DETACH that may wait behind full events. Full: its requests stay unread.
+pub const OUTBOX_MARK_BYTES_MAX: usize = 16 << 10;
 /// Answer bytes queued for one session. Full: its requests stay unread in the transport.
 pub const OUTBOX_CONTROL_BYTES_MAX: usize = 64 << 10;
 /// State bytes queued for one session. Full: the oldest is dropped, the newest wins.
@@ -31,8 +33,21 @@ pub const LOG_IN_FLIGHT_ROWS_MAX: usize = 8_192;
 pub const TAIL_ROWS_MAX: usize = 256;
 /// Bytes of the newest rows of a log kept in memory.
 pub const TAIL_BYTES_MAX: usize = 64 << 10;
+/// Bytes of rows in one append, unless one row alone is longer: a store takes only so much at once, and what waited for
+/// a log to load is appended together.
+pub const APPEND_BYTES_MAX: usize = 64 << 10;
 /// Rows between two checkpoints of a log; bounds what a takeover reads.
 pub const CHECKPOINT_ROWS: u64 = 256;
+/// Bytes of message records that a checkpoint carries because they may not be written yet. More: it is not written now.
+pub const CHECKPOINT_RECORD_BYTES_MAX: usize = 256 << 10;
+/// Touched messages of a log whose state is kept in memory. Full: the least recently used one is read again when needed.
+pub const MESSAGE_STATES_MAX: usize = 256;
+/// The same in bytes.
+pub const MESSAGE_STATES_BYTES_MAX: usize = 256 << 10;
+/// Rows that one read for a page of messages covers.
+pub const MESSAGES_READ_ROWS: u32 = 256;
+/// Such reads for one page. Over it the page is what was found, and says where to continue.
+pub const MESSAGES_READS_MAX: u32 = 16;
 /// How long the ids of sends stay in memory, by their own time; older ones are looked up in the store.
 pub const DUPLICATES_IN_MEMORY_MS: u64 = 10 * 60 * 1_000;
 /// Cursors that are read when a log is taken up.
@@ -52,6 +67,21 @@ pub const DELIVERIES_PER_PEER_MAX: usize = 8_192;
 /// Live deliveries per turn of the loop; the rest stays queued.
 pub const DELIVERIES_PER_TURN: usize = 128;
 
+/// Conversations that an inbox knows. Full: the user is a member of a further one all the same, and SYNC does not name it.
+pub const MEMBERSHIPS_MAX: usize = 10_000;
+/// Users whom one user may block. Full: `limit_exceeded`.
+pub const BLOCKED_MAX: usize = 1_000;
+/// Events of one log that one user may hide. Full: `limit_exceeded`.
+pub const HIDDEN_PER_LOG_MAX: usize = 256;
+/// Events of all logs that one user may hide. Full: `limit_exceeded`.
+pub const HIDDEN_MAX: usize = 4_096;
+/// Consequences of one log's events that are on their way to other logs at a time; the rest waits.
+pub const EFFECTS_IN_FLIGHT_MAX: usize = 64;
+/// Logs to which one log may owe consequences. Full: changes that would add to them are `overloaded`.
+pub const EFFECTS_OWED_MAX: usize = MEMBERS_MAX;
+/// When a consequence that a log could not take is sent again.
+pub const RETRY_EFFECTS_AFTER: Duration = Duration::from_secs(2);
+
 /// Typing and other signals without a TTL of their own live this long.
 pub const SIGNAL_TTL: Duration = Duration::from_secs(6);
 /// Over how long clients spread their reconnects.
@@ -62,6 +92,7 @@ const _: () = {
     assert!(PAGE_BYTES_TARGET + BODY_BYTES_MAX + ENVELOPE_BYTES_MAX + 1_024 <= PAGE_BYTES_MAX);
     assert!(
         OUTBOX_EVENT_BYTES_MAX
+            + OUTBOX_MARK_BYTES_MAX
             + OUTBOX_CONTROL_BYTES_MAX
             + OUTBOX_STATE_BYTES_MAX
             + PAGES_IN_FLIGHT_MAX.saturating_sub(1) * PAGE_BYTES_TARGET

@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::{limits::DELIVERIES_PER_PEER_MAX, shard_message::ShardMessage};
+use crate::{
+    limits::DELIVERIES_PER_PEER_MAX,
+    shard_message::{Operation, ShardMessage},
+};
 
 /// A bounded queue of messages.
 #[derive(Debug, Default)]
@@ -32,8 +35,8 @@ impl Mailbox {
                 }
                 self.deliveries += 1;
             }
-            // State may be lost; it has no place in a queue that is already long.
-            ShardMessage::State { .. } if self.deliveries >= DELIVERIES_PER_PEER_MAX => return,
+            // State may be lost, and so may what becomes state; it has no place in a queue that is already long.
+            message if is_state(message) && self.queue.len() >= DELIVERIES_PER_PEER_MAX => return,
             // Live copies behind a new subscription must not be lost to a mark in front of it.
             ShardMessage::Attached(attached) => {
                 self.lagged.remove(&attached.handle);
@@ -73,6 +76,14 @@ impl Mailbox {
     }
 }
 
+fn is_state(message: &ShardMessage) -> bool {
+    match message {
+        ShardMessage::State { .. } => true,
+        ShardMessage::Request(request) => matches!(request.operation, Operation::Signal(_)),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -81,7 +92,7 @@ mod tests {
     use crate::{
         connection_id::ConnectionId,
         routing::ShardId,
-        shard_message::{Attached, Origin},
+        shard_message::{Attached, Origin, Slot},
     };
 
     fn deliver(handle: u32, seq: u64) -> ShardMessage {
@@ -90,7 +101,7 @@ mod tests {
 
     fn attached(handle: u32) -> ShardMessage {
         let connection = ConnectionId { slot: 0, generation: 0 };
-        let origin = Origin { shard: ShardId(0), connection, request_id: 1 };
+        let origin = Origin { shard: ShardId(0), connection, request_id: 1, slot: Slot::Subscription };
         let key = antiphon_protocol::LogKey([0; 16]);
         ShardMessage::Attached(Box::new(Attached { origin, handle, key, live_from: 1, frames: vec![] }))
     }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use antiphon_protocol::Class;
 use bytes::Bytes;
 
-use crate::limits::{OUTBOX_CONTROL_BYTES_MAX, OUTBOX_EVENT_BYTES_MAX, OUTBOX_STATE_BYTES_MAX};
+use crate::limits::{OUTBOX_CONTROL_BYTES_MAX, OUTBOX_EVENT_BYTES_MAX, OUTBOX_MARK_BYTES_MAX, OUTBOX_STATE_BYTES_MAX};
 
 /// Frames of one class, oldest first.
 #[derive(Debug, Default)]
@@ -85,10 +85,15 @@ impl Outbox {
         Ok(())
     }
 
-    /// Adds a mark that must follow the events before it: ATTACH, BEHIND, DETACH. Bounded by the subscriptions that a
-    /// session may have.
+    /// Adds a mark that must follow the events before it: ATTACH, BEHIND, DETACH. Always fits: the session is not read
+    /// while [`Self::is_marks_full`].
     pub fn push_mark(&mut self, frame: Bytes) {
         self.lane_mut(Class::Events).push(frame);
+    }
+
+    /// Whether the session's further requests must wait, because what they may leave among the events is not read.
+    pub fn is_marks_full(&self) -> bool {
+        self.lane(Class::Events).bytes() >= OUTBOX_EVENT_BYTES_MAX + OUTBOX_MARK_BYTES_MAX
     }
 
     /// Whether a hand-over may inline rows of so many bytes.

@@ -38,9 +38,13 @@ impl Refusal {
     }
 
     pub(crate) fn to_frame(&self, request_id: u32) -> Bytes {
+        frames::control(FrameType::Error, request_id, &self.to_control())
+    }
+
+    pub(crate) fn to_control(&self) -> control::Error {
         use control::error::Outcome;
         let outcome = if self.is_outcome_unknown { Outcome::Unknown } else { Outcome::NotApplied };
-        let body = control::Error {
+        control::Error {
             number: self.code as u32,
             code: self.code.code().into(),
             outcome: outcome.into(),
@@ -48,8 +52,7 @@ impl Refusal {
             field: self.field.into(),
             message: self.message.clone(),
             removed_at: self.removed_at,
-        };
-        frames::control(FrameType::Error, request_id, &body)
+        }
     }
 }
 

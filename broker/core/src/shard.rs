@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use antiphon_protocol::{LogKey, LogName};
+use antiphon_protocol::LogKey;
 use antiphon_storage_contract::Completion;
 
 use crate::{
@@ -12,7 +12,8 @@ use crate::{
     home::Home,
     input::Input,
     limits::{DELIVERIES_PER_TURN, HANDLE_LOG_BITS, LOGS_RESIDENT_MAX, SHARDS_MAX},
-    log::Log,
+    journal::{self, Journal},
+    log::{Log, Place, Purpose},
     mailbox::Mailbox,
     outbox::Outbox,
     output::Output,
@@ -23,8 +24,8 @@ use crate::{
     users::Users,
 };
 
-/// How often cursors that moved are saved.
-const CURSOR_SAVE_INTERVAL_US: u64 = 1_000_000;
+/// How often cursors that moved are saved, and what the store did not take is tried again.
+const WRITE_BEHIND_INTERVAL_US: u64 = 1_000_000;
 
 /// What a shard has to know when it starts.
 #[derive(Debug, Clone)]
@@ -53,12 +54,13 @@ pub struct Shard {
     fx: Effects,
     home: Home,
     users: Users,
+    journal: Journal,
     logs: BTreeMap<LogKey, Log>,
     /// Logs that were appended to in this turn.
     appended: Vec<LogKey>,
-    /// Logs whose cursors moved since they were last saved.
-    cursors_moved: Vec<LogKey>,
-    cursors_due: Option<Time>,
+    /// Logs that may have something to write behind: cursors that moved, redactions that the store did not take.
+    unsaved: Vec<LogKey>,
+    unsaved_due: Option<Time>,
     /// Where the search for a log to let go goes on.
     eviction_from: LogKey,
     mail: Vec<Mailbox>,
@@ -69,14 +71,17 @@ impl Shard {
     /// A shard without connections or logs.
     pub fn new(config: ShardConfig) -> Self {
         let routing = Routing::new(config.shards.min(SHARDS_MAX));
+        let mut fx = Effects::new(config.shard, routing, config.seed);
+        let journal = Journal::start(&mut fx);
         Self {
-            fx: Effects::new(config.shard, routing, config.seed),
+            fx,
             home: Home::new(routing.shards(), config.resume_key),
             users: Users::default(),
+            journal,
             logs: BTreeMap::new(),
             appended: Vec::new(),
-            cursors_moved: Vec::new(),
-            cursors_due: None,
+            unsaved: Vec::new(),
+            unsaved_due: None,
             eviction_from: LogKey([0; 16]),
             mail: (0..routing.shards()).map(|_| Mailbox::default()).collect(),
             next_handle: 0,
@@ -117,7 +122,14 @@ impl Shard {
                     log.release(from, count);
                 }
             }
-            ShardMessage::Register(registration) => self.users.register(&mut self.fx, from, &registration),
+            ShardMessage::Register(registration) => self.request(registration.to_request(from)),
+            ShardMessage::Admitted(admission) => self.users.register(&mut self.fx, *admission),
+            ShardMessage::InboxEvent { key, row } => self.users.inbox_event(&mut self.fx, key, &row),
+            ShardMessage::EffectDone { source, target, seq, is_durable } => {
+                if let Some(log) = self.logs.get_mut(&source) {
+                    log.effect_done(&mut self.fx, &target, seq, is_durable);
+                }
+            }
             ShardMessage::Unregister(registration) => self.users.unregister(from, &registration),
             other => self.home.message(&mut self.fx, from, other),
         }
@@ -126,14 +138,15 @@ impl Shard {
     fn request(&mut self, request: Box<Request>) {
         let key = request.key;
         match request.operation {
-            Operation::Send(_) | Operation::Change(_) => self.appended.push(key),
-            Operation::Cursor(_) => self.cursors_moved.push(key),
+            Operation::Send(_) | Operation::SendBatch(_) | Operation::Change(_) => self.appended.push(key),
+            Operation::Own(_) | Operation::Effect(_) => self.appended.push(key),
+            Operation::Cursor(_) => self.unsaved.push(key),
             _ => {}
         }
         let is_new = !self.logs.contains_key(&key);
         if is_new {
             self.evict_one();
-            let log = self.load(key, request.log.clone());
+            let log = self.load(&request);
             self.logs.insert(key, log);
         }
         if let Some(log) = self.logs.get_mut(&key) {
@@ -144,11 +157,13 @@ impl Shard {
         }
     }
 
-    fn load(&mut self, key: LogKey, name: LogName) -> Log {
+    fn load(&mut self, request: &Request) -> Log {
         // Invariant: 2^26 logs per shard and boot; a broker loads a hundred a second for a week before that.
         self.next_handle = (self.next_handle + 1) & ((1 << HANDLE_LOG_BITS) - 1);
         let handle = u32::from(self.fx.shard.0) << HANDLE_LOG_BITS | self.next_handle;
-        Log::load(&mut self.fx, key, name, handle)
+        let (tenant, name, key) = (request.actor.tenant.clone(), request.log.clone(), request.key);
+        let is_journaled = !self.journal.is_read(key) || matches!(request.operation, Operation::TakeUp);
+        Log::load(&mut self.fx, Place { tenant, name, key, handle }, is_journaled)
     }
 
     /// Lets one idle log go when there are too many.
@@ -159,7 +174,9 @@ impl Shard {
         }
         let from = self.eviction_from;
         let candidates = self.logs.range(from..).chain(self.logs.range(..from)).take(LOOKED_AT_MAX);
-        let idle = candidates.filter(|(_, log)| log.is_idle()).map(|(key, _)| *key).next();
+        // An operation in flight may have somebody waiting for it, or be a write that a new load would not see.
+        let is_idle = |key: &LogKey, log: &Log| log.is_idle() && !self.fx.is_in_flight(*key);
+        let idle = candidates.filter(|(key, log)| is_idle(key, log)).map(|(key, _)| *key).next();
         let last = self.logs.range(from..).chain(self.logs.range(..from)).nth(LOOKED_AT_MAX).map(|(key, _)| *key);
         self.eviction_from = last.unwrap_or(LogKey([0; 16]));
         if let Some(mut log) = idle.and_then(|key| self.logs.remove(&key)) {
@@ -168,12 +185,33 @@ impl Shard {
     }
 
     fn stored(&mut self, completion: Completion) {
-        let Some((key, purpose)) = self.fx.purposes.remove(&completion.token) else { return };
+        let Some((key, purpose)) = self.fx.completed(completion.token) else { return };
+        if let Purpose::Journal(partition) = purpose {
+            return self.journal_read(partition, completion);
+        }
         if let Some(log) = self.logs.get_mut(&key) {
             log.stored(&mut self.fx, purpose, completion);
-            // Requests that waited may have appended or moved cursors.
+            // Requests that waited may have appended or moved cursors, and what failed is tried again.
             self.appended.push(key);
-            self.cursors_moved.push(key);
+            self.unsaved.push(key);
+        }
+    }
+
+    /// Takes up the logs that owe something to others since before this process.
+    fn journal_read(&mut self, partition: u8, completion: Completion) {
+        for (tenant, name) in self.journal.found(&mut self.fx, partition, completion.result) {
+            let request = journal::take_up(self.fx.shard, &tenant, name);
+            self.request(Box::new(request));
+        }
+    }
+
+    fn wake(&mut self) {
+        while let Some((time, key)) = self.fx.wakes.first().copied().filter(|(time, _)| *time <= self.fx.now) {
+            self.fx.wakes.remove(&(time, key));
+            match self.logs.get_mut(&key) {
+                Some(log) => log.woken(&mut self.fx),
+                None => self.journal.retry(&mut self.fx, key),
+            }
         }
     }
 
@@ -181,6 +219,7 @@ impl Shard {
     pub fn end_turn(&mut self, now: Time) {
         self.fx.now = self.fx.now.max(now);
         self.home.handle_timeout(&mut self.fx);
+        self.wake();
         self.home.fan_out(&mut self.fx, DELIVERIES_PER_TURN);
         self.sort_posted();
         self.appended.sort_unstable();
@@ -190,25 +229,25 @@ impl Shard {
                 log.end_turn(&mut self.fx);
             }
         }
-        self.save_cursors();
+        self.write_behind();
         self.fx.counters.logs_resident = self.logs.len() as u64;
     }
 
     /// Cursors are saved together once a second: a crash may lose that much of them, and never moves one back.
-    fn save_cursors(&mut self) {
-        if self.cursors_moved.is_empty() {
+    fn write_behind(&mut self) {
+        if self.unsaved.is_empty() {
             return;
         }
-        let due = *self.cursors_due.get_or_insert(Time(self.fx.now.0 + CURSOR_SAVE_INTERVAL_US));
+        self.unsaved.sort_unstable();
+        self.unsaved.dedup();
+        let due = *self.unsaved_due.get_or_insert(Time(self.fx.now.0 + WRITE_BEHIND_INTERVAL_US));
         if due > self.fx.now {
             return;
         }
-        self.cursors_due = None;
-        self.cursors_moved.sort_unstable();
-        self.cursors_moved.dedup();
-        for key in std::mem::take(&mut self.cursors_moved) {
+        self.unsaved_due = None;
+        for key in std::mem::take(&mut self.unsaved) {
             if let Some(log) = self.logs.get_mut(&key) {
-                log.save_cursors(&mut self.fx);
+                log.write_behind(&mut self.fx);
             }
         }
     }
@@ -263,7 +302,8 @@ impl Shard {
 
     /// When `end_turn` has to be called at the latest.
     pub fn poll_timeout(&self) -> Option<Time> {
-        [self.home.poll_timeout(), self.cursors_due].into_iter().flatten().min()
+        let wake = self.fx.wakes.first().map(|(time, _)| *time);
+        [self.home.poll_timeout(), self.unsaved_due, wake].into_iter().flatten().min()
     }
 
     /// What the shard has done since its boot.

@@ -3,11 +3,25 @@
 
 use std::sync::Arc;
 
-use antiphon_protocol::{Class, LogKey, LogName, UserId, control, frames::Send};
+use antiphon_protocol::{
+    Class, ErrorCode, LogKey, LogName, Row, UserId, control,
+    frames::{Send, SendBatch},
+};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::{actor::Actor, connection_id::ConnectionId, routing::ShardId};
+use crate::{actor::Actor, connection_id::ConnectionId, effect::Effect, routing::ShardId};
+
+/// Which bound of its session a request counts towards until it is answered, whatever the answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// Requests in flight only.
+    Request,
+    /// Pages too.
+    Page,
+    /// Subscriptions too.
+    Subscription,
+}
 
 /// Where a request came from and where its answer goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +32,16 @@ pub struct Origin {
     pub connection: ConnectionId,
     /// The client's number for the request.
     pub request_id: u32,
+    /// What its answer gives back.
+    pub slot: Slot,
+}
+
+impl Origin {
+    /// Of what the broker asks itself: no connection of the shard has this number.
+    pub(crate) fn nobody(shard: ShardId) -> Self {
+        let connection = ConnectionId { slot: u32::MAX, generation: u32::MAX };
+        Self { shard, connection, request_id: 0, slot: Slot::Request }
+    }
 }
 
 /// A request to the owner of a log. It has exactly one answer.
@@ -56,6 +80,17 @@ pub enum Start {
 pub enum Operation {
     /// Append one event.
     Send(Send),
+    /// Append some events, one by one.
+    SendBatch(SendBatch),
+    /// One record of a batch; the owner makes these out of the batch.
+    Record(Send, Record),
+    /// A send that cannot be read. It takes its place among the sends of its connection all the same.
+    Unreadable {
+        /// Its place.
+        dseq: u64,
+        /// The ERROR that answers it.
+        error: Bytes,
+    },
     /// Follow the log.
     Subscribe {
         /// From where.
@@ -65,6 +100,13 @@ pub enum Operation {
     },
     /// Read history.
     Fetch(control::Fetch),
+    /// Read messages as they stand.
+    FetchMessages {
+        /// Which.
+        fetch: control::Fetch,
+        /// Positions that the actor has hidden, in ascending order; they are left out.
+        hidden: Vec<u64>,
+    },
     /// Move the actor's cursor.
     Cursor(control::Cursor),
     /// Send an ephemeral signal.
@@ -73,6 +115,46 @@ pub enum Operation {
     Get,
     /// Change the conversation or its members.
     Change(Change),
+    /// Change something of the user's own, in the inbox.
+    Own(OwnChange),
+    /// Admit a session of the inbox's user. Asked by the broker.
+    Register(Box<Registration>),
+    /// Carry out what an event of another log comes to. Asked by the broker.
+    Effect(Box<Effect>),
+    /// Take the log up, so that it sends what it owes. Asked by the broker.
+    TakeUp,
+}
+
+impl Operation {
+    /// Place among the sends of its connection to this log; 0 = none.
+    pub(crate) fn dseq(&self) -> u64 {
+        match self {
+            Self::Send(send) | Self::Record(send, _) => send.dseq,
+            Self::SendBatch(batch) => batch.records.first().map_or(0, |first| first.dseq),
+            Self::Unreadable { dseq, .. } => *dseq,
+            _ => 0,
+        }
+    }
+}
+
+impl Operation {
+    /// The event that is to be appended, and the record of a batch that it is.
+    pub(crate) fn send(&self) -> Option<(&Send, Option<Record>)> {
+        match self {
+            Self::Send(send) => Some((send, None)),
+            Self::Record(send, record) => Some((send, Some(*record))),
+            _ => None,
+        }
+    }
+}
+
+/// Which record of which batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    /// The owner's number for the batch.
+    pub batch: u64,
+    /// Its place in the batch.
+    pub index: usize,
 }
 
 /// A change of a conversation, to be decided and ordered by its owner.
@@ -94,6 +176,19 @@ pub enum Change {
     Join,
     /// The actor leaves.
     Leave,
+}
+
+/// A change of an inbox by its user.
+#[derive(Debug)]
+pub enum OwnChange {
+    /// Pin or mute a conversation.
+    Preferences(control::Preferences),
+    /// Block or unblock another user.
+    Block(control::Block),
+    /// Hide an event from oneself.
+    Hide(control::Hide),
+    /// Make the tokens that were issued before now void.
+    Revoke,
 }
 
 impl Change {
@@ -138,8 +233,8 @@ pub enum ShardMessage {
     Request(Box<Request>),
     /// To the connection shard: the answer, encoded.
     Answer {
-        /// Whose.
-        connection: ConnectionId,
+        /// Of which request.
+        origin: Origin,
         /// Control or backfill.
         class: Class,
         /// The frame.
@@ -192,10 +287,48 @@ pub enum ShardMessage {
     Register(Box<Registration>),
     /// To the user's owner: the session's connection is gone.
     Unregister(Box<Registration>),
+    /// To the user's owner, from the inbox: the session may begin.
+    Admitted(Box<Admission>),
+    /// To the user's owner, from the inbox: something that concerns the user's sessions became durable.
+    InboxEvent {
+        /// Which inbox.
+        key: LogKey,
+        /// The event.
+        row: Row,
+    },
     /// To the connection shard: the session is known; it may be welcomed.
     Registered {
-        /// Which.
+        /// Whose session.
+        registration: Box<Registration>,
+        /// Tokens issued before this are void, Unix milliseconds.
+        not_before_ms: u64,
+    },
+    /// To the connection shard: the session may not begin.
+    Rejected {
+        /// Which connection.
         connection: ConnectionId,
+        /// Why.
+        code: ErrorCode,
+        /// One sentence for a developer.
+        message: String,
+    },
+    /// To the connection shard: tokens issued before this are void, and sessions of such a token end.
+    Revoked {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Unix milliseconds.
+        not_before_ms: u64,
+    },
+    /// To the owner of an effect's source: the target has made it durable, or could not.
+    EffectDone {
+        /// The source.
+        source: LogKey,
+        /// The target.
+        target: LogName,
+        /// Position of the row that it comes from.
+        seq: u64,
+        /// Whether it need not be sent again.
+        is_durable: bool,
     },
     /// To the connection shard: a newer connection of the same device took over.
     Evict {
@@ -215,4 +348,24 @@ pub struct Registration {
     pub connection: ConnectionId,
     /// The session's id.
     pub session_id: Uuid,
+}
+
+impl Registration {
+    /// What is asked of the user's inbox.
+    pub(crate) fn to_request(self: Box<Self>, from: ShardId) -> Box<Request> {
+        let origin = Origin { connection: self.connection, ..Origin::nobody(from) };
+        let (actor, log, key) = (self.actor.clone(), LogName::Inbox(self.actor.user.clone()), self.key);
+        Box::new(Request { origin, actor, log, key, operation: Operation::Register(self) })
+    }
+}
+
+/// A session that the user's inbox has admitted.
+#[derive(Debug)]
+pub struct Admission {
+    /// The session.
+    pub registration: Box<Registration>,
+    /// Its connection shard.
+    pub from: ShardId,
+    /// Tokens issued before this are void, Unix milliseconds.
+    pub not_before_ms: u64,
 }

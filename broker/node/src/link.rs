@@ -104,16 +104,22 @@ impl Link {
                     break;
                 };
                 let mut chunks = [chunk];
-                match self.quic.send_stream(stream).write_chunks(&mut chunks) {
-                    Ok(_) => has_moved = true,
-                    // The peer does not want this class; what it does not read is not kept.
-                    Err(WriteError::Stopped(_) | WriteError::ClosedStream) => continue,
-                    Err(WriteError::Blocked) => {}
-                }
+                let result = self.quic.send_stream(stream).write_chunks(&mut chunks);
                 let [rest] = chunks;
-                if !rest.is_empty() {
-                    outbox.lane_mut(class).unpop(rest);
-                    break;
+                match result {
+                    // A rest is offered again at once: quinn-proto tells of room only after it has refused a write.
+                    Ok(_) => {
+                        has_moved = true;
+                        if !rest.is_empty() {
+                            outbox.lane_mut(class).unpop(rest);
+                        }
+                    }
+                    // The peer does not want this class; what it does not read is not kept.
+                    Err(WriteError::Stopped(_) | WriteError::ClosedStream) => {}
+                    Err(WriteError::Blocked) => {
+                        outbox.lane_mut(class).unpop(rest);
+                        break;
+                    }
                 }
             }
         }

@@ -6,7 +6,7 @@ use crate::clock::Moment;
 
 /// Things that are going to happen. Bounded by what the parts of the world have under way.
 #[derive(Debug)]
-pub struct Agenda<T> {
+pub(crate) struct Agenda<T> {
     queue: BinaryHeap<Entry<T>>,
     inserted: u64,
 }
@@ -19,18 +19,18 @@ impl<T> Default for Agenda<T> {
 
 impl<T> Agenda<T> {
     /// Lets `what` happen at `when`.
-    pub fn add(&mut self, when: Moment, what: T) {
+    pub(crate) fn add(&mut self, when: Moment, what: T) {
         self.inserted += 1;
         self.queue.push(Entry { when, order: self.inserted, what });
     }
 
     /// When the next thing happens.
-    pub fn next(&self) -> Option<Moment> {
+    pub(crate) fn next(&self) -> Option<Moment> {
         self.queue.peek().map(|entry| entry.when)
     }
 
     /// Takes out the next thing if it happens at `now` or earlier.
-    pub fn take(&mut self, now: Moment) -> Option<T> {
+    pub(crate) fn take(&mut self, now: Moment) -> Option<T> {
         self.queue.peek().filter(|entry| entry.when <= now)?;
         self.queue.pop().map(|entry| entry.what)
     }

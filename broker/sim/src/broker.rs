@@ -32,26 +32,26 @@ use crate::{
 };
 
 /// Where the broker listens.
-pub const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 443);
+pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 443);
 /// Length of a segment of the write-ahead log: long enough for the longest row, short enough to be full often.
 const SEGMENT_BYTES: u64 = 256 << 10;
 /// A connection without any packet for so long is gone.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// From a drain's beginning to the end of the process, in milliseconds.
 const DRAIN_MS: u32 = 1_000;
 
 /// A datagram that the broker sends.
 #[derive(Debug)]
-pub struct Sent {
+pub(crate) struct Sent {
     /// To whom.
-    pub to: SocketAddr,
+    pub(crate) to: SocketAddr,
     /// Its content.
-    pub bytes: BytesMut,
+    pub(crate) bytes: BytesMut,
 }
 
 /// The process, running or not.
 #[derive(Debug)]
-pub struct Broker {
+pub(crate) struct Broker {
     store: SimulatedStore,
     boot: Boot,
     shards: Vec<Shard>,
@@ -62,7 +62,7 @@ pub struct Broker {
     random: Random,
     is_draining: bool,
     /// Ids of sends whose rows the store has reported durable.
-    pub durable: BTreeSet<Uuid>,
+    pub(crate) durable: BTreeSet<Uuid>,
 }
 
 /// What a configuration keeps secret and the same across starts.
@@ -76,7 +76,7 @@ struct Keys {
 
 impl Broker {
     /// A broker that has not been started, on an empty disk.
-    pub fn new(seed: u64, shard_counts: Vec<u16>) -> Self {
+    pub(crate) fn new(seed: u64, shard_counts: Vec<u16>) -> Self {
         let mut random = Random::new(seed, "broker");
         let keys = Keys {
             reset: random.number(),
@@ -98,22 +98,17 @@ impl Broker {
     }
 
     /// Whether the process exists.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         !self.shards.is_empty()
     }
 
     /// This start.
-    pub fn boot(&self) -> Boot {
+    pub(crate) fn boot(&self) -> Boot {
         self.boot
     }
 
-    /// Number of shards of this start.
-    pub fn shards(&self) -> usize {
-        self.shards.len()
-    }
-
     /// Starts the process on what its disk holds. An error is a broken promise of the store.
-    pub fn start(&mut self, stage: &mut Stage) -> Result<(), String> {
+    pub(crate) fn start(&mut self, stage: &mut Stage) -> Result<(), String> {
         if self.is_up() {
             return Ok(());
         }
@@ -162,7 +157,7 @@ impl Broker {
 
     /// The process ends without a word; the disk keeps what it likes of the writes under way. It starts again by
     /// itself after a while.
-    pub fn crash(&mut self, stage: &mut Stage) {
+    pub(crate) fn crash(&mut self, stage: &mut Stage) {
         if !self.is_up() {
             return;
         }
@@ -174,7 +169,7 @@ impl Broker {
     }
 
     /// The process ends after a drain.
-    pub fn stop(&mut self, stage: &mut Stage) -> Vec<Sent> {
+    pub(crate) fn stop(&mut self, stage: &mut Stage) -> Vec<Sent> {
         let mut sent = Vec::new();
         for shard in &mut self.shards {
             shard.close_all(stage, &mut sent);
@@ -199,7 +194,7 @@ impl Broker {
     }
 
     /// Asks every shard to send its sessions elsewhere, and ends the process after a while.
-    pub fn drain(&mut self, stage: &mut Stage) {
+    pub(crate) fn drain(&mut self, stage: &mut Stage) {
         if !self.is_up() || std::mem::replace(&mut self.is_draining, true) {
             return;
         }
@@ -213,12 +208,12 @@ impl Broker {
     }
 
     /// Whether the process is about to end in an orderly manner.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.is_draining
     }
 
     /// The disk has no space for another segment from now on, for a while.
-    pub fn fill_disk(&mut self, stage: &mut Stage, time: Duration) {
+    pub(crate) fn fill_disk(&mut self, stage: &mut Stage, time: Duration) {
         stage.tally.count(Fault::DiskFull);
         stage.saw(|| "disk is full".into());
         self.store.disk().limit_bytes(Some(0));
@@ -227,12 +222,12 @@ impl Broker {
     }
 
     /// The disk has space again.
-    pub fn empty_disk(&mut self) {
+    pub(crate) fn empty_disk(&mut self) {
         self.store.disk().limit_bytes(None);
     }
 
     /// The next sync fails; the process ends soon after, as its fatal hook has it.
-    pub fn fail_sync(&mut self, stage: &mut Stage) {
+    pub(crate) fn fail_sync(&mut self, stage: &mut Stage) {
         if self.is_up() {
             stage.tally.count(Fault::SyncError);
             stage.saw(|| "syncs fail".into());
@@ -243,7 +238,7 @@ impl Broker {
     }
 
     /// One shard does nothing for so long.
-    pub fn pause(&mut self, stage: &mut Stage, shard: usize, time: Duration) {
+    pub(crate) fn pause(&mut self, stage: &mut Stage, shard: usize, time: Duration) {
         let count = self.shards.len();
         if let Some(shard) = self.shards.get_mut(shard % count.max(1)) {
             stage.tally.count(Fault::Pause);
@@ -252,7 +247,7 @@ impl Broker {
     }
 
     /// The disk of one shard does nothing for so long.
-    pub fn stall_disk(&mut self, stage: &mut Stage, shard: usize, time: Duration) {
+    pub(crate) fn stall_disk(&mut self, stage: &mut Stage, shard: usize, time: Duration) {
         let count = self.shards.len();
         if let Some(shard) = self.shards.get_mut(shard % count.max(1)) {
             stage.tally.count(Fault::DiskStall);
@@ -261,17 +256,17 @@ impl Broker {
     }
 
     /// Writes that are not durable yet.
-    pub fn disk_requests(&self) -> usize {
+    pub(crate) fn disk_requests(&self) -> usize {
         self.shards.iter().map(Shard::disk_requests).sum()
     }
 
     /// A shard of this start.
-    pub fn shard_mut(&mut self, boot: Boot, shard: ShardIndex) -> Option<&mut Shard> {
+    pub(crate) fn shard_mut(&mut self, boot: Boot, shard: ShardIndex) -> Option<&mut Shard> {
         if boot == self.boot { self.shards.get_mut(shard.0) } else { None }
     }
 
     /// Hands a datagram to the shard that its connection id names, as the kernel's filter would.
-    pub fn receive(&mut self, stage: &mut Stage, from: SocketAddr, bytes: BytesMut) {
+    pub(crate) fn receive(&mut self, stage: &mut Stage, from: SocketAddr, bytes: BytesMut) {
         let Some(shard) = steer(&bytes, self.shards.len()) else { return };
         if let Some(shard) = self.shards.get_mut(shard) {
             shard.arrive(stage, Arrival::Datagram { from, bytes });
@@ -279,7 +274,7 @@ impl Broker {
     }
 
     /// Lets a shard take a turn of its loop, and moves its mail.
-    pub fn turn(&mut self, stage: &mut Stage, boot: Boot, index: ShardIndex) -> Vec<Sent> {
+    pub(crate) fn turn(&mut self, stage: &mut Stage, boot: Boot, index: ShardIndex) -> Vec<Sent> {
         let mut sent = Vec::new();
         let Some(shard) = self.shard_mut(boot, index) else { return sent };
         if !shard.turn(stage, &mut sent) {
@@ -314,7 +309,7 @@ impl Broker {
     }
 
     /// What all shards of this start have done.
-    pub fn counters(&self) -> Vec<Counters> {
+    pub(crate) fn counters(&self) -> Vec<Counters> {
         self.shards.iter().map(|shard| *shard.counters()).collect()
     }
 }

@@ -35,10 +35,10 @@ const CHUNK_BYTES_MAX: usize = 32 << 10;
 
 /// A client's process.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     core: Core,
     /// Where its datagrams come from.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     link: Option<Box<Link>>,
     random: Random,
     /// Bytes of each broker stream that it lets come ahead of its reading.
@@ -48,9 +48,9 @@ pub struct Client {
     /// When it wants to be called, as noted in the agenda.
     timer: Option<Moment>,
     /// Watches the broker's streams.
-    pub tap: Tap,
+    pub(crate) tap: Tap,
     /// Whether a token is being fetched.
-    pub wants_token: bool,
+    pub(crate) wants_token: bool,
     outgoing: Vec<BytesMut>,
     news: Vec<Output>,
 }
@@ -68,7 +68,7 @@ struct Link {
 
 impl Client {
     /// A client that wants to connect. `window` bounds what the broker may send ahead.
-    pub fn new(config: Config, address: SocketAddr, window: u32, random: Random) -> Self {
+    pub(crate) fn new(config: Config, address: SocketAddr, window: u32, random: Random) -> Self {
         Self {
             core: Core::new(config),
             address,
@@ -84,42 +84,35 @@ impl Client {
         }
     }
 
-    /// Whether the client has stopped for good.
-    pub fn is_stopped(&self) -> bool {
-        self.core.is_stopped()
-    }
-
-    /// Whether there is a connection, or one is being made.
-    pub fn has_connection(&self) -> bool {
-        self.link.is_some()
-    }
-
     /// Reads none of the broker's streams until then.
-    pub fn sleep(&mut self, until: Moment) {
+    pub(crate) fn sleep(&mut self, until: Moment) {
         self.asleep_until = self.asleep_until.max(until);
     }
 
     /// Reads again.
-    pub fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         self.asleep_until = Moment::default();
     }
 
     /// What the application wants.
-    pub fn command(&mut self, stage: &Stage, command: Command) {
+    pub(crate) fn command(&mut self, stage: &Stage, command: Command) {
         self.input(stage, Input::Command(command));
     }
 
     /// The token provider's answer.
-    pub fn token(&mut self, stage: &Stage, token: Option<String>) {
+    pub(crate) fn token(&mut self, stage: &Stage, token: Option<String>) {
         self.wants_token = false;
-        self.input(stage, match token {
-            Some(token) => Input::Token(Token::new(token)),
-            None => Input::TokenFailed { cause: "simulated".into() },
-        });
+        self.input(
+            stage,
+            match token {
+                Some(token) => Input::Token(Token::new(token)),
+                None => Input::TokenFailed { cause: "simulated".into() },
+            },
+        );
     }
 
     /// A datagram for its address.
-    pub fn receive(&mut self, stage: &Stage, bytes: BytesMut) {
+    pub(crate) fn receive(&mut self, stage: &Stage, bytes: BytesMut) {
         let Some(link) = self.link.as_deref_mut() else { return };
         let mut response = Vec::new();
         match link.endpoint.handle(stage.clock.instant(stage.now), ADDRESS, None, None, bytes, &mut response) {
@@ -132,14 +125,14 @@ impl Client {
     }
 
     /// The connection is gone, and nobody tells the broker.
-    pub fn kill(&mut self, stage: &Stage) {
+    pub(crate) fn kill(&mut self, stage: &Stage) {
         if self.link.take().is_some() {
             self.lost(stage, "killed".into(), None);
         }
     }
 
     /// Its address changes under the connection; it may or may not notice.
-    pub fn rebind(&mut self, address: SocketAddr, notices: bool) {
+    pub(crate) fn rebind(&mut self, address: SocketAddr, notices: bool) {
         self.address = address;
         if notices && let Some(link) = &mut self.link {
             link.connection.local_address_changed();
@@ -147,7 +140,7 @@ impl Client {
     }
 
     /// Does everything that can be done now. Returns what the application hears, and the datagrams to send.
-    pub fn step(&mut self, stage: &Stage) -> (Vec<Output>, Vec<BytesMut>) {
+    pub(crate) fn step(&mut self, stage: &Stage) -> (Vec<Output>, Vec<BytesMut>) {
         let now = stage.clock.instant(stage.now);
         if let Some(link) = &mut self.link
             && link.connection.poll_timeout().is_some_and(|at| at <= now)
@@ -158,9 +151,7 @@ impl Client {
         while self.core.poll_timeout().is_some_and(|at| at <= time) {
             self.input(stage, Input::Timeout);
         }
-        if self.asleep_until <= stage.now {
-            self.read_all(stage);
-        }
+        self.read_all(stage);
         while self.pass_event(stage) {}
         self.perform_outputs(stage);
         while self.pass_event(stage) {}
@@ -169,7 +160,7 @@ impl Client {
     }
 
     /// When the client next wants to be called, if that has changed.
-    pub fn next_call(&mut self, stage: &Stage) -> Option<Moment> {
+    pub(crate) fn next_call(&mut self, stage: &Stage) -> Option<Moment> {
         let core = self.core.poll_timeout().map(|at| Moment(at.0 * 1_000));
         let quic = self.link.as_mut().and_then(|link| link.connection.poll_timeout());
         let asleep = Some(self.asleep_until).filter(|until| *until > stage.now);
@@ -183,7 +174,7 @@ impl Client {
     }
 
     /// Whether the time that it asked for has come.
-    pub fn is_due(&mut self, stage: &Stage) -> bool {
+    pub(crate) fn is_due(&mut self, stage: &Stage) -> bool {
         let is_due = self.timer == Some(stage.now);
         if is_due {
             self.timer = None;
@@ -285,12 +276,9 @@ impl Client {
                 self.lost(stage, reason.to_string(), close_code);
             }
             Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
-                while let Some(stream) = link.connection.streams().accept(Dir::Uni) {
-                    link.broker_streams.insert(stream);
-                    self.read(stage, stream);
-                    let Some(_) = self.link.as_deref_mut() else { return true };
-                    return true;
-                }
+                // One event may stand for several streams.
+                link.broker_streams.extend(std::iter::from_fn(|| link.connection.streams().accept(Dir::Uni)));
+                self.read_all(stage);
             }
             Event::Stream(StreamEvent::Readable { id }) => self.read(stage, id),
             Event::Stream(StreamEvent::Writable { .. }) => link.write(),
@@ -329,6 +317,9 @@ impl Client {
     }
 
     fn read_all(&mut self, stage: &Stage) {
+        if self.asleep_until > stage.now {
+            return;
+        }
         let streams: Vec<StreamId> = self.link.iter().flat_map(|link| link.broker_streams.iter().copied()).collect();
         for stream in streams {
             self.read(stage, stream);
@@ -363,7 +354,9 @@ impl Link {
         while let Some(front) = self.unwritten.front_mut() {
             match self.connection.send_stream(control).write_chunks(std::slice::from_mut(front)) {
                 Ok(_) if front.is_empty() => drop(self.unwritten.pop_front()),
-                Ok(_) | Err(WriteError::Blocked) => return,
+                // A rest is offered again: quinn-proto tells of room only after it has refused a write.
+                Ok(_) => {}
+                Err(WriteError::Blocked) => return,
                 Err(WriteError::Stopped(_) | WriteError::ClosedStream) => self.unwritten.clear(),
             }
         }

@@ -13,22 +13,12 @@ const UNIX_BEGINNING_US: u64 = 1_767_225_600_000_000;
 
 /// Nanoseconds since the beginning of the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Moment(pub u64);
+pub(crate) struct Moment(pub(crate) u64);
 
 impl Moment {
     /// Microseconds since the Unix epoch, rounded down.
-    pub fn unix_us(self) -> u64 {
+    pub(crate) fn unix_us(self) -> u64 {
         UNIX_BEGINNING_US + self.0 / 1_000
-    }
-
-    /// The moment so many microseconds after the Unix epoch; the beginning, for anything before it.
-    pub fn from_unix_us(us: u64) -> Self {
-        Self(us.saturating_sub(UNIX_BEGINNING_US).saturating_mul(1_000))
-    }
-
-    /// Time from `earlier` to here; nothing if it lies ahead.
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
@@ -42,7 +32,7 @@ impl Add<Duration> for Moment {
 
 /// Translates between [`Moment`] and [`Instant`].
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
+pub(crate) struct Clock {
     beginning: Instant,
 }
 
@@ -51,17 +41,17 @@ impl Clock {
     // An `Instant` can be had in no other way than from the system's clock. Only differences to this one are ever
     // used, and `quinn-proto` looks at nothing but differences either, so its value cannot change a run.
     #[expect(clippy::disallowed_methods, reason = "the only source of an Instant; only differences to it are used")]
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { beginning: Instant::now() }
     }
 
     /// The instant of a moment.
-    pub fn instant(self, moment: Moment) -> Instant {
+    pub(crate) fn instant(self, moment: Moment) -> Instant {
         self.beginning + Duration::from_nanos(moment.0)
     }
 
     /// The moment of an instant.
-    pub fn moment(self, instant: Instant) -> Moment {
+    pub(crate) fn moment(self, instant: Instant) -> Moment {
         Moment::default() + instant.saturating_duration_since(self.beginning)
     }
 }
@@ -81,8 +71,6 @@ mod tests {
     #[test]
     fn the_calendar_counts_microseconds_from_its_beginning() {
         assert_eq!(Moment(1_999).unix_us(), UNIX_BEGINNING_US + 1);
-        assert_eq!(Moment::from_unix_us(UNIX_BEGINNING_US + 5), Moment(5_000));
-        assert_eq!(Moment::from_unix_us(0), Moment(0));
-        assert_eq!(Moment(5).since(Moment(7)), Duration::ZERO);
+        assert_eq!(Moment(1) + Duration::from_micros(2), Moment(2_001));
     }
 }

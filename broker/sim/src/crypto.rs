@@ -34,24 +34,24 @@ const DECODE_ERROR: u8 = 50;
 
 /// Either side's settings: the application protocols that it speaks, in order of preference.
 #[derive(Debug, Clone)]
-pub struct NullCrypto {
+pub(crate) struct NullCrypto {
     protocols: Vec<Vec<u8>>,
 }
 
 impl NullCrypto {
     /// Speaks these application protocols.
-    pub fn new(protocols: &[&[u8]]) -> Arc<Self> {
+    pub(crate) fn new(protocols: &[&[u8]]) -> Arc<Self> {
         Arc::new(Self { protocols: protocols.iter().map(|protocol| protocol.to_vec()).collect() })
     }
 }
 
 /// What a finished handshake agreed on; the content of `handshake_data`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HandshakeData {
+pub(crate) struct HandshakeData {
     /// The application protocol.
-    pub protocol: Vec<u8>,
+    pub(crate) protocol: Vec<u8>,
     /// The name that the client asked for; nothing at the client.
-    pub server_name: Option<String>,
+    pub(crate) server_name: Option<String>,
 }
 
 impl crypto::ClientConfig for NullCrypto {
@@ -83,7 +83,7 @@ impl crypto::ServerConfig for NullCrypto {
 
 /// Seals what an endpoint gives out and wants back unchanged: reset tokens, address validation tokens.
 #[derive(Debug, Clone, Copy)]
-pub struct NullSeal(pub u64);
+pub(crate) struct NullSeal(pub(crate) u64);
 
 impl crypto::HmacKey for NullSeal {
     fn sign(&self, data: &[u8], signature_out: &mut [u8]) {

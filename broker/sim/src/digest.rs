@@ -4,7 +4,7 @@ const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 const OTHER: u64 = 0xd1b5_4a32_d192_ed03;
 
 /// Sixteen bytes that depend on the key and on each part with its length.
-pub fn digest(key: u64, parts: &[&[u8]]) -> [u8; 16] {
+pub(crate) fn digest(key: u64, parts: &[&[u8]]) -> [u8; 16] {
     let mut state = fold(key ^ ODD, OTHER);
     for part in parts {
         state = absorb(state, part);
@@ -17,16 +17,16 @@ pub fn digest(key: u64, parts: &[&[u8]]) -> [u8; 16] {
 
 /// A digest of everything that happens, as it happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Running(u64);
+pub(crate) struct Running(u64);
 
 impl Running {
     /// Adds bytes.
-    pub fn add(&mut self, bytes: &[u8]) {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
         self.0 = absorb(self.0, bytes);
     }
 
     /// What came in so far, as one number.
-    pub fn value(self) -> u64 {
+    pub(crate) fn value(self) -> u64 {
         self.0
     }
 }

@@ -1,1 +1,128 @@
-fn main() {}
+//! `cargo sim`: runs seeds, prints what was done to the broker, and how to replay whatever went wrong.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+};
+
+use antiphon_sim::{Fault, Phase, Report, Tally};
+use clap::Parser;
+
+/// Violations printed of one run.
+const VIOLATIONS_SHOWN: usize = 20;
+/// Failing seeds shown in full.
+const FAILURES_SHOWN: usize = 5;
+
+/// Simulates the broker, its clients, their network and its disk in one thread of virtual time.
+#[derive(Debug, Parser)]
+#[command(name = "cargo sim")]
+struct Arguments {
+    /// Runs one seed twice and compares the two, byte for byte.
+    #[arg(long, conflicts_with_all = ["seeds", "from"])]
+    seed: Option<u64>,
+    /// Runs so many seeds.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Prints everything that happens in the one seed.
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// Plants a bug, and stops at the first seed that finds it.
+    #[cfg(feature = "mutants")]
+    #[arg(long, conflicts_with = "seed")]
+    mutant: Option<antiphon_sim::Mutant>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    #[cfg(feature = "mutants")]
+    if let Some(mutant) = arguments.mutant {
+        return if hunt(mutant, arguments.from, arguments.seeds) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let is_good = match arguments.seed {
+        Some(seed) => replay(seed, arguments.trace),
+        None => run_all(arguments.from, arguments.seeds),
+    };
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs one seed twice.
+fn replay(seed: u64, with_trace: bool) -> bool {
+    let report = run(seed, with_trace);
+    for line in &report.trace {
+        println!("{line}");
+    }
+    let again = run(seed, false);
+    println!("seed {seed}, digest {:016x}", report.digest);
+    println!("{}", report.tally);
+    show(&report);
+    let is_same = again.digest == report.digest;
+    if !is_same {
+        println!("NOT THE SAME: the second run has digest {:016x}", again.digest);
+    }
+    is_same && report.violations.is_empty()
+}
+
+fn run_all(from: u64, seeds: u64) -> bool {
+    let mut sum = Tally::default();
+    let mut failed = Vec::new();
+    for seed in from..from.saturating_add(seeds) {
+        let report = run(seed, false);
+        sum.merge(&report.tally);
+        if !report.violations.is_empty() {
+            if failed.len() < FAILURES_SHOWN {
+                show(&report);
+            }
+            failed.push(seed);
+        }
+    }
+    println!("{seeds} seeds from {from}");
+    println!("{sum}");
+    let unused = Fault::ALL.iter().filter(|fault| sum.of(**fault) == 0).map(|fault| fault.word());
+    let unused: Vec<_> = unused.chain(Phase::ALL.iter().filter(|p| sum.cuts(**p) == 0).map(|p| p.word())).collect();
+    if !unused.is_empty() {
+        println!("never happened: {}", unused.join(", "));
+    }
+    println!("violations in {} seeds {failed:?}", failed.len());
+    failed.is_empty()
+}
+
+/// Whether one of the seeds finds the planted bug.
+#[cfg(feature = "mutants")]
+fn hunt(mutant: antiphon_sim::Mutant, from: u64, seeds: u64) -> bool {
+    mutant.plant();
+    for seed in from..from.saturating_add(seeds) {
+        let report = run(seed, false);
+        if !report.violations.is_empty() {
+            show(&report);
+            println!("{mutant:?} was caught by seed {seed}, after {} seeds", seed - from + 1);
+            return true;
+        }
+    }
+    println!("{mutant:?} was NOT caught by {seeds} seeds");
+    false
+}
+
+/// A panic of the code under test is a violation like any other.
+fn run(seed: u64, with_trace: bool) -> Report {
+    catch_unwind(AssertUnwindSafe(|| antiphon_sim::run(seed, with_trace))).unwrap_or_else(|_| Report {
+        seed,
+        digest: 0,
+        tally: Tally::default(),
+        violations: vec!["a panic, printed above".into()],
+        trace: Vec::new(),
+    })
+}
+
+fn show(report: &Report) {
+    if report.violations.is_empty() {
+        return;
+    }
+    println!("seed {}: {} violations", report.seed, report.violations.len());
+    for violation in report.violations.iter().take(VIOLATIONS_SHOWN) {
+        println!("  {violation}");
+    }
+    println!("  replay: cargo sim --seed {} --trace", report.seed);
+}

@@ -12,27 +12,28 @@ use crate::{
 
 /// How good a link is.
 #[derive(Debug, Clone, Copy)]
-pub struct Quality {
+pub(crate) struct Quality {
     /// Least time from end to end.
-    pub latency: Duration,
+    pub(crate) latency: Duration,
     /// Most time on top of it; reorders datagrams that follow each other closely.
-    pub jitter: Duration,
+    pub(crate) jitter: Duration,
     /// Lost, of a thousand.
-    pub loss: u32,
+    pub(crate) loss: u32,
     /// Repeated, of a thousand.
-    pub repeat: u32,
+    pub(crate) repeat: u32,
     /// Damaged, of a thousand.
-    pub damage: u32,
+    pub(crate) damage: u32,
 }
 
 impl Quality {
     /// A link that keeps what it is given, in order.
-    pub const PERFECT: Self =
+    pub(crate) const PERFECT: Self =
         Self { latency: Duration::from_millis(1), jitter: Duration::ZERO, loss: 0, repeat: 0, damage: 0 };
 
     /// Any link that people use.
-    pub fn any(random: &mut Random) -> Self {
-        let ms = |random: &mut Random, min, max| random.duration(Duration::from_millis(min), Duration::from_millis(max));
+    pub(crate) fn any(random: &mut Random) -> Self {
+        let ms =
+            |random: &mut Random, min, max| random.duration(Duration::from_millis(min), Duration::from_millis(max));
         let (latency, jitter) = match random.below(4) {
             0 => (ms(random, 0, 1), ms(random, 0, 1)),
             1 => (ms(random, 2, 20), ms(random, 0, 5)),
@@ -46,7 +47,7 @@ impl Quality {
 
 /// Direction of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     /// From the client.
     ToBroker,
     /// From the broker.
@@ -55,32 +56,32 @@ pub enum Way {
 
 /// One client's link.
 #[derive(Debug)]
-pub struct Link {
+pub(crate) struct Link {
     /// How good it is now.
-    pub quality: Quality,
+    pub(crate) quality: Quality,
     cut_until: Moment,
     latest: [Moment; 2],
 }
 
 impl Link {
     /// A link that works.
-    pub fn new(quality: Quality) -> Self {
+    pub(crate) fn new(quality: Quality) -> Self {
         Self { quality, cut_until: Moment::default(), latest: [Moment::default(); 2] }
     }
 
     /// Carries nothing until then.
-    pub fn cut(&mut self, until: Moment) {
+    pub(crate) fn cut(&mut self, until: Moment) {
         self.cut_until = self.cut_until.max(until);
     }
 
     /// Ends any cut and becomes perfect.
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.cut_until = Moment::default();
         self.quality = Quality::PERFECT;
     }
 
     /// Decides what becomes of a datagram: when its copies arrive, if they do.
-    pub fn carry(
+    pub(crate) fn carry(
         &mut self,
         now: Moment,
         way: Way,

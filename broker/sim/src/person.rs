@@ -11,11 +11,11 @@ use crate::{clock::Moment, phase::Phase, tap::Tap};
 
 /// A log of the world, by its place in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LogIndex(pub usize);
+pub(crate) struct LogIndex(pub(crate) usize);
 
 /// How a client stands with the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// On the way.
     Connecting,
     /// The session stands.
@@ -26,81 +26,81 @@ pub enum Standing {
 
 /// A message that has not been answered.
 #[derive(Debug, Clone)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     /// Where to.
-    pub log: LogIndex,
+    pub(crate) log: LogIndex,
     /// Its content.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
     /// Of the content.
-    pub hash: BodyHash,
+    pub(crate) hash: BodyHash,
     /// Its id, once it has one.
-    pub id: Option<Uuid>,
+    pub(crate) id: Option<Uuid>,
     /// The attempt, once its first byte may leave.
-    pub op: Option<OpId>,
+    pub(crate) op: Option<OpId>,
 }
 
 /// A subscription and what it has brought.
 #[derive(Debug, Clone)]
-pub struct Reader {
+pub(crate) struct Reader {
     /// Its name for the checker.
-    pub subscriber: Subscriber,
+    pub(crate) subscriber: Subscriber,
     /// What is followed.
-    pub log: LogIndex,
+    pub(crate) log: LogIndex,
     /// Where it was to begin.
-    pub from: From,
+    pub(crate) from: From,
     /// The last position that it brought or skipped, once it has taken hold.
-    pub last: Option<u64>,
+    pub(crate) last: Option<u64>,
     /// The log's newest position when it last took hold.
-    pub head: u64,
+    pub(crate) head: u64,
     /// Whether it has taken hold on this connection.
-    pub is_attached: bool,
+    pub(crate) is_attached: bool,
 }
 
 /// A page that was asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// Of which log.
-    pub log: LogIndex,
+    pub(crate) log: LogIndex,
     /// When.
-    pub at: Moment,
+    pub(crate) at: Moment,
     /// First position wanted; 0 = whatever there is.
-    pub from: u64,
+    pub(crate) from: u64,
     /// Whether newest first.
-    pub is_backward: bool,
+    pub(crate) is_backward: bool,
 }
 
 /// One client's application.
 #[derive(Debug)]
-pub struct Person {
+pub(crate) struct Person {
     /// Number of its user.
-    pub user: u32,
+    pub(crate) user: u32,
     /// Counts its processes.
-    pub life: u32,
+    pub(crate) life: u32,
     /// This process, for the checker.
-    pub instance: Instance,
+    pub(crate) instance: Instance,
     /// How it stands.
-    pub standing: Standing,
+    pub(crate) standing: Standing,
     /// Commands given so far, over all lives.
-    pub commands: u64,
+    pub(crate) commands: u64,
     /// Messages without an answer.
-    pub outgoing: BTreeMap<CommandId, Outgoing>,
+    pub(crate) outgoing: BTreeMap<CommandId, Outgoing>,
     /// Messages of earlier lives without an answer.
-    pub lost: Vec<Outgoing>,
+    pub(crate) lost: Vec<Outgoing>,
     /// Subscriptions.
-    pub readers: BTreeMap<SubscriptionId, Reader>,
+    pub(crate) readers: BTreeMap<SubscriptionId, Reader>,
     /// Pages that were asked for.
-    pub asked: BTreeMap<CommandId, Asked>,
+    pub(crate) asked: BTreeMap<CommandId, Asked>,
     /// Requests without an answer.
-    pub requests: BTreeSet<CommandId>,
+    pub(crate) requests: BTreeSet<CommandId>,
     /// The last position of each log that the application has kept.
-    pub kept: BTreeMap<LogIndex, u64>,
+    pub(crate) kept: BTreeMap<LogIndex, u64>,
     /// The next opportunity to cut its connection in this phase is taken.
-    pub cut_in: Option<Phase>,
+    pub(crate) cut_in: Option<Phase>,
 }
 
 impl Person {
     /// An application that has done nothing.
-    pub fn new(user: u32, instance: Instance) -> Self {
+    pub(crate) fn new(user: u32, instance: Instance) -> Self {
         Self {
             user,
             life: 0,
@@ -118,18 +118,18 @@ impl Person {
     }
 
     /// A number for the next command.
-    pub fn next_command(&mut self) -> u64 {
+    pub(crate) fn next_command(&mut self) -> u64 {
         self.commands += 1;
         self.commands
     }
 
     /// The subscription of a log, if there is one.
-    pub fn reader_of(&self, log: LogIndex) -> Option<SubscriptionId> {
+    pub(crate) fn reader_of(&self, log: LogIndex) -> Option<SubscriptionId> {
         self.readers.iter().find(|(_, reader)| reader.log == log).map(|(id, _)| *id)
     }
 
     /// Whether nothing is going on and everything that was asked for has come, given the newest position of each log.
-    pub fn is_settled(&self, heads: &[u64]) -> bool {
+    pub(crate) fn is_settled(&self, heads: &[u64]) -> bool {
         let is_current = |reader: &Reader| reader.is_attached && reader.last == heads.get(reader.log.0).copied();
         self.standing == Standing::Ready
             && self.outgoing.is_empty()
@@ -139,7 +139,7 @@ impl Person {
     }
 
     /// What a lost connection would interrupt. `is_durable` tells whether a send is.
-    pub fn is_in(&self, phase: Phase, tap: &Tap, is_durable: impl Fn(&Uuid) -> bool) -> bool {
+    pub(crate) fn is_in(&self, phase: Phase, tap: &Tap, is_durable: impl Fn(&Uuid) -> bool) -> bool {
         let written = || self.outgoing.values().filter(|send| send.op.is_some()).filter_map(|send| send.id.as_ref());
         let is_owed = |reader: &Reader| reader.is_attached && reader.last.is_some_and(|last| last < reader.head);
         let is_owed_anything = || self.readers.values().any(is_owed);

@@ -21,7 +21,7 @@ const CONNECTION_ID_BYTES: usize = 8;
 const FIRST_ID_BYTES: usize = 20;
 
 /// An endpoint whose ids, tokens and internal chance come from `random`.
-pub fn endpoint_config(random: &mut Random) -> EndpointConfig {
+pub(crate) fn endpoint_config(random: &mut Random) -> EndpointConfig {
     let mut config = EndpointConfig::new(Arc::new(NullSeal(random.number())));
     let ids = shared(random, CONNECTION_ID_BYTES);
     config.cid_generator(move || Box::new(ids.clone())).rng_seed(Some(random.seed()));
@@ -29,7 +29,7 @@ pub fn endpoint_config(random: &mut Random) -> EndpointConfig {
 }
 
 /// A client that speaks `crypto`'s protocols.
-pub fn client_config(crypto: Arc<NullCrypto>, random: &mut Random) -> ClientConfig {
+pub(crate) fn client_config(crypto: Arc<NullCrypto>, random: &mut Random) -> ClientConfig {
     let mut config = ClientConfig::new(crypto);
     let ids = shared(random, FIRST_ID_BYTES);
     config.initial_dst_cid_provider(Arc::new(move || ids.generate()));
@@ -38,7 +38,7 @@ pub fn client_config(crypto: Arc<NullCrypto>, random: &mut Random) -> ClientConf
 }
 
 /// A server that speaks `crypto`'s protocols. It gives out no tokens for later connections.
-pub fn server_config(crypto: Arc<NullCrypto>, random: &mut Random) -> ServerConfig {
+pub(crate) fn server_config(crypto: Arc<NullCrypto>, random: &mut Random) -> ServerConfig {
     let mut config = ServerConfig::new(crypto, Arc::new(NullSeal(random.number())));
     let mut tokens = ValidationTokenConfig::default();
     tokens.sent(0);

@@ -12,11 +12,11 @@ use rand_chacha::{
 
 /// A stream of chance.
 #[derive(Debug, Clone)]
-pub struct Random(ChaCha8Rng);
+pub(crate) struct Random(ChaCha8Rng);
 
 impl Random {
     /// The stream `name` of the run `seed`.
-    pub fn new(seed: u64, name: &str) -> Self {
+    pub(crate) fn new(seed: u64, name: &str) -> Self {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         let name = name.as_bytes();
@@ -27,41 +27,41 @@ impl Random {
     }
 
     /// Any number.
-    pub fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         self.0.next_u64()
     }
 
     /// A number below `bound`; 0 if there is none.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         // The high half of the product is uniform enough: the bias is below bound / 2^64.
         ((u128::from(self.number()) * u128::from(bound)) >> 64) as u64
     }
 
     /// An index into something of this length, which is not 0.
-    pub fn index(&mut self, len: usize) -> usize {
+    pub(crate) fn index(&mut self, len: usize) -> usize {
         self.below(len as u64) as usize
     }
 
     /// True so many times in a thousand.
-    pub fn per_mille(&mut self, times: u32) -> bool {
+    pub(crate) fn per_mille(&mut self, times: u32) -> bool {
         self.below(1_000) < u64::from(times)
     }
 
     /// A duration from `min` to `max`.
-    pub fn duration(&mut self, min: Duration, max: Duration) -> Duration {
+    pub(crate) fn duration(&mut self, min: Duration, max: Duration) -> Duration {
         let span = max.saturating_sub(min).as_nanos() as u64;
         min + Duration::from_nanos(self.below(span + 1))
     }
 
     /// A seed for something that has its own generator.
-    pub fn seed(&mut self) -> [u8; 32] {
+    pub(crate) fn seed(&mut self) -> [u8; 32] {
         let mut seed = [0; 32];
         self.fill(&mut seed);
         seed
     }
 
     /// Random bytes.
-    pub fn fill(&mut self, bytes: &mut [u8]) {
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
         self.0.fill_bytes(bytes);
     }
 }

@@ -9,6 +9,7 @@ use antiphon_sdk_core::{
     SendState, StopReason, SubscriptionId,
 };
 use antiphon_sdk_core::{CommandId, Outcome as Applied};
+use uuid::Uuid;
 
 use crate::{
     person::{Asked, LogIndex, Outgoing, Person, Reader, Standing},
@@ -21,23 +22,23 @@ const MANAGER_NUMBER: u32 = 1_000;
 
 /// Keeps the record of a run.
 #[derive(Debug)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     checker: Checker,
     /// Every log of the world.
-    pub logs: Vec<LogName>,
+    pub(crate) logs: Vec<LogName>,
     /// Newest position of each log that anybody has heard of.
-    pub heads: Vec<u64>,
+    pub(crate) heads: Vec<u64>,
     /// Every client's application.
-    pub people: Vec<Person>,
+    pub(crate) people: Vec<Person>,
     /// What was wrong at once.
-    pub violations: Vec<String>,
+    pub(crate) violations: Vec<String>,
     instances: u32,
     subscribers: u32,
 }
 
 impl Recorder {
     /// Nothing has happened yet.
-    pub fn new(logs: Vec<LogName>) -> Self {
+    pub(crate) fn new(logs: Vec<LogName>) -> Self {
         let heads = vec![0; logs.len()];
         Self {
             checker: Checker::new(),
@@ -51,19 +52,19 @@ impl Recorder {
     }
 
     /// Whether every user may read and write the log.
-    pub fn is_open(&self, log: LogIndex) -> bool {
+    pub(crate) fn is_open(&self, log: LogIndex) -> bool {
         self.logs[log.0].to_string().starts_with(OPEN_PREFIX)
     }
 
     /// Adds an application.
-    pub fn join(&mut self, user: u32) -> ClientIndex {
+    pub(crate) fn join(&mut self, user: u32) -> ClientIndex {
         let instance = self.next_instance();
         self.people.push(Person::new(user, instance));
         ClientIndex(self.people.len() - 1)
     }
 
     /// The application's process ends and another one begins: what was not answered stays unknown.
-    pub fn restart(&mut self, at: At, client: ClientIndex) {
+    pub(crate) fn restart(&mut self, at: At, client: ClientIndex) {
         let instance = self.next_instance();
         let person = &mut self.people[client.0];
         for outgoing in std::mem::take(&mut person.outgoing).into_values() {
@@ -91,14 +92,14 @@ impl Recorder {
     }
 
     /// A subscription was asked for.
-    pub fn subscribe(&mut self, client: ClientIndex, id: SubscriptionId, log: LogIndex, from: From) {
+    pub(crate) fn subscribe(&mut self, client: ClientIndex, id: SubscriptionId, log: LogIndex, from: From) {
         let subscriber = self.next_subscriber();
         let reader = Reader { subscriber, log, from, last: None, head: 0, is_attached: false };
         self.people[client.0].readers.insert(id, reader);
     }
 
     /// Notes something that should never be.
-    pub fn violation(&mut self, stage: &mut Stage, client: Option<ClientIndex>, what: String) {
+    pub(crate) fn violation(&mut self, stage: &mut Stage, client: Option<ClientIndex>, what: String) {
         let who = client.map_or_else(|| "world".to_owned(), |client| format!("client {}", client.0));
         let what = format!("at {:.6} s, {who}: {what}", stage.now.0 as f64 / 1e9);
         stage.saw(|| format!("VIOLATION {what}"));
@@ -106,7 +107,7 @@ impl Recorder {
     }
 
     /// An application hears something.
-    pub fn hear(&mut self, stage: &mut Stage, client: ClientIndex, output: Output) {
+    pub(crate) fn hear(&mut self, stage: &mut Stage, client: ClientIndex, output: Output) {
         match output {
             Output::State(state) => self.state(stage, client, state),
             Output::Send { id, state } => self.send(stage, client, id, state),
@@ -147,23 +148,26 @@ impl Recorder {
     // ---- sends ----
 
     fn send(&mut self, stage: &mut Stage, client: ClientIndex, id: CommandId, state: SendState) {
-        let at = At(stage.now.0);
-        let person = &mut self.people[client.0];
-        let Some(outgoing) = person.outgoing.get_mut(&id) else { return };
-        let log = outgoing.log;
         match state {
-            SendState::Sending { client_message_id } => {
-                outgoing.id = Some(client_message_id);
-                let author = Author { user: User(person.user), message: client_message_id.as_u128() };
-                let attempt =
-                    Attempt { log: Log(log.0 as u32), author, instance: person.instance, hash: outgoing.hash };
-                outgoing.op = Some(self.checker.invoke(at, attempt));
-                stage.saw(|| format!("client {} sends {client_message_id} to log {}", client.0, log.0));
-            }
+            SendState::Sending { client_message_id } => self.sending(stage, client, id, client_message_id),
             SendState::Sent(receipt) => self.sent(stage, client, id, receipt),
             SendState::Failed(error) => self.failed(stage, client, id, &error),
             SendState::Queued | SendState::Delivered | SendState::Read => {}
         }
+    }
+
+    fn sending(&mut self, stage: &mut Stage, client: ClientIndex, id: CommandId, message: Uuid) {
+        let Some(log) = self.people[client.0].outgoing.get(&id).map(|outgoing| outgoing.log) else { return };
+        // Where a sender can be removed and added again, a message whose refusal was lost may be stored after later
+        // ones: no order is promised there.
+        let instance = if self.is_open(log) { self.people[client.0].instance } else { self.next_instance() };
+        let person = &mut self.people[client.0];
+        let Some(outgoing) = person.outgoing.get_mut(&id) else { return };
+        outgoing.id = Some(message);
+        let author = Author { user: User(person.user), message: message.as_u128() };
+        let attempt = Attempt { log: Log(log.0 as u32), author, instance, hash: outgoing.hash };
+        outgoing.op = Some(self.checker.invoke(At(stage.now.0), attempt));
+        stage.saw(|| format!("client {} sends {message} to log {}", client.0, log.0));
     }
 
     fn sent(&mut self, stage: &mut Stage, client: ClientIndex, id: CommandId, receipt: Receipt) {
@@ -193,8 +197,8 @@ impl Recorder {
             self.checker.complete(At(stage.now.0), op, outcome);
         }
         // A member may have been removed; everything else is the broker's fault or the SDK's.
-        let may_be_removed = !self.is_open(log)
-            && matches!(error, SendError::Refused(refusal) if refusal.action() == Action::Forbidden);
+        let may_be_removed =
+            !self.is_open(log) && matches!(error, SendError::Refused(refusal) if refusal.action() == Action::Forbidden);
         if !may_be_removed {
             self.violation(stage, Some(client), format!("an honest message failed: {error}"));
         }
@@ -326,25 +330,25 @@ impl Recorder {
     // ---- the end ----
 
     /// Everybody has waited until nothing more came.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for reader in self.people.iter().flat_map(|person| person.readers.values()) {
             self.checker.settle(reader.subscriber, Log(reader.log.0 as u32));
         }
     }
 
     /// The whole history of a log, as read at the end.
-    pub fn history(&mut self, log: LogIndex, events: &[Event]) {
+    pub(crate) fn history(&mut self, log: LogIndex, events: &[Event]) {
         self.checker.history(Log(log.0 as u32), events.iter().map(row));
     }
 
     /// Judges the run.
-    pub fn finish(self) -> (Verdict, Vec<String>) {
+    pub(crate) fn finish(self) -> (Verdict, Vec<String>) {
         (self.checker.finish(), self.violations)
     }
 }
 
 /// The name of a user.
-pub fn user_name(user: u32) -> String {
+pub(crate) fn user_name(user: u32) -> String {
     if user == MANAGER_NUMBER { MANAGER.to_owned() } else { format!("u{user}") }
 }
 
@@ -355,6 +359,6 @@ fn row(event: &Event) -> Row {
 }
 
 /// The number of the manager's user.
-pub fn manager() -> u32 {
+pub(crate) fn manager() -> u32 {
     MANAGER_NUMBER
 }

@@ -27,13 +27,13 @@ use crate::{
 /// Datagrams taken in per turn; the rest waits in the socket.
 const DATAGRAMS_PER_TURN: usize = 64;
 /// Datagrams that a socket holds. Full: further ones are lost.
-const SOCKET_DATAGRAMS_MAX: usize = 256;
+const SOCKET_DATAGRAMS_MAX: usize = 80;
 /// Messages under way between two shards. Full: they wait at their sender.
 const MAIL_MAX: usize = 64;
 
 /// Something that has reached a shard and waits for its turn.
 #[derive(Debug)]
-pub enum Arrival {
+pub(crate) enum Arrival {
     /// A datagram in its socket.
     Datagram {
         /// The client's address.
@@ -47,7 +47,7 @@ pub enum Arrival {
 
 /// A shard of one start of the broker.
 #[derive(Debug)]
-pub struct Shard {
+pub(crate) struct Shard {
     node: Node,
     store: SimulatedShard,
     boot: Boot,
@@ -71,7 +71,7 @@ pub struct Shard {
 
 impl Shard {
     /// A shard that has done nothing.
-    pub fn new(node: Node, store: SimulatedShard, boot: Boot, index: usize, shards: usize) -> Self {
+    pub(crate) fn new(node: Node, store: SimulatedShard, boot: Boot, index: usize, shards: usize) -> Self {
         Self {
             node,
             store,
@@ -91,37 +91,37 @@ impl Shard {
     }
 
     /// The node, for its mail.
-    pub fn node(&mut self) -> &mut Node {
+    pub(crate) fn node(&mut self) -> &mut Node {
         &mut self.node
     }
 
     /// What the shard has done.
-    pub fn counters(&self) -> &Counters {
+    pub(crate) fn counters(&self) -> &Counters {
         self.node.counters()
     }
 
     /// Disk requests that have not finished.
-    pub fn disk_requests(&self) -> usize {
+    pub(crate) fn disk_requests(&self) -> usize {
         self.disk_scheduled
     }
 
     /// Ids of sends that have become durable since the last call.
-    pub fn take_durable(&mut self) -> Vec<Uuid> {
+    pub(crate) fn take_durable(&mut self) -> Vec<Uuid> {
         std::mem::take(&mut self.durable)
     }
 
     /// Does nothing until then.
-    pub fn pause(&mut self, until: Moment) {
+    pub(crate) fn pause(&mut self, until: Moment) {
         self.busy_until = self.busy_until.max(until);
     }
 
     /// Its disk does nothing until then.
-    pub fn stall_disk(&mut self, until: Moment) {
+    pub(crate) fn stall_disk(&mut self, until: Moment) {
         self.disk_busy_until = self.disk_busy_until.max(until);
     }
 
     /// Takes in something; the turn that looks at it comes as soon as the shard is free.
-    pub fn arrive(&mut self, stage: &mut Stage, arrival: Arrival) {
+    pub(crate) fn arrive(&mut self, stage: &mut Stage, arrival: Arrival) {
         if matches!(arrival, Arrival::Datagram { .. }) {
             if self.datagrams_waiting >= SOCKET_DATAGRAMS_MAX {
                 stage.tally.count(Fault::SocketFull);
@@ -134,7 +134,7 @@ impl Shard {
     }
 
     /// Makes sure of a turn at that time or, if the shard is busy then, as soon as it is free.
-    pub fn turn_at(&mut self, stage: &mut Stage, when: Moment) {
+    pub(crate) fn turn_at(&mut self, stage: &mut Stage, when: Moment) {
         let when = when.max(self.busy_until).max(stage.now);
         if self.turn.is_none_or(|turn| when < turn) {
             self.turn = Some(when);
@@ -143,12 +143,12 @@ impl Shard {
     }
 
     /// How much more mail of that shard has room.
-    pub fn mail_room(&self, from: ShardIndex) -> usize {
+    pub(crate) fn mail_room(&self, from: ShardIndex) -> usize {
         MAIL_MAX - self.mail[from.0].0
     }
 
     /// Notes that a message of that shard is under way. Returns when it arrives: after those before it.
-    pub fn expect_mail(&mut self, stage: &mut Stage, from: ShardIndex) -> Moment {
+    pub(crate) fn expect_mail(&mut self, stage: &mut Stage, from: ShardIndex) -> Moment {
         let delay = Duration::from_micros(1 + stage.random.below(40));
         let (under_way, latest) = &mut self.mail[from.0];
         *under_way += 1;
@@ -157,14 +157,14 @@ impl Shard {
     }
 
     /// A message of another shard is here.
-    pub fn receive_mail(&mut self, stage: &mut Stage, from: ShardIndex, message: ShardMessage) {
+    pub(crate) fn receive_mail(&mut self, stage: &mut Stage, from: ShardIndex, message: ShardMessage) {
         self.mail[from.0].0 -= 1;
         let from = antiphon_core::ShardId(from.0 as u16);
         self.arrive(stage, Arrival::Input(Input::Mail { from, message }));
     }
 
     /// Takes a turn if one is due now; whether it did.
-    pub fn turn(&mut self, stage: &mut Stage, sent: &mut Vec<Sent>) -> bool {
+    pub(crate) fn turn(&mut self, stage: &mut Stage, sent: &mut Vec<Sent>) -> bool {
         if self.turn != Some(stage.now) {
             return false;
         }
@@ -212,7 +212,7 @@ impl Shard {
     fn perform_effects(&mut self, stage: &mut Stage) {
         while let Some(output) = self.node.poll_output() {
             match output {
-                Output::Store { op, token } => self.submit(op, token),
+                Output::Store { op, token } => self.submit(stage, op, token),
                 Output::Verify { ticket, token } => {
                     let result = tokens::verdict(&token.0, stage.now.unix_us() / 1_000);
                     if result.is_err() {
@@ -228,8 +228,12 @@ impl Shard {
         self.collect_completions(stage);
     }
 
-    fn submit(&mut self, op: Op, token: Token) {
+    fn submit(&mut self, stage: &mut Stage, op: Op, token: Token) {
         if let Op::Append { rows, .. } = &op {
+            stage.saw(|| {
+                let rows: Vec<_> = rows.iter().map(|row| (row.seq(), row.client_message_id())).collect();
+                format!("shard {} appends {token:?} {rows:?}", self.index.0)
+            });
             self.appends.insert(token, rows.iter().map(|row| row.client_message_id()).collect());
         }
         self.store.submit(op, token);
@@ -240,10 +244,11 @@ impl Shard {
         let mut completions = Vec::new();
         self.store.poll_completions(&mut completions);
         for completion in completions {
-            if let Some(ids) = self.appends.remove(&completion.token)
-                && completion.result.is_ok()
-            {
-                self.durable.extend(ids);
+            if let Some(ids) = self.appends.remove(&completion.token) {
+                stage.saw(|| format!("shard {} appended {completion:?}", self.index.0));
+                if completion.result.is_ok() {
+                    self.durable.extend(ids);
+                }
             }
             let at = stage.now + read_delay(stage, &completion);
             let input = Box::new(Input::Stored(completion));
@@ -257,7 +262,7 @@ impl Shard {
     }
 
     /// One of the disk requests finishes, not always the oldest.
-    pub fn disk_done(&mut self, stage: &mut Stage) {
+    pub(crate) fn disk_done(&mut self, stage: &mut Stage) {
         self.disk_scheduled = self.disk_scheduled.saturating_sub(1);
         let choice = if stage.random.per_mille(300) { stage.random.below(8) } else { 0 };
         if choice % self.store.writer_mut().under_way().max(1) as u64 != 0 {
@@ -291,7 +296,7 @@ impl Shard {
     }
 
     /// The time that the node asked for has come, unless it asked for another one since.
-    pub fn due(&mut self, stage: &mut Stage) {
+    pub(crate) fn due(&mut self, stage: &mut Stage) {
         if self.timer == Some(stage.now) {
             self.timer = None;
             self.turn_at(stage, stage.now);
@@ -299,7 +304,7 @@ impl Shard {
     }
 
     /// Closes every connection and hands out the last datagrams.
-    pub fn close_all(&mut self, stage: &mut Stage, sent: &mut Vec<Sent>) {
+    pub(crate) fn close_all(&mut self, stage: &mut Stage, sent: &mut Vec<Sent>) {
         let now = stage.clock.instant(stage.now);
         self.node.close_all(now);
         self.node.turn(now);

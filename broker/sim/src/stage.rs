@@ -15,19 +15,19 @@ use crate::{
 
 /// One of the broker's starts; what belongs to an earlier one no longer happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Boot(pub u64);
+pub(crate) struct Boot(pub(crate) u64);
 
 /// Place of a client in the world's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ClientIndex(pub usize);
+pub(crate) struct ClientIndex(pub(crate) usize);
 
 /// Place of a shard in the broker's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ShardIndex(pub usize);
+pub(crate) struct ShardIndex(pub(crate) usize);
 
 /// Something that is going to happen.
 #[derive(Debug)]
-pub enum Happening {
+pub(crate) enum Happening {
     /// A datagram reaches the broker's address.
     AtBroker {
         /// The client's address as the broker sees it.
@@ -74,25 +74,25 @@ pub enum Happening {
 
 /// The world's common ground.
 #[derive(Debug)]
-pub struct Stage {
+pub(crate) struct Stage {
     /// Now.
-    pub now: Moment,
+    pub(crate) now: Moment,
     /// Translates it.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// What is going to happen.
-    pub agenda: Agenda<Happening>,
+    pub(crate) agenda: Agenda<Happening>,
     /// Chance of everything but the workload.
-    pub random: Random,
+    pub(crate) random: Random,
     /// Counts.
-    pub tally: Tally,
+    pub(crate) tally: Tally,
     /// Digest of everything that happened.
-    pub digest: Running,
+    pub(crate) digest: Running,
     trace: Option<Vec<String>>,
 }
 
 impl Stage {
     /// Before the beginning. Keeps lines of text only if `with_trace`.
-    pub fn new(seed: u64, with_trace: bool) -> Self {
+    pub(crate) fn new(seed: u64, with_trace: bool) -> Self {
         Self {
             now: Moment::default(),
             clock: Clock::start(),
@@ -105,25 +105,25 @@ impl Stage {
     }
 
     /// Lets something happen then.
-    pub fn at(&mut self, when: Moment, what: Happening) {
+    pub(crate) fn at(&mut self, when: Moment, what: Happening) {
         self.agenda.add(when.max(self.now), what);
     }
 
     /// Records bytes that went from one part of the world to another.
-    pub fn saw_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn saw_bytes(&mut self, bytes: &[u8]) {
         self.digest.add(&self.now.0.to_le_bytes());
         self.digest.add(bytes);
     }
 
     /// Records a step. `line` is called only where its text is kept or the step would otherwise leave no mark.
-    pub fn saw(&mut self, line: impl FnOnce() -> String) {
+    pub(crate) fn saw(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:>13.6} {}", self.now.0 as f64 / 1e9, line()));
         }
     }
 
     /// The lines so far, if they are kept.
-    pub fn take_trace(&mut self) -> Vec<String> {
+    pub(crate) fn take_trace(&mut self) -> Vec<String> {
         self.trace.take().unwrap_or_default()
     }
 }

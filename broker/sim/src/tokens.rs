@@ -10,17 +10,17 @@ use antiphon_core::{
 use antiphon_protocol::UserId;
 
 /// Logs that every user may read and write begin so.
-pub const OPEN_PREFIX: &str = "c:open-";
+pub(crate) const OPEN_PREFIX: &str = "c:open-";
 /// The user who manages the other conversations and has not joined any.
-pub const MANAGER: &str = "manager";
+pub(crate) const MANAGER: &str = "manager";
 
 /// A token for a user, good until then.
-pub fn token(user: &str, expires_at_ms: u64, number: u64) -> String {
+pub(crate) fn token(user: &str, expires_at_ms: u64, number: u64) -> String {
     format!("{user}.{expires_at_ms}.{number}")
 }
 
 /// What the broker's shell finds out about a token.
-pub fn verdict(token: &str, now_ms: u64) -> Result<Claims, TokenRefusal> {
+pub(crate) fn verdict(token: &str, now_ms: u64) -> Result<Claims, TokenRefusal> {
     let refuse = |expired, reason: &str| Err(TokenRefusal { expired, reason: reason.to_owned() });
     let mut parts = token.split('.');
     let (Some(user), Some(Ok(expires_at_ms)), Some(number), None) =

@@ -6,7 +6,7 @@ use crate::{person::LogIndex, phase::Phase, random::Random, stage::ClientIndex};
 
 /// Something that is done. Indexes are drawn from the whole range; the world takes them modulo what there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Send messages to one log, one after the other without waiting.
     Send { client: ClientIndex, log: LogIndex, count: u32, bytes: usize },
     /// Send again what an earlier life left without an answer.
@@ -53,7 +53,7 @@ pub enum Action {
 
 /// Where a subscription is to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub(crate) enum Start {
     /// With what comes.
     Tail,
     /// With the newest.
@@ -110,7 +110,7 @@ impl Plan {
 
 /// Draws actions.
 #[derive(Debug)]
-pub struct Workload {
+pub(crate) struct Workload {
     random: Random,
     clients: usize,
     users: u32,
@@ -121,7 +121,7 @@ pub struct Workload {
 
 impl Workload {
     /// The workload of a seed.
-    pub fn new(seed: u64, plan: &Plan) -> Self {
+    pub(crate) fn new(seed: u64, plan: &Plan) -> Self {
         Self {
             random: Random::new(seed, "workload"),
             clients: plan.clients,
@@ -133,7 +133,7 @@ impl Workload {
     }
 
     /// Time until the next action.
-    pub fn pause(&mut self) -> Duration {
+    pub(crate) fn pause(&mut self) -> Duration {
         if self.random.per_mille(300) {
             return Duration::ZERO;
         }
@@ -141,7 +141,7 @@ impl Workload {
     }
 
     /// Chance for the details of actions.
-    pub fn random(&mut self) -> &mut Random {
+    pub(crate) fn random(&mut self) -> &mut Random {
         &mut self.random
     }
 
@@ -157,7 +157,7 @@ impl Workload {
     }
 
     /// The next action.
-    pub fn next(&mut self) -> Action {
+    pub(crate) fn next(&mut self) -> Action {
         let client = ClientIndex(self.random.index(self.clients));
         let log = LogIndex(self.random.index(self.logs));
         match self.random.below(1_000) {
@@ -204,7 +204,7 @@ impl Workload {
     }
 
     /// How long a link is cut: mostly shorter than the idle timeout, sometimes longer.
-    pub fn cut_time(&mut self) -> Duration {
+    pub(crate) fn cut_time(&mut self) -> Duration {
         if self.random.per_mille(800) { self.ms(20, 3_000) } else { self.ms(9_000, 14_000) }
     }
 

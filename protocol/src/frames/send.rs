@@ -68,6 +68,14 @@ impl Send {
         let (envelope, body) = (body.slice(body_at - envelope_len..body_at), body.slice(body_at..));
         Ok(Self { client_message_id, dseq, kind, content_type, log, act_as, envelope, body })
     }
+
+    /// Log and `dseq` of a SEND whose other fields may be wrong; `None` if these cannot be read either.
+    pub fn decode_place(body: &[u8]) -> Option<(LogName, u64)> {
+        let dseq = u64::from_le_bytes(*body.get(16..)?.first_chunk()?);
+        let log_len = usize::from(*body.get(26)?);
+        let log = body.get(FIXED_BYTES..FIXED_BYTES + log_len)?;
+        Some((name(log, "log").ok()?, dseq))
+    }
 }
 
 fn check_len(field: &'static str, found: usize, max: usize) -> Result<(), DecodeError> {
@@ -173,6 +181,15 @@ mod tests {
             assert!(matches!(Send::decode(&body.slice(..len)), Err(DecodeError::Truncated { .. })), "{len} bytes");
         }
         assert_eq!(Send::decode(&body.slice(..20)), Err(DecodeError::Truncated { field: "dseq" }));
+    }
+
+    #[test]
+    fn the_place_of_a_send_is_read_although_the_rest_is_wrong() {
+        let mut body = frame().to_vec();
+        body[25] = 9;
+        assert!(Send::decode(&Bytes::from(body.clone())).is_err());
+        assert_eq!(Send::decode_place(&body), Some(("c:lobby".parse().unwrap(), 2)));
+        assert_eq!(Send::decode_place(&body[..FIXED_BYTES + 3]), None);
     }
 
     #[test]

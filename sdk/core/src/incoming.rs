@@ -216,7 +216,7 @@ impl Client {
         // A log that this version cannot name is none that it follows.
         if let Ok(log) = head.log.parse() {
             let position = Position { epoch: head.epoch, seq: head.seq };
-            let digest = Digest { log, head: position, head_msgno: head.msgno, preview: head.preview };
+            let digest = Digest { log, head: position, head_msgno: head.msgno, last: head.last };
             self.link.emit(Output::Digest(digest));
         }
     }

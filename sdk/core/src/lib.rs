@@ -29,6 +29,8 @@ mod incoming;
 mod input;
 pub mod limits;
 mod link;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod output;
 mod pages;
 mod receipts;

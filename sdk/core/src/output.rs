@@ -1,5 +1,7 @@
 //! Everything a client may ask of its shell or tell the application.
 
+use std::fmt;
+
 use antiphon_protocol::{FrameType, LogName, Position, control};
 use bytes::Bytes;
 use uuid::Uuid;
@@ -11,7 +13,7 @@ use crate::{
 };
 
 /// What the shell does next, in order, once each.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Output {
     /// Connect now; answer with `Connected` or `Disconnected`. A connection that still stands is over.
     Connect,
@@ -54,6 +56,24 @@ pub enum Output {
     },
     /// News of a log that is followed but not subscribed.
     Digest(Digest),
+}
+
+impl fmt::Debug for Output {
+    /// What is written may hold a token, so only its length is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect => f.write_str("Connect"),
+            Self::Write(bytes) => write!(f, "Write({} bytes)", bytes.len()),
+            Self::Close => f.write_str("Close"),
+            Self::NeedToken => f.write_str("NeedToken"),
+            Self::State(state) => f.debug_tuple("State").field(state).finish(),
+            Self::Send { id, state } => f.debug_tuple("Send").field(id).field(state).finish(),
+            Self::Subscription { id, item } => f.debug_tuple("Subscription").field(id).field(item).finish(),
+            Self::Page { id, result } => f.debug_tuple("Page").field(id).field(result).finish(),
+            Self::Answer { id, result } => f.debug_tuple("Answer").field(id).field(result).finish(),
+            Self::Digest(digest) => f.debug_tuple("Digest").field(digest).finish(),
+        }
+    }
 }
 
 /// How the client stands with the broker.
@@ -268,6 +288,6 @@ pub struct Digest {
     pub head: Position,
     /// Countable messages up to the head.
     pub head_msgno: u64,
-    /// Beginning of the last message.
-    pub preview: Bytes,
+    /// The last message, its beginning, as it stands.
+    pub last: Option<control::LastMessage>,
 }

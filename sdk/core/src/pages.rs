@@ -80,6 +80,7 @@ impl Pages {
                 to: job.range.to,
                 limit: job.range.limit,
                 backward: job.range.direction == Direction::Backward,
+                view: control::fetch::View::Events.into(),
             };
             let request = link.request(Pending::Page, |id| frames::control(FrameType::Fetch, id, &fetch));
             self.in_flight.insert(request, job);

@@ -135,6 +135,6 @@ impl Requests {
 
 impl Request {
     fn only_reads(&self) -> bool {
-        matches!(self.frame_type, FrameType::ConversationGet | FrameType::ConversationList | FrameType::Sync)
+        matches!(self.frame_type, FrameType::ConversationGet | FrameType::Sync)
     }
 }

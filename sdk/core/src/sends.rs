@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     client::OutboxLimits,
-    error::{Refusal, SendError, StopReason},
+    error::{Outcome, Refusal, SendError, StopReason},
     input::{CommandId, NewMessage},
     limits::{LANES_MAX, OUT_OF_ORDER_MAX, SENDS_IN_FLIGHT_MAX},
     link::{Link, Pending},
@@ -35,6 +35,8 @@ struct Entry {
     dseq: u64,
     /// The request that carries it now.
     request: Option<u32>,
+    /// An earlier write of it was never answered, so a later refusal does not mean that it was not stored.
+    doubtful: bool,
 }
 
 /// How a lane recovers from a refusal.
@@ -100,7 +102,7 @@ impl Outbox {
             self.lanes.retain(|_, lane| !lane.entries.is_empty());
         }
         let lane = self.lanes.entry(log.clone()).or_insert_with(Lane::new);
-        lane.entries.push_back(Entry { id, message, client_message_id, dseq: 0, request: None });
+        lane.entries.push_back(Entry { id, message, client_message_id, dseq: 0, request: None, doubtful: false });
         self.enqueue(&log);
         self.write(link);
     }
@@ -173,6 +175,8 @@ impl Outbox {
     pub(crate) fn refused(&mut self, link: &mut Link, log: &LogName, request: u32, refusal: Refusal) -> Verdict {
         if !refusal.is_transient() {
             if let Some(entry) = self.settle(log, request) {
+                let outcome = if entry.doubtful { Outcome::Unknown } else { refusal.outcome };
+                let refusal = Refusal { outcome, ..refusal };
                 link.emit(Output::Send { id: entry.id, state: SendState::Failed(SendError::Refused(refusal)) });
             }
             self.resume_drained(link, log);
@@ -231,7 +235,9 @@ impl Outbox {
         self.lanes.retain(|_, lane| !lane.entries.is_empty());
         for (log, lane) in &mut self.lanes {
             link.timers.cancel(&Timer::Sends(log.clone()));
-            lane.entries.iter_mut().for_each(|entry| entry.request = None);
+            for entry in &mut lane.entries {
+                entry.doubtful |= entry.request.take().is_some();
+            }
             (lane.in_flight, lane.queued, lane.out_of_order) = (0, false, 0);
             lane.reopen();
         }

@@ -126,6 +126,9 @@ impl Subscription {
             (Some(last), None) => Position { epoch: attach.epoch, seq: last.seq },
             _ => begin,
         };
+        #[cfg(feature = "mutants")]
+        let last =
+            Position { seq: last.seq + u64::from(self.last.is_some() && crate::mutants::resumes_off_by_one()), ..last };
         self.last = Some(last);
         items.push(Item::Attached(Attached {
             after: last,

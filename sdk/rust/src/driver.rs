@@ -140,13 +140,28 @@ impl Driver {
                 self.perform(output);
             }
             if self.core.is_stopped() {
-                return;
+                return self.hand_over_the_rest().await;
             }
             self.attention.stalled.store(self.queues.is_stalled(), Ordering::Release);
             // Room that was made before the flag was set would go unnoticed without this.
             self.queues.flush();
             let wake = self.wake().await;
             self.take(wake);
+        }
+    }
+
+    /// The client has stopped: what did not fit the queues is still the application's.
+    async fn hand_over_the_rest(mut self) {
+        self.calls.close();
+        self.waiters = Waiters::default();
+        loop {
+            self.attention.stalled.store(self.queues.is_stalled(), Ordering::Release);
+            self.queues.flush();
+            self.queues.take_dropped();
+            if !self.queues.is_stalled() {
+                return;
+            }
+            self.attention.notify.notified().await;
         }
     }
 
@@ -266,9 +281,13 @@ impl Driver {
     fn attend(&mut self) {
         self.queues.flush();
         if self.attention.dropped.swap(false, Ordering::AcqRel) {
-            for id in self.queues.take_dropped() {
-                self.command(Command::Unsubscribe(id));
-            }
+            self.unsubscribe_dropped();
+        }
+    }
+
+    fn unsubscribe_dropped(&mut self) {
+        for id in self.queues.take_dropped() {
+            self.command(Command::Unsubscribe(id));
         }
     }
 
@@ -285,6 +304,8 @@ impl Driver {
                 self.command(Command::Send { id, message });
             }
             Call::Subscribe { log, from, items, reply } => {
+                // A call that was given up while its answer was on its way tells nobody; its log must be free again.
+                self.unsubscribe_dropped();
                 let id = SubscriptionId(self.last_id);
                 self.queues.add(id, items, reply);
                 self.command(Command::Subscribe { id, log, from });

@@ -53,3 +53,9 @@ pub use conversation::{Conversation, ConversationKind, JoinPolicy, Member, NewCo
 pub use endpoint::Endpoint;
 pub use error::{Error, Result};
 pub use subscription::Subscription;
+
+/// The QUIC settings of a client, for load generators that speak the protocol without one.
+#[cfg(feature = "test-hooks")]
+pub fn quic_config(trust: &Trust) -> Result<quinn::ClientConfig> {
+    tls::client_config(trust)
+}

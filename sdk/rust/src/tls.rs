@@ -56,7 +56,8 @@ fn transport_config() -> TransportConfig {
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS_MAX))))
         .max_concurrent_uni_streams(VarInt::from_u32(BROKER_STREAMS_MAX))
-        .max_concurrent_bidi_streams(VarInt::from_u32(0));
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None);
     transport
 }
 

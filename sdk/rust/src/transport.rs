@@ -3,7 +3,7 @@
 //! Two bounded channels lead to the driver, so that it can leave events unread while answers keep coming. A reader
 //! whose channel is full stops reading, and QUIC's flow control stops the broker.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr};
 
 use antiphon_sdk_core::StreamId;
 use bytes::Bytes;
@@ -97,7 +97,6 @@ impl Drop for Link {
 }
 
 /// The control stream's sending half, and what it has not taken yet.
-#[derive(Debug)]
 pub(crate) struct Writer {
     control: SendStream,
     unwritten: Vec<Bytes>,
@@ -122,6 +121,13 @@ impl Writer {
             }
             Err(_) => self.unwritten.clear(),
         }
+    }
+}
+
+impl fmt::Debug for Writer {
+    /// What is written may hold a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Writer({} chunks)", self.unwritten.len())
     }
 }
 

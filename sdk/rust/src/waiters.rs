@@ -196,3 +196,75 @@ impl Queue {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use antiphon_protocol::Position;
+    use antiphon_sdk_core::{ResetReason, Signal};
+
+    use super::*;
+
+    const ID: SubscriptionId = SubscriptionId(1);
+
+    fn reset(seq: u64) -> Item {
+        Item::Reset { reason: ResetReason::HistoryGone, after: Position { epoch: 1, seq } }
+    }
+
+    /// A queue for one item, of a subscription that has taken hold.
+    fn queues() -> (Queues, mpsc::Receiver<Item>) {
+        let mut queues = Queues::default();
+        let (items, items_rx) = mpsc::channel(1);
+        let (reply, _answer) = oneshot::channel();
+        queues.add(ID, items, reply);
+        if let Some(queue) = queues.queues.get_mut(&ID) {
+            queue.reply = None;
+        }
+        (queues, items_rx)
+    }
+
+    #[test]
+    fn what_does_not_fit_is_kept_in_order_and_stalls_the_reading() {
+        let (mut queues, mut items) = queues();
+        for seq in 1..=3 {
+            assert!(queues.push(ID, reset(seq)));
+        }
+        assert!(queues.is_stalled());
+        for seq in 1..=3 {
+            assert_eq!(items.try_recv(), Ok(reset(seq)));
+            queues.flush();
+        }
+        assert!(!queues.is_stalled());
+    }
+
+    #[test]
+    fn a_signal_that_does_not_fit_is_dropped() {
+        let (mut queues, mut items) = queues();
+        queues.push(ID, reset(1));
+        let signal = Signal { user: "bob".into(), kind: "typing".into(), data: bytes::Bytes::new(), ttl_ms: 1 };
+        assert!(queues.push(ID, Item::Signal(signal)));
+        assert!(!queues.is_stalled());
+        assert_eq!(items.try_recv(), Ok(reset(1)));
+        assert!(items.try_recv().is_err());
+    }
+
+    #[test]
+    fn the_end_of_a_full_subscription_comes_last_and_frees_it() {
+        let (mut queues, mut items) = queues();
+        queues.push(ID, reset(1));
+        queues.push(ID, Item::Detached(DetachReason::Unsubscribed));
+        assert_eq!(items.try_recv(), Ok(reset(1)));
+        queues.flush();
+        assert_eq!(items.try_recv(), Ok(Item::Detached(DetachReason::Unsubscribed)));
+        assert!(queues.queues.is_empty() && !queues.is_stalled());
+    }
+
+    #[test]
+    fn a_dropped_subscription_no_longer_stalls() {
+        let (mut queues, items) = queues();
+        queues.push(ID, reset(1));
+        queues.push(ID, reset(2));
+        drop(items);
+        assert_eq!(queues.take_dropped(), [ID]);
+        assert!(!queues.is_stalled());
+    }
+}

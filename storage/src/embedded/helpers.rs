@@ -1,6 +1,7 @@
 //! The threads that all shards of a store share: readers, and one that flushes and compacts.
 
 use std::{
+    collections::BTreeMap,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -37,21 +38,24 @@ pub(crate) struct ReadJob {
 /// Work for the shared threads.
 pub(crate) enum Job {
     Read(ReadJob),
-    Flush { partition: u8, done: Sender<Message>, progress: Arc<SharedProgress> },
-}
-
-/// A partition whose sealed writes are to be flushed.
-struct FlushJob {
-    partition: u8,
-    done: Sender<Message>,
-    progress: Arc<SharedProgress>,
+    /// Make the sealed writes of a partition durable.
+    Flush {
+        partition: u8,
+        done: Sender<Message>,
+        progress: Arc<SharedProgress>,
+    },
+    /// Tidy up a partition when nothing else is to be done.
+    Compact {
+        partition: u8,
+        done: Sender<Message>,
+    },
 }
 
 /// Where to send work.
 #[derive(Clone)]
 pub(crate) struct Helpers {
     reads: Sender<ReadJob>,
-    flushes: Sender<FlushJob>,
+    upkeep: Sender<Job>,
 }
 
 /// What the shared threads need.
@@ -67,16 +71,21 @@ impl Helpers {
     /// Starts the threads; they end when the last clone of the answer is gone.
     pub(crate) fn start(parts: HelperParts) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
         let (reads, read_jobs) = mpsc::channel();
-        let (flushes, flush_jobs) = mpsc::channel();
+        let (upkeep, upkeep_jobs) = mpsc::channel();
         let read_jobs = Arc::new(Mutex::new(read_jobs));
         let mut threads = Vec::new();
         for _ in 0..parts.readers.max(1) {
             let reader = Reader { jobs: read_jobs.clone(), partitions: parts.partitions.clone(), epoch: parts.epoch };
             threads.push(std::thread::Builder::new().name("read".into()).spawn(move || reader.run())?);
         }
-        let flusher = Flusher { partitions: parts.partitions, gate: parts.gate, fatal: parts.fatal, compactable: 0 };
-        threads.push(std::thread::Builder::new().name("flush".into()).spawn(move || flusher.run(&flush_jobs))?);
-        Ok((Self { reads, flushes }, threads))
+        let flusher = Flusher {
+            partitions: parts.partitions,
+            gate: parts.gate,
+            fatal: parts.fatal,
+            compactable: BTreeMap::new(),
+        };
+        threads.push(std::thread::Builder::new().name("flush".into()).spawn(move || flusher.run(&upkeep_jobs))?);
+        Ok((Self { reads, upkeep }, threads))
     }
 
     /// Hands out a job. The threads outlive every sender, so it arrives.
@@ -85,8 +94,8 @@ impl Helpers {
             Job::Read(job) => {
                 let _ = self.reads.send(job);
             }
-            Job::Flush { partition, done, progress } => {
-                let _ = self.flushes.send(FlushJob { partition, done, progress });
+            upkeep => {
+                let _ = self.upkeep.send(upkeep);
             }
         }
     }
@@ -130,29 +139,31 @@ struct Flusher {
     partitions: Arc<Partitions>,
     gate: FilesGate,
     fatal: FatalHook,
-    /// Bit `p` is set if partition `p` was flushed since it was last looked at for compaction.
-    compactable: u64,
+    /// Partitions to look at for compaction, and whom to tell.
+    compactable: BTreeMap<u8, Sender<Message>>,
 }
 
 impl Flusher {
-    fn run(mut self, jobs: &Receiver<FlushJob>) {
+    fn run(mut self, jobs: &Receiver<Job>) {
         loop {
             // Flushing frees the write-ahead log, so it comes before tidying up.
-            let job = if self.compactable == 0 {
+            let job = if self.compactable.is_empty() {
                 jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 jobs.recv_timeout(Duration::ZERO)
             };
             match job {
-                Ok(job) => self.flush(&job),
+                Ok(Job::Flush { partition, done, progress }) => self.flush(partition, &done, &progress),
+                Ok(Job::Compact { partition, done }) => _ = self.compactable.insert(partition, done),
+                Ok(Job::Read(_)) => {}
                 Err(RecvTimeoutError::Timeout) => self.compact_one(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn flush(&mut self, job: &FlushJob) {
-        let Some(table) = self.partitions.table(job.partition) else { return };
+    fn flush(&self, partition: u8, done: &Sender<Message>, progress: &SharedProgress) {
+        let Some(table) = self.partitions.table(partition) else { return };
         loop {
             let flushed = {
                 let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
@@ -160,28 +171,26 @@ impl Flusher {
             };
             match flushed {
                 Ok(()) => break,
-                Err(TableError::Full) => job.progress.full.store(true, Ordering::Release),
+                Err(TableError::Full) => progress.full.store(true, Ordering::SeqCst),
                 Err(error) => return (self.fatal)(FatalError(format!("a flush of the index failed: {error}"))),
             }
             // Tells the indexing thread to report, and this one when the shard is gone.
-            if job.done.send(Message::FlushThrough(0)).is_err() {
+            if done.send(Message::FlushThrough(0)).is_err() {
                 return;
             }
             std::thread::sleep(FULL_RETRY_DELAY);
         }
-        job.progress.full.store(false, Ordering::Release);
-        self.compactable |= 1 << job.partition;
+        progress.full.store(false, Ordering::SeqCst);
         // The shard is gone when nobody listens.
-        let _ = job.done.send(Message::Flushed(job.partition));
+        let _ = done.send(Message::Flushed(partition));
     }
 
     fn compact_one(&mut self) {
-        let partition = self.compactable.trailing_zeros() as u8;
-        self.compactable &= self.compactable - 1;
+        let Some((partition, done)) = self.compactable.pop_first() else { return };
         let Some(table) = self.partitions.table(partition) else { return };
         let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         match table.compact() {
-            Ok(()) => {}
+            Ok(()) => _ = done.send(Message::Compacted(partition)),
             // The next flush of the partition brings it here again.
             Err(TableError::Full) => tracing::warn!(partition, "no space to compact the index"),
             Err(TableError::Damaged(reason)) => self.partitions.degrade(partition, &reason),

@@ -116,6 +116,15 @@ impl LsmTable {
     }
 }
 
+impl LsmTable {
+    /// Gives back the memory and files of states that no view looks at any more. A flush itself cannot: views go on
+    /// with the state before it until the writing thread publishes again.
+    fn drop_old_versions(&self) -> Result<(), TableError> {
+        let path = &self.tree.tree_config().path;
+        self.tree.get_version_history_lock().maintenance(path, self.shared.oldest()).map_err(table_error)
+    }
+}
+
 impl Table for LsmTable {
     fn put(&self, key: &[u8], value: &[u8]) {
         self.tree.insert(key, value, self.counter.next());
@@ -142,12 +151,14 @@ impl Table for LsmTable {
     }
 
     fn flush(&self) -> Result<(), TableError> {
+        self.drop_old_versions()?;
         let lock = self.tree.get_flush_lock();
         self.tree.flush(&lock, self.shared.oldest()).map_err(table_error)?;
         Ok(())
     }
 
     fn compact(&self) -> Result<(), TableError> {
+        self.drop_old_versions()?;
         if self.tree.l0_run_count() < L0_RUNS_MAX {
             return Ok(());
         }
@@ -282,5 +293,111 @@ impl CompactionFilter for FloorFilter {
             (self.log, self.floor) = (log, reader.floor(log)?);
         }
         Ok(if seq < self.floor { Verdict::Destroy } else { Verdict::Keep })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: LogKey = LogKey([5; 16]);
+
+    fn table(dir: &Path) -> LsmTable {
+        LsmTable::open(dir, Absent::Make, Arc::new(Cache::with_capacity_bytes(1 << 20))).unwrap()
+    }
+
+    fn flush(table: &LsmTable) {
+        table.publish();
+        table.seal();
+        table.flush().unwrap();
+        table.publish();
+    }
+
+    fn pairs(view: &dyn View) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut pairs = Vec::new();
+        let everything = KeyRange { from: &[0], to: &[0xff; 32] };
+        view.scan(everything, Direction::Forward, &mut |key, value| {
+            pairs.push((key.to_vec(), value.to_vec()));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        pairs
+    }
+
+    #[test]
+    fn compaction_drops_rows_and_duplicates_below_the_floor() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = table(dir.path());
+        let id = |seq: u64| Key::Duplicate { client_message_id: uuid::Uuid::from_u128(seq.into()), sender: b"ann" };
+        for seq in 1..=8 {
+            table.put(&Key::Row(seq).of(LOG), b"row");
+            table.put(&id(seq).of(LOG), &seq.to_be_bytes());
+            if seq == 6 {
+                table.put(&Key::Floor.of(LOG), &7_u64.to_be_bytes());
+            }
+            flush(&table);
+        }
+        assert_eq!(pairs(&*table.view()).len(), 17);
+        table.compact().unwrap();
+        table.publish();
+        let kept: Vec<Vec<u8>> = pairs(&*table.view()).into_iter().map(|(key, _)| key).collect();
+        let expected = [Key::Floor, Key::Row(7), Key::Row(8), id(7), id(8)];
+        assert_eq!(kept, expected.map(|key| key.of(LOG)));
+    }
+
+    #[test]
+    fn a_view_does_not_change_under_flushes_and_compactions() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = table(dir.path());
+        table.put(b"a", b"1");
+        table.put(b"b", b"1");
+        table.publish();
+        let view = table.view();
+        let before = pairs(&*view);
+        assert_eq!(before.len(), 2);
+        for round in 2..=9_u8 {
+            table.put(b"a", &[round]);
+            table.delete(b"b");
+            table.put(&[b'c', round], b"");
+            flush(&table);
+            table.compact().unwrap();
+            table.publish();
+        }
+        assert_eq!(pairs(&*view), before);
+        assert_eq!(view.get(b"a").unwrap().as_deref(), Some(&b"1"[..]));
+        drop(view);
+        assert_eq!(pairs(&*table.view()).len(), 9);
+        // Without a view, one state besides the newest is kept at most.
+        table.put(b"a", b"");
+        flush(&table);
+        table.compact().unwrap();
+        assert!(table.tree.version_free_list_len() <= 1);
+    }
+
+    #[test]
+    fn what_is_not_published_is_not_seen_even_after_a_flush_of_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = table(dir.path());
+        table.put(b"a", b"1");
+        flush(&table);
+        table.put(b"b", b"1");
+        assert_eq!(pairs(&*table.view()).len(), 1);
+        table.publish();
+        assert_eq!(pairs(&*table.view()).len(), 2);
+    }
+
+    #[test]
+    fn a_flushed_table_is_read_back_and_written_on() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..5_u8 {
+            let table = table(dir.path());
+            table.put(b"last", &[round]);
+            table.put(&[1, round], b"");
+            flush(&table);
+            drop(table);
+            let table = self::table(dir.path());
+            assert_eq!(table.view().get(b"last").unwrap().as_deref(), Some(&[round][..]));
+            assert_eq!(pairs(&*table.view()).len(), usize::from(round) + 2);
+        }
     }
 }

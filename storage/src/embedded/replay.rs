@@ -170,7 +170,7 @@ impl<'a> Replay<'a> {
         let flushed = in_parallel(|partition| match self.partitions.table(partition) {
             Some(table) if due & (1 << partition) != 0 => {
                 table.seal();
-                table.flush()
+                table.flush().map(|()| table.publish())
             }
             _ => Ok(()),
         });

@@ -353,7 +353,8 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
     }
 
     fn start_block(&mut self) {
-        let Some(block) = self.pending.pop_front() else { return };
+        #[cfg_attr(not(feature = "mutants"), expect(unused_mut, reason = "only a mutant takes entries out early"))]
+        let Some(mut block) = self.pending.pop_front() else { return };
         let len = block.buffer.len();
         let Some(request) = self.wal.place(block.buffer, block.partitions, false) else { return };
         let payload = match &request {
@@ -361,6 +362,10 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
             _ => Bytes::new(),
         };
         self.writer.submit(request);
+        #[cfg(feature = "mutants")]
+        if crate::mutants::acknowledges_before_sync() {
+            self.ready.extend(block.entries.drain(..).map(Entry::completion));
+        }
         self.in_flight.push_back(InFlight { payload, entries: block.entries });
         self.sealed = false;
     }
@@ -489,7 +494,7 @@ impl EmbeddedShard {
     }
 
     /// Ends the shard after everything it acknowledged is in the index, so that the next start has little to replay.
-    /// What was submitted and not acknowledged is dropped.
+    /// What was submitted and not acknowledged is dropped. Blocks; on a full disk it leaves the rest to the log.
     pub fn close(mut self) {
         self.index.flush_through(u64::MAX);
         self.index.wait_flushed();

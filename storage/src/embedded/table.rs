@@ -55,7 +55,8 @@ pub trait Table: Send + Sync + fmt::Debug {
     /// Sets everything written so far aside for [`Table::flush`].
     fn seal(&self);
 
-    /// Makes everything that was sealed durable. After an error it stays sealed.
+    /// Makes everything that was sealed durable. After an error it stays sealed. The writing thread should publish
+    /// again afterwards, and after a compaction, so that the state before it can be given back.
     fn flush(&self) -> Result<(), TableError>;
 
     /// Tidies durable data where that is due: merges, and drops rows below their log's floor.

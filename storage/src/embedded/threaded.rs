@@ -10,9 +10,10 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{self, Receiver, Sender},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -67,8 +68,10 @@ pub(crate) enum Message {
     },
     Query(ReadJob),
     FlushThrough(u64),
-    /// What was sealed of the partition is durable, or never will be.
+    /// What was sealed of the partition is durable.
     Flushed(u8),
+    /// The partition was compacted.
+    Compacted(u8),
     /// Answer once everything is flushed.
     Barrier(Sender<()>),
     Stop,
@@ -118,11 +121,12 @@ impl ThreadedIndex {
         })
     }
 
-    /// Waits until everything that was applied is flushed.
+    /// Waits until everything that was applied is flushed, or no space is left to flush it.
     pub(crate) fn wait_flushed(&mut self) {
         let (done, wait) = mpsc::channel();
         self.send(Message::Barrier(done));
-        let _ = wait.recv();
+        while wait.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) && !self.progress().full {
+        }
     }
 
     fn send(&self, message: Message) {
@@ -220,8 +224,11 @@ impl Indexer {
                 }
                 Message::Flushed(partition) => {
                     self.tracker.flushed(partition);
+                    self.publish(partition);
+                    self.helpers.send(Job::Compact { partition, done: self.messages.clone() });
                     self.seal_due();
                 }
+                Message::Compacted(partition) => self.publish(partition),
                 Message::Barrier(done) => self.barriers.push((self.tracker.applied_through(), done)),
                 Message::Stop => return,
             }
@@ -245,6 +252,13 @@ impl Indexer {
             if self.partitions.table(partition).is_some_and(|t| t.unsealed_bytes() >= self.memtable_bytes) {
                 self.seal(partition);
             }
+        }
+    }
+
+    /// Lets readers go on to the table's newest state.
+    fn publish(&self, partition: u8) {
+        if let Some(table) = self.partitions.table(partition) {
+            table.publish();
         }
     }
 
@@ -280,5 +294,133 @@ impl Indexer {
         if moved || self.progress.wanted.swap(false, Ordering::SeqCst) {
             (self.wake)();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use antiphon_protocol::LogKey;
+    use antiphon_storage_contract::{Op, Outcome, RecordWrite, Token};
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::embedded::{
+        MemoryTable,
+        helpers::HelperParts,
+        payload,
+        query::Found,
+        table::{Table, TableError, View},
+    };
+
+    /// A table on a disk that has no space for the first few flushes.
+    #[derive(Debug, Default)]
+    struct FullTable {
+        table: MemoryTable,
+        full_flushes: AtomicUsize,
+    }
+
+    impl Table for FullTable {
+        fn put(&self, key: &[u8], value: &[u8]) {
+            self.table.put(key, value);
+        }
+        fn delete(&self, key: &[u8]) {
+            self.table.delete(key);
+        }
+        fn publish(&self) {
+            self.table.publish();
+        }
+        fn view(&self) -> Box<dyn View + '_> {
+            self.table.view()
+        }
+        fn unsealed_bytes(&self) -> u64 {
+            self.table.unsealed_bytes()
+        }
+        fn seal(&self) {
+            self.table.seal();
+        }
+        fn flush(&self) -> Result<(), TableError> {
+            let left = self.full_flushes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+            if left.is_ok() { Err(TableError::Full) } else { self.table.flush() }
+        }
+        fn compact(&self) -> Result<(), TableError> {
+            Ok(())
+        }
+    }
+
+    const LOG: LogKey = LogKey([0; 16]);
+
+    fn index(full_flushes: usize) -> (ThreadedIndex, Receiver<()>) {
+        let table = FullTable { full_flushes: AtomicUsize::new(full_flushes), ..FullTable::default() };
+        let table: Arc<dyn Table> = Arc::new(table);
+        let partitions = Arc::new(Partitions::new((0..64).map(|_| Ok(table.clone())).collect()));
+        let (woken, wakes) = mpsc::channel();
+        let fatal: FatalHook = Arc::new(|error| panic!("{error}"));
+        let parts = HelperParts {
+            partitions: partitions.clone(),
+            readers: 2,
+            epoch: 1,
+            gate: Arc::default(),
+            fatal: fatal.clone(),
+        };
+        let (helpers, _) = Helpers::start(parts).unwrap();
+        let wake: Wake = Arc::new(move || _ = woken.send(()));
+        let parts = IndexParts { partitions, helpers, memtable_bytes: 1 << 20, wake, fatal };
+        (ThreadedIndex::start(parts).unwrap(), wakes)
+    }
+
+    fn put(value: u64) -> Bytes {
+        let value = Some(Bytes::from(value.to_string()));
+        let record = RecordWrite { key: Bytes::from_static(b"k"), value };
+        let mut out = BytesMut::new();
+        payload::encode(&Op::PutRecords { log: LOG, records: vec![record] }, &mut out);
+        out.freeze()
+    }
+
+    fn wait_until(index: &mut ThreadedIndex, wakes: &Receiver<()>, done: impl Fn(Progress) -> bool) {
+        loop {
+            index.want_progress();
+            if done(index.progress()) {
+                return;
+            }
+            wakes.recv_timeout(Duration::from_secs(30)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_query_sees_every_block_before_it() {
+        let (mut index, wakes) = index(0);
+        let mut answers = Vec::new();
+        for number in 1..=500 {
+            index.apply(number, put(number));
+            let op = Op::GetRecord { log: LOG, key: Bytes::from_static(b"k") };
+            index.query(Ticket::Caller { token: Token(number), log: LOG }, Query::Op(op));
+        }
+        while answers.len() < 500 {
+            index.poll(&mut answers);
+            if answers.len() < 500 {
+                wakes.recv_timeout(Duration::from_secs(30)).unwrap();
+            }
+        }
+        for Answer { ticket, result } in answers {
+            let (Ticket::Caller { token, .. }, Ok(Found::Outcome(Outcome::Record(Some(value))))) = (ticket, result)
+            else {
+                panic!("a record was asked for")
+            };
+            let value: u64 = std::str::from_utf8(&value).unwrap().parse().unwrap();
+            assert!(value >= token.0, "the query after block {} saw block {value}", token.0);
+        }
+    }
+
+    #[test]
+    fn a_flush_without_space_is_tried_again() {
+        let (mut index, wakes) = index(2);
+        index.apply(1, put(1));
+        index.flush_through(1);
+        wait_until(&mut index, &wakes, |progress| progress.full);
+        assert_eq!(index.progress().flushed, 0);
+        wait_until(&mut index, &wakes, |progress| progress.flushed == 1);
+        assert!(!index.progress().full);
     }
 }

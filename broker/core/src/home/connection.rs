@@ -32,6 +32,8 @@ pub(super) struct Greeting {
     pub(super) request_id: u32,
     pub(super) device: Option<DeviceId>,
     pub(super) resume_token: Bytes,
+    /// SEND_BATCH was offered.
+    pub(super) has_batch: bool,
 }
 
 /// An authenticated session on its connection.
@@ -40,9 +42,13 @@ pub(super) struct Session {
     pub(super) hello_id: u32,
     pub(super) session_id: Uuid,
     pub(super) is_resumed: bool,
+    /// SEND_BATCH was agreed on.
+    pub(super) has_batch: bool,
     pub(super) actor: Arc<Actor>,
     /// Key of the user's inbox.
     pub(super) user_key: LogKey,
+    /// Tokens issued before this are void, Unix milliseconds.
+    pub(super) not_before_ms: u64,
     /// Live subscriptions: handle to log.
     pub(super) subscriptions: BTreeMap<u32, LogKey>,
     /// Subscribe requests without an answer yet.
@@ -94,6 +100,16 @@ impl Connection {
         }
     }
 
+    /// Whether the user's owner has not answered yet.
+    pub(super) fn is_registering(&self) -> bool {
+        matches!(self.phase, Phase::AwaitRegistered(_))
+    }
+
+    /// Whether nothing is read or delivered any more.
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing)
+    }
+
     /// Whether the next frame may be looked at now.
     pub(super) fn is_ready_for_frame(&self) -> bool {
         match &self.phase {
@@ -102,6 +118,7 @@ impl Connection {
                 session.in_flight < REQUESTS_IN_FLIGHT_MAX
                     && session.stalled.is_none()
                     && !self.outbox.is_control_full()
+                    && !self.outbox.is_marks_full()
             }
             Phase::AwaitVerdict(_) | Phase::AwaitRegistered(_) | Phase::Closing => false,
         }

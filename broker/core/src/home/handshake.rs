@@ -23,9 +23,12 @@ use crate::{
     output::{Output, Secret},
     refusal::Refusal,
     resume::ResumeKey,
-    shard_message::{Registration, ShardMessage},
+    shard_message::{Origin, Registration, ShardMessage, Slot},
     time::Time,
 };
+
+/// The capability that brings SEND_BATCH.
+const BATCH: &str = "batch";
 
 impl Home {
     /// The first frame of a connection.
@@ -45,7 +48,10 @@ impl Home {
         if frame.frame_type != FrameType::Hello {
             return Err(Refusal::new(ErrorCode::UnexpectedFrame, "the first frame is HELLO"));
         }
-        if self.is_draining {
+        if frame.id == 0 {
+            return Err(Refusal::field(ErrorCode::Malformed, "header.id", "a request has an id other than zero"));
+        }
+        if self.goaway.is_some() {
             return Err(Refusal::new(ErrorCode::Draining, "the broker is about to stop"));
         }
         let hello: control::Hello = frames::decode_request(&frame.body)?;
@@ -61,7 +67,8 @@ impl Home {
                 Some(parsed.map_err(|error| Refusal::field(ErrorCode::InvalidField, "device", error.to_string()))?)
             }
         };
-        Ok((Greeting { request_id: frame.id, device, resume_token: hello.resume_token }, hello.token))
+        let has_batch = hello.capabilities.iter().any(|capability| capability == BATCH);
+        Ok((Greeting { request_id: frame.id, device, resume_token: hello.resume_token, has_batch }, hello.token))
     }
 
     fn verify(&mut self, fx: &mut Effects, id: ConnectionId, verification: Verification, token: String) {
@@ -90,8 +97,12 @@ impl Home {
                     }
                     Err(refusal) => refusal.to_frame(request_id),
                 };
-                self.connections.push(id, Class::Control, frame);
-                self.answered(fx, fx.shard, id, Class::Control);
+                let is_open = self.connections.get(id).is_some_and(|connection| !connection.is_closing());
+                if is_open {
+                    self.connections.push(id, Class::Control, frame);
+                }
+                let (shard, slot) = (fx.shard, Slot::Request);
+                self.answered(fx, shard, Origin { shard, connection: id, request_id, slot });
             }
         }
     }
@@ -109,7 +120,7 @@ impl Home {
             // A device that nobody named is named after its session, so that it is the same when it resumes.
             (None, None) => nameless_device(ResumeKey::claimed_session(&greeting.resume_token).unwrap_or(fresh))?,
         };
-        let hello_id = greeting.request_id;
+        let (hello_id, has_batch) = (greeting.request_id, greeting.has_batch);
         let resume_token = greeting.resume_token.clone();
         let is_nameless = claims.device.is_none() && greeting.device.is_none();
         let mut actor = Actor::new(claims.clone(), device);
@@ -125,8 +136,10 @@ impl Home {
             hello_id,
             session_id,
             is_resumed: resumed.is_some(),
+            has_batch,
             actor,
             user_key,
+            not_before_ms: 0,
             subscriptions: BTreeMap::new(),
             subscribing: 0,
             in_flight: 0,
@@ -139,15 +152,18 @@ impl Home {
     }
 
     /// The user's owner knows the session: welcomes it and looks at what it has sent meanwhile.
-    pub(super) fn registered(&mut self, fx: &mut Effects, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let session = match std::mem::replace(&mut connection.phase, Phase::Closing) {
-            Phase::AwaitRegistered(session) => session,
-            other => {
-                connection.phase = other;
-                return;
-            }
+    pub(super) fn registered(&mut self, fx: &mut Effects, registration: Box<Registration>, not_before_ms: u64) {
+        let id = registration.connection;
+        let waiting = self.connections.get_mut(id).filter(|connection| connection.is_registering());
+        let Some(connection) = waiting else {
+            // The connection ended before its user's owner knew of it; so did the news of its end.
+            fx.post(fx.routing.owner(registration.key), ShardMessage::Unregister(registration));
+            return;
         };
+        let Phase::AwaitRegistered(mut session) = std::mem::replace(&mut connection.phase, Phase::Closing) else {
+            return;
+        };
+        session.not_before_ms = not_before_ms;
         let welcome = Welcome {
             version: VERSION,
             session_id: bytes::Bytes::copy_from_slice(session.session_id.as_bytes()),
@@ -160,7 +176,7 @@ impl Home {
             max_frame_bytes: FRAME_BYTES_MAX as u32,
             max_body_bytes: BODY_BYTES_MAX as u32,
             max_subscriptions: SUBSCRIPTIONS_MAX as u32,
-            capabilities: Vec::new(),
+            capabilities: session.has_batch.then(|| BATCH.to_owned()).into_iter().collect(),
             expires_at_ms: session.actor.expires_at_ms(),
         };
         let frame = frames::control(FrameType::Welcome, session.hello_id, &welcome);
@@ -168,7 +184,19 @@ impl Home {
         connection.phase = Phase::Established(session);
         fx.counters.sessions_established += 1;
         self.connections.push(id, Class::Control, frame);
+        if let Some(goaway) = &self.goaway {
+            self.connections.push(id, Class::Control, goaway.clone());
+        }
         self.process_frames(fx, id);
+    }
+
+    /// The user's tokens that were issued before this are void: so is a session of such a token.
+    pub(super) fn revoked(&mut self, fx: &mut Effects, id: ConnectionId, not_before_ms: u64) {
+        let Some(session) = self.connections.get_mut(id).and_then(super::Connection::session_mut) else { return };
+        session.not_before_ms = session.not_before_ms.max(not_before_ms);
+        if session.actor.issued_at_ms() < not_before_ms {
+            self.close_with(fx, id, &Refusal::new(ErrorCode::TokenRevoked, "the user's sessions were revoked"));
+        }
     }
 
     /// AUTH: a fresh token for the running session.
@@ -190,8 +218,14 @@ impl Home {
         if !actor.is_same_device(&session.actor) {
             return Err(Refusal::field(ErrorCode::TokenMismatch, "token", "the token is of another user or device"));
         }
-        debug_assert!(actor.expires_at_ms() >= fx.now.unix_ms());
+        if actor.issued_at_ms() < session.not_before_ms {
+            return Err(Refusal::field(ErrorCode::TokenRevoked, "token", "the user's tokens of that time were revoked"));
+        }
         let expires_at_ms = actor.expires_at_ms();
+        // A verifier allows for clocks that differ; a session is not moved to an end in the past.
+        if expires_at_ms <= fx.now.unix_ms() {
+            return Err(Refusal::field(ErrorCode::TokenExpired, "token", "the token has expired"));
+        }
         self.timers.remove(&(Time::from_unix_ms(session.actor.expires_at_ms()), Timer::Expiry(id)));
         session.actor = actor;
         self.timers.insert((Time::from_unix_ms(expires_at_ms), Timer::Expiry(id)));
@@ -200,13 +234,13 @@ impl Home {
 
     /// The broker is about to stop: tells every session, and refuses new ones.
     pub(crate) fn drain(&mut self, deadline_ms: u32) {
-        self.is_draining = true;
         let goaway = control::Goaway {
             code: ErrorCode::Draining as u32,
             deadline_ms,
             jitter_ms: deadline_ms.min(RECONNECT_JITTER_MS),
         };
         let frame = frames::control(FrameType::Goaway, 0, &goaway);
+        self.goaway = Some(frame.clone());
         for id in self.connections.ids() {
             if self.connections.get(id).is_some_and(|connection| matches!(connection.phase, Phase::Established(_))) {
                 self.connections.push(id, Class::Control, frame.clone());

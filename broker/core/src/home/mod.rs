@@ -27,7 +27,7 @@ use crate::{
     refusal::Refusal,
     resume::ResumeKey,
     routing::ShardId,
-    shard_message::{Attached, Registration, ShardMessage},
+    shard_message::{Attached, Origin, Registration, ShardMessage, Slot},
     time::Time,
 };
 
@@ -74,7 +74,8 @@ pub(crate) struct Home {
     /// Connections with a request that waits for a slot at a shard.
     stalled: Vec<VecDeque<ConnectionId>>,
     resume_key: ResumeKey,
-    is_draining: bool,
+    /// The GOAWAY that every session gets once the broker is about to stop.
+    goaway: Option<Bytes>,
 }
 
 impl Home {
@@ -89,7 +90,7 @@ impl Home {
             outstanding: vec![0; shards.into()],
             stalled: (0..shards).map(|_| VecDeque::new()).collect(),
             resume_key,
-            is_draining: false,
+            goaway: None,
         }
     }
 
@@ -100,7 +101,9 @@ impl Home {
     }
 
     pub(crate) fn received(&mut self, fx: &mut Effects, id: ConnectionId, bytes: Bytes) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.is_closing()) else {
+            return;
+        };
         if !matches!(connection.phase, Phase::Established(_)) {
             connection.received += bytes.len();
             if connection.received > PRE_AUTH_BYTES_MAX {
@@ -170,8 +173,11 @@ impl Home {
         fx.post(fx.routing.owner(session.user_key), ShardMessage::Unregister(Box::new(registration)));
     }
 
-    /// Says why, and asks the transport to close the connection.
+    /// Says why, and asks the transport to close the connection. Once: the first reason stands.
     fn close_with(&mut self, fx: &mut Effects, id: ConnectionId, refusal: &Refusal) {
+        if self.connections.get(id).is_none_or(Connection::is_closing) {
+            return;
+        }
         self.end_session(fx, id);
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.decoder = Decoder::new(0);
@@ -183,16 +189,28 @@ impl Home {
     /// A message for a session of this shard.
     pub(crate) fn message(&mut self, fx: &mut Effects, from: ShardId, message: ShardMessage) {
         match message {
-            ShardMessage::Answer { connection, class, frame } => {
-                self.connections.push(connection, class, frame);
-                self.answered(fx, from, connection, class);
+            ShardMessage::Answer { origin, class, frame } => {
+                // Nothing follows the farewell of a connection that is being closed.
+                if self.connections.get(origin.connection).is_some_and(|connection| !connection.is_closing()) {
+                    self.connections.push(origin.connection, class, frame);
+                }
+                self.answered(fx, from, origin);
             }
             ShardMessage::Attached(attached) => {
-                let connection = attached.origin.connection;
+                let origin = attached.origin;
                 self.attached(fx, *attached);
-                self.answered(fx, from, connection, Class::Events);
+                self.answered(fx, from, origin);
             }
-            ShardMessage::Registered { connection } => self.registered(fx, connection),
+            ShardMessage::Registered { registration, not_before_ms } => {
+                self.registered(fx, registration, not_before_ms);
+            }
+            ShardMessage::Rejected { connection, code, message } => {
+                let is_waiting = self.connections.get(connection).is_some_and(Connection::is_registering);
+                if is_waiting {
+                    self.close_with(fx, connection, &Refusal::new(code, message));
+                }
+            }
+            ShardMessage::Revoked { connection, not_before_ms } => self.revoked(fx, connection, not_before_ms),
             ShardMessage::Evict { connection } => {
                 let refusal = Refusal::new(ErrorCode::Replaced, "a newer connection of this device took over");
                 self.close_with(fx, connection, &refusal);
@@ -206,18 +224,22 @@ impl Home {
             ShardMessage::Request(_)
             | ShardMessage::Release { .. }
             | ShardMessage::Register(_)
+            | ShardMessage::Admitted(_)
+            | ShardMessage::InboxEvent { .. }
+            | ShardMessage::EffectDone { .. }
             | ShardMessage::Unregister(_) => debug_assert!(false, "the shard routes these to its owner side"),
         }
     }
 
     /// A request has its answer: frees its slots and looks at what waited for them.
-    fn answered(&mut self, fx: &mut Effects, from: ShardId, id: ConnectionId, class: Class) {
+    fn answered(&mut self, fx: &mut Effects, from: ShardId, origin: Origin) {
+        let id = origin.connection;
         if let Some(session) = self.connections.get_mut(id).and_then(Connection::session_mut) {
             session.in_flight = session.in_flight.saturating_sub(1);
-            match class {
-                Class::Backfill => session.pages = session.pages.saturating_sub(1),
-                Class::Events => session.subscribing = session.subscribing.saturating_sub(1),
-                Class::Control | Class::State | Class::Tokens => {}
+            match origin.slot {
+                Slot::Page => session.pages = session.pages.saturating_sub(1),
+                Slot::Subscription => session.subscribing = session.subscribing.saturating_sub(1),
+                Slot::Request => {}
             }
         }
         if from != fx.shard {

@@ -1,21 +1,20 @@
 //! Frames of an established session: each becomes a request to the owner of its log, or is answered here.
 
 use antiphon_protocol::{
-    Class, ConversationId, ErrorCode, FrameType, LogKey, LogName, RawFrame, TenantId, UserId,
-    control::{self, ConversationKind, subscribe},
-    frames::{self, Send},
+    Class, ConversationId, ErrorCode, FrameType, LogKey, LogName, RawFrame, UserId,
+    control::{self, ConversationKind, JoinPolicy, Role, fetch::View, subscribe},
+    frames::{self, Send, SendBatch},
     limits::{PAGES_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX},
 };
-use sha2::{Digest, Sha256};
-
 use super::{Connection, Home, Phase};
 use crate::{
     connection_id::ConnectionId,
+    effect::direct_name,
     effects::Effects,
     limits::{OUTBOX_EVENT_BYTES_MAX, REQUESTS_PER_PEER_MAX},
     refusal::Refusal,
     routing::ShardId,
-    shard_message::{Change, Operation, Origin, Request, ShardMessage, Start},
+    shard_message::{Change, Operation, Origin, OwnChange, Request, ShardMessage, Slot, Start},
 };
 
 /// What a frame asks for.
@@ -39,7 +38,10 @@ impl Home {
             Err(refusal) if refusal.code == ErrorCode::UnexpectedFrame => self.close_with(fx, id, &refusal),
             Err(refusal) => {
                 fx.counters.errors += 1;
-                self.connections.push(id, Class::Control, refusal.to_frame(frame.id));
+                // An ERROR with id 0 would be a farewell, and what has no answer has no refusal either.
+                if is_answered {
+                    self.connections.push(id, Class::Control, refusal.to_frame(frame.id));
+                }
             }
         }
     }
@@ -47,10 +49,8 @@ impl Home {
     fn parse(&mut self, fx: &mut Effects, id: ConnectionId, frame: &RawFrame) -> Result<Parsed, Refusal> {
         let body = &frame.body;
         match frame.frame_type {
-            FrameType::Send => {
-                let send = Send::decode(body)?;
-                Ok(Parsed::Owner(send.log.clone(), Operation::Send(send)))
-            }
+            FrameType::Send => parse_send(frame),
+            FrameType::SendBatch if self.has_batch(id) => parse_batch(frame),
             FrameType::Subscribe => self.parse_subscribe(id, &frames::decode_request(body)?),
             FrameType::Unsubscribe => {
                 let unsubscribe: control::Unsubscribe = frames::decode_request(body)?;
@@ -60,13 +60,7 @@ impl Home {
             FrameType::Fetch => {
                 let fetch: control::Fetch = frames::decode_request(body)?;
                 self.take_page_slot(id)?;
-                match log_name(&fetch.log) {
-                    Ok(log) => Ok(Parsed::Owner(log, Operation::Fetch(fetch))),
-                    Err(refusal) => {
-                        self.give_page_slot(id);
-                        Err(refusal)
-                    }
-                }
+                parse_fetch(fetch).inspect_err(|_| self.give_page_slot(id))
             }
             FrameType::Cursor => {
                 let cursor: control::Cursor = frames::decode_request(body)?;
@@ -78,6 +72,7 @@ impl Home {
             }
             FrameType::Auth => self.authenticate(fx, id, frame).map(|()| Parsed::Here),
             FrameType::Bye => {
+                let _: control::Bye = frames::decode_request(body)?;
                 self.end_session(fx, id);
                 self.connections.push(id, Class::Control, frames::raw(FrameType::Ok, frame.id, &[]));
                 fx.close(id, ErrorCode::Closed);
@@ -85,6 +80,11 @@ impl Home {
             }
             _ => self.parse_conversation(fx, id, frame),
         }
+    }
+
+    /// Whether SEND_BATCH was agreed on; without it, the frame is as if reserved.
+    fn has_batch(&self, id: ConnectionId) -> bool {
+        self.connections.get(id).and_then(Connection::session).is_some_and(|session| session.has_batch)
     }
 
     fn parse_subscribe(&mut self, id: ConnectionId, subscribe: &control::Subscribe) -> Result<Parsed, Refusal> {
@@ -118,7 +118,7 @@ impl Home {
         let Some(session) = connection.session_mut() else { return Ok(()) };
         if session.pages + waiting >= PAGES_IN_FLIGHT_MAX {
             let message = format!("at most {PAGES_IN_FLIGHT_MAX} pages are in flight");
-            return Err(Refusal::new(ErrorCode::RateLimited, message));
+            return Err(Refusal::new(ErrorCode::LimitExceeded, message));
         }
         session.pages += 1;
         Ok(())
@@ -141,6 +141,7 @@ impl Home {
             }
             FrameType::ConversationUpdate => {
                 let update: control::ConversationUpdate = frames::decode_request(body)?;
+                update.join_policy.map(|policy| known::<JoinPolicy>("join_policy", policy)).transpose()?;
                 owner(&update.conversation.clone(), Change::Update(update))
             }
             FrameType::ConversationDelete => {
@@ -149,6 +150,7 @@ impl Home {
             }
             FrameType::MemberAdd => {
                 let add: control::MemberAdd = frames::decode_request(body)?;
+                check_roles(&add.members)?;
                 owner(&add.conversation.clone(), Change::Add(add))
             }
             FrameType::MemberRemove => {
@@ -157,11 +159,30 @@ impl Home {
             }
             FrameType::MemberSetRole => {
                 let set: control::MemberSetRole = frames::decode_request(body)?;
-                owner(&set.conversation, Change::SetRole(user(&set.user)?, set.role()))
+                owner(&set.conversation, Change::SetRole(user(&set.user)?, known("role", set.role)?))
             }
             FrameType::Join => {
                 let join: control::Join = frames::decode_request(body)?;
                 owner(&join.conversation, Change::Join)
+            }
+            FrameType::Preferences => {
+                let preferences: control::Preferences = frames::decode_request(body)?;
+                self.own(id, OwnChange::Preferences(preferences))
+            }
+            FrameType::Block => {
+                let block: control::Block = frames::decode_request(body)?;
+                self.own(id, OwnChange::Block(block))
+            }
+            FrameType::Hide => {
+                let hide: control::Hide = frames::decode_request(body)?;
+                self.own(id, OwnChange::Hide(hide))
+            }
+            FrameType::Revoke => {
+                let revoke: control::Revoke = frames::decode_request(body)?;
+                match revoke.user.as_str() {
+                    "" => self.own(id, OwnChange::Revoke),
+                    other => Ok(Parsed::Owner(LogName::Inbox(user(other)?), Operation::Own(OwnChange::Revoke))),
+                }
             }
             FrameType::Leave => {
                 let leave: control::Leave = frames::decode_request(body)?;
@@ -174,6 +195,12 @@ impl Home {
         }
     }
 
+    /// A change of the session's own inbox.
+    fn own(&self, id: ConnectionId, change: OwnChange) -> Result<Parsed, Refusal> {
+        let Some(session) = self.connections.get(id).and_then(Connection::session) else { return Ok(Parsed::Here) };
+        Ok(Parsed::Owner(LogName::Inbox(session.actor.user.clone()), Operation::Own(change)))
+    }
+
     fn parse_create(
         &mut self,
         fx: &mut Effects,
@@ -181,6 +208,9 @@ impl Home {
         create: control::ConversationCreate,
     ) -> Result<Parsed, Refusal> {
         let Some(session) = self.connections.get(id).and_then(Connection::session) else { return Ok(Parsed::Here) };
+        known::<ConversationKind>("kind", create.kind)?;
+        known::<JoinPolicy>("join_policy", create.join_policy)?;
+        check_roles(&create.members)?;
         let invalid = |field, message: &str| Refusal::field(ErrorCode::InvalidField, field, message);
         let name = match (create.kind(), create.conversation.as_str()) {
             (ConversationKind::Direct, "") => {
@@ -209,7 +239,12 @@ impl Home {
         let is_answered = !matches!(operation, Operation::Signal(_));
         session.in_flight += usize::from(is_answered);
         let key: LogKey = log.key(&session.actor.tenant);
-        let origin = Origin { shard: fx.shard, connection: id, request_id };
+        let slot = match &operation {
+            Operation::Fetch(_) | Operation::FetchMessages { .. } => Slot::Page,
+            Operation::Subscribe { .. } => Slot::Subscription,
+            _ => Slot::Request,
+        };
+        let origin = Origin { shard: fx.shard, connection: id, request_id, slot };
         let request = Box::new(Request { origin, actor: session.actor.clone(), log, key, operation });
         let owner = fx.routing.owner(key);
         if owner != fx.shard && is_answered {
@@ -257,15 +292,54 @@ fn user(id: &str) -> Result<UserId, Refusal> {
     })
 }
 
-/// The one name that two users' direct conversation has, so that find-or-create needs no lookup.
-fn direct_name(tenant: &TenantId, one: &UserId, other: &UserId) -> String {
-    let (first, second) = if one <= other { (one, other) } else { (other, one) };
-    let mut hash = Sha256::new();
-    for part in [tenant.as_str(), first.as_str(), second.as_str()] {
-        hash.update(part.as_bytes());
-        hash.update([0]);
+/// A send that cannot be read goes to its log's owner too, where its `dseq` is consumed in its place.
+fn parse_send(frame: &RawFrame) -> Result<Parsed, Refusal> {
+    match Send::decode(&frame.body) {
+        Ok(send) => Ok(Parsed::Owner(send.log.clone(), Operation::Send(send))),
+        Err(error) => match Send::decode_place(&frame.body) {
+            Some((log, dseq)) => {
+                let error = Refusal::from(error).to_frame(frame.id);
+                Ok(Parsed::Owner(log, Operation::Unreadable { dseq, error }))
+            }
+            None => Err(error.into()),
+        },
     }
-    let digest = hash.finalize();
-    let hex: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("~d{hex}")
+}
+
+/// A batch that cannot be read goes to its log's owner for the sake of its `dseq`, like a single send.
+fn parse_batch(frame: &RawFrame) -> Result<Parsed, Refusal> {
+    const LENGTH_BYTES: usize = 4;
+    match SendBatch::decode(&frame.body) {
+        Ok(batch) => {
+            let log = batch.records.first().map(|first| first.log.clone());
+            let log = log.ok_or_else(|| Refusal::field(ErrorCode::Malformed, "records", "a batch has records"))?;
+            Ok(Parsed::Owner(log, Operation::SendBatch(batch)))
+        }
+        Err(error) => match frame.body.get(LENGTH_BYTES..).and_then(Send::decode_place) {
+            Some((log, dseq)) => {
+                let error = Refusal::from(error).to_frame(frame.id);
+                Ok(Parsed::Owner(log, Operation::Unreadable { dseq, error }))
+            }
+            None => Err(error.into()),
+        },
+    }
+}
+
+fn parse_fetch(fetch: control::Fetch) -> Result<Parsed, Refusal> {
+    let log = log_name(&fetch.log)?;
+    let operation = match known::<View>("view", fetch.view)? {
+        View::Events => Operation::Fetch(fetch),
+        View::Messages => Operation::FetchMessages { fetch, hidden: Vec::new() },
+    };
+    Ok(Parsed::Owner(log, operation))
+}
+
+/// A number of an enumeration, which Protobuf leaves open and a request must know.
+fn known<T: TryFrom<i32>>(field: &'static str, number: i32) -> Result<T, Refusal> {
+    let unknown = |_| Refusal::field(ErrorCode::InvalidField, field, format!("{number} stands for nothing"));
+    T::try_from(number).map_err(unknown)
+}
+
+fn check_roles(members: &[control::Member]) -> Result<(), Refusal> {
+    members.iter().try_for_each(|member| known::<Role>("members.role", member.role).map(|_| ()))
 }

@@ -68,6 +68,11 @@ impl Log {
                 return Flow::Done;
             }
         };
+        let request = match self.enter_journal_for(fx, request, &event) {
+            Ok(flow) => return flow,
+            Err(request) => request,
+        };
+        let State::Ready(contents) = &mut self.state else { return Flow::Done };
         let (kind, body) = match event {
             Event::Conversation(event) => (EventKind::CONVERSATION, event.encode_to_vec()),
             Event::Member(event) => (EventKind::MEMBER, event.encode_to_vec()),
@@ -81,8 +86,23 @@ impl Log {
             envelope: &[],
             body: &body,
         };
-        let waiter = Waiter { origin: request.origin, dseq: 0, answer: reply };
+        let waiter = Waiter { origin: request.origin, dseq: 0, record: None, answer: reply };
         Flow::Stalled(Stall::Durable(contents.append(fx, self.handle, &draft, waiter)))
+    }
+
+    /// Members hear of what they become or cease to be in their inboxes.
+    fn enter_journal_for(
+        &mut self,
+        fx: &mut Effects,
+        request: Box<Request>,
+        event: &Event,
+    ) -> Result<Flow, Box<Request>> {
+        use control::{conversation_event::Change as ConversationChange, member_event::Change as MemberChange};
+        let concerns_inboxes = match event {
+            Event::Conversation(event) => event.change() != ConversationChange::Updated,
+            Event::Member(event) => event.change() != MemberChange::Role,
+        };
+        if concerns_inboxes { self.enter_journal(fx, request) } else { Err(request) }
     }
 
     fn answer_conversation(&self, fx: &mut Effects, request: &Request, created: bool) {
@@ -194,7 +214,8 @@ fn decide_create(
 ) -> Result<Decision, Refusal> {
     if conversation.exists {
         // A direct conversation is found; so is one of which the creator is a member and that looks the same.
-        let is_same = conversation.kind == create.kind() && conversation.title == create.title;
+        let is_direct = conversation.kind == ConversationKind::Direct;
+        let is_same = conversation.kind == create.kind() && (is_direct || conversation.title == create.title);
         return match conversation.member(creator) {
             Some(_) if is_same && !conversation.deleted => Ok(Decision::Nothing),
             _ => Err(Refusal::field(ErrorCode::AlreadyExists, "conversation", "this id is taken")),
@@ -263,11 +284,12 @@ fn decide_role(target: &UserId, role: Role, conversation: &Conversation) -> Resu
 }
 
 fn decide_join(user: &UserId, conversation: &Conversation) -> Result<Decision, Refusal> {
-    if conversation.member(user).is_some() {
+    if conversation.member(user).is_some() && !conversation.deleted {
         return Ok(Decision::Nothing);
     }
-    let is_open = conversation.exists && !conversation.deleted && conversation.join_policy == JoinPolicy::Open;
-    if !is_open {
+    // The name of a direct conversation can be computed, so its policy must not let anybody in.
+    let may_be_open = conversation.exists && !conversation.deleted && conversation.kind != ConversationKind::Direct;
+    if !may_be_open || conversation.join_policy != JoinPolicy::Open {
         return Err(Refusal::new(ErrorCode::NotFound, "there is no open conversation of this name"));
     }
     if conversation.member_count() >= MEMBERS_MAX {

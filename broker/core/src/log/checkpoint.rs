@@ -1,10 +1,15 @@
 //! The checkpoint of a log: its fold through some row, so that taking the log up reads few rows.
 
+use antiphon_protocol::control::LastMessage;
 use antiphon_storage_contract::Loaded;
 use bytes::Bytes;
 use prost::Message;
 
-use super::conversation::{Conversation, State};
+use super::{
+    across::OwedState,
+    conversation::{Conversation, State},
+    inbox::{self, Inbox},
+};
 
 /// What a checkpoint holds. Stored, so its tags are never reused.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -18,6 +23,27 @@ pub(super) struct Checkpoint {
     /// The conversation through the checkpoint's row.
     #[prost(message, optional, tag = "3")]
     pub(super) conversation: Option<State>,
+    /// Records of messages through the checkpoint's row whose own writes were not known to be durable.
+    #[prost(message, repeated, tag = "4")]
+    pub(super) records: Vec<Record>,
+    /// The inbox through the checkpoint's row.
+    #[prost(message, optional, tag = "5")]
+    pub(super) inbox: Option<inbox::State>,
+    /// The newest message through the checkpoint's row.
+    #[prost(message, optional, tag = "6")]
+    pub(super) newest: Option<LastMessage>,
+    /// What rows through the checkpoint's row still owe to other logs.
+    #[prost(message, repeated, tag = "7")]
+    pub(super) owed: Vec<OwedState>,
+}
+
+/// A record inside a checkpoint. Stored, so its tags are never reused.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct Record {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) key: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) value: Bytes,
 }
 
 impl Checkpoint {
@@ -32,6 +58,11 @@ impl Checkpoint {
     /// Its stored bytes.
     pub(super) fn to_bytes(&self) -> Bytes {
         self.encode_to_vec().into()
+    }
+
+    /// The inbox that it holds.
+    pub(super) fn inbox(&self) -> Inbox {
+        self.inbox.as_ref().map(Inbox::from_state).unwrap_or_default()
     }
 
     /// The conversation that it holds.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use antiphon_protocol::{
-    ContentType, EventKind, NewRow, Row, UserId,
+    ContentType, EventKind, LogKey, NewRow, Row, UserId,
     frames::{self, Ack},
 };
 use antiphon_storage_contract::{Loaded, Op, Token};
@@ -11,12 +11,24 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
-    Purpose, checkpoint::Checkpoint, conversation::Conversation, cursors::Cursors, duplicates::Duplicates, tail::Tail,
+    Purpose,
+    checkpoint::{Checkpoint, Record as CheckpointRecord},
+    conversation::Conversation,
+    cursors::Cursors,
+    duplicates::Duplicates,
+    message_state::MessageStates,
+    redactions::Redactions,
+    tail::Tail,
+};
+use super::{
+    across::{Across, OwedState},
+    inbox::Inbox,
+    last_message::Newest,
 };
 use crate::{
     effects::Effects,
-    limits::{CHECKPOINT_ROWS, LOG_IN_FLIGHT_ROWS_MAX},
-    shard_message::Origin,
+    limits::{APPEND_BYTES_MAX, CHECKPOINT_RECORD_BYTES_MAX, CHECKPOINT_ROWS, LOG_IN_FLIGHT_ROWS_MAX},
+    shard_message::{Origin, Record},
 };
 
 /// Who waits for a row to be durable, and for which answer.
@@ -25,6 +37,8 @@ pub(super) struct Waiter {
     pub(super) origin: Origin,
     /// Its place among the sends of its connection; 0 = none.
     pub(super) dseq: u64,
+    /// The record of a batch that it is.
+    pub(super) record: Option<Record>,
     pub(super) answer: Answer,
 }
 
@@ -33,6 +47,15 @@ pub(super) struct Waiter {
 pub(super) enum Answer {
     /// ACK.
     Ack { duplicate: bool },
+    /// OK without a body.
+    Done,
+    /// To the source of an effect.
+    Effect {
+        /// Which log.
+        source: LogKey,
+        /// Position of its row there.
+        seq: u64,
+    },
     /// The conversation after the change.
     Conversation { created: bool },
 }
@@ -44,8 +67,21 @@ pub(super) struct PendingRow {
     pub(super) frame: Bytes,
     pub(super) row: Row,
     pub(super) waiters: Vec<Waiter>,
-    /// An earlier row that this one redacts.
+    /// The message that it changes.
+    pub(super) related: Option<Related>,
+}
+
+/// What a row does to an earlier message.
+#[derive(Debug)]
+pub(super) struct Related {
+    /// The message's position.
+    pub(super) seq: u64,
+    /// Records of the message as they are after the row.
+    pub(super) records: Vec<(Bytes, Bytes)>,
+    /// The message as it was, if the row redacts it.
     pub(super) redacts: Option<Row>,
+    /// Positions of its edits, which are redacted with it.
+    pub(super) edits: Vec<u64>,
 }
 
 /// What a new row says; its place and time are the log's business.
@@ -73,9 +109,15 @@ pub(super) struct Contents {
     head_time_ms: u64,
     checkpointed: u64,
     pub(super) conversation: Conversation,
+    pub(super) inbox: Inbox,
+    pub(super) newest: Newest,
+    /// What the log owed when its checkpoint was written.
+    pub(super) owed: Vec<OwedState>,
     pub(super) cursors: Cursors,
     pub(super) tail: Tail,
     pub(super) duplicates: Duplicates,
+    pub(super) redactions: Redactions,
+    pub(super) messages: MessageStates,
     pending: Vec<PendingRow>,
     in_flight: VecDeque<(Token, Vec<PendingRow>)>,
     in_flight_rows: usize,
@@ -84,7 +126,9 @@ pub(super) struct Contents {
 impl Contents {
     /// Takes a log up as the store holds it.
     pub(super) fn new(loaded: Loaded) -> Result<Self, prost::DecodeError> {
-        let checkpoint = Checkpoint::of(&loaded)?;
+        let mut checkpoint = Checkpoint::of(&loaded)?;
+        let records = std::mem::take(&mut checkpoint.records);
+        let records = records.into_iter().map(|record| (record.key, record.value)).collect();
         let through = loaded.checkpoint.as_ref().map_or(0, |(through, _)| *through);
         let mut contents = Self {
             epoch: loaded.epoch,
@@ -97,9 +141,14 @@ impl Contents {
             head_time_ms: checkpoint.time_ms,
             checkpointed: through,
             conversation: checkpoint.conversation(),
+            inbox: checkpoint.inbox(),
+            newest: Newest::restored(checkpoint.newest.take()),
+            owed: std::mem::take(&mut checkpoint.owed),
             cursors: Cursors::default(),
             tail: Tail::default(),
             duplicates: Duplicates::new(checkpoint.time_ms),
+            redactions: Redactions::default(),
+            messages: MessageStates::new(through + 1, records),
             pending: Vec::new(),
             in_flight: VecDeque::new(),
             in_flight_rows: 0,
@@ -107,6 +156,10 @@ impl Contents {
         for row in loaded.tail {
             contents.duplicates.insert(&row, loaded.epoch);
             contents.fold(row);
+        }
+        #[cfg(feature = "mutants")]
+        if crate::mutants::forgets_duplicates() {
+            contents.duplicates = Duplicates::new(0);
         }
         contents.assigned_msgno = contents.head_msgno;
         contents.last_time_ms = contents.head_time_ms;
@@ -116,6 +169,8 @@ impl Contents {
     /// Folds a durable row in.
     fn fold(&mut self, row: Row) {
         self.conversation.apply(&row);
+        self.inbox.apply(&row);
+        self.newest.apply(&row);
         self.head = row.seq();
         self.head_msgno = row.msgno();
         self.head_time_ms = row.time_ms();
@@ -148,15 +203,34 @@ impl Contents {
         let (frame, row) = frames::new_event(handle, &new_row);
         self.duplicates.insert(&row, self.epoch);
         self.in_flight_rows += 1;
-        self.pending.push(PendingRow { frame, row, waiters: vec![waiter], redacts: None });
+        self.pending.push(PendingRow { frame, row, waiters: vec![waiter], related: None });
         self.assigned
     }
 
-    /// Marks the row appended last as the redaction of `target`.
-    pub(super) fn redact(&mut self, target: Row) {
-        if let Some(last) = self.pending.last_mut() {
-            last.redacts = Some(target);
+    /// Notes that the row appended last changes `target`, or would if it changed anything.
+    pub(super) fn relate(&mut self, handle: u32, target: Row, is_unchanged: bool) {
+        let Some(last) = self.pending.last_mut() else { return };
+        if is_unchanged {
+            last.row = last.row.unchanged();
+            last.frame = frames::event(handle, &last.row);
         }
+        let is_redaction = last.row.kind() == EventKind::REDACT;
+        let seq = target.seq();
+        last.related = Some(Related {
+            seq,
+            edits: if is_redaction { self.messages.edits(seq).to_vec() } else { Vec::new() },
+            records: self.messages.fold(&last.row),
+            redacts: is_redaction.then_some(target),
+        });
+    }
+
+    /// A redaction is durable: empties the row that it names, here at once and in the store as soon as it can.
+    pub(super) fn redact(&mut self, seq: u64, row: Option<Row>) {
+        let row = self.tail.get(seq).cloned().or(row).map(|row| row.redacted());
+        if let Some(row) = &row {
+            self.tail.replace(row.clone());
+        }
+        self.redactions.add(seq, row);
     }
 
     /// Lets a repeated request wait for a row that is on its way to disk. False if it is not on its way.
@@ -170,14 +244,21 @@ impl Contents {
     }
 
     /// Submits what was appended in this turn as one operation.
-    pub(super) fn submit(&mut self, fx: &mut Effects, log: antiphon_protocol::LogKey) {
-        if self.pending.is_empty() {
-            return;
+    pub(super) fn submit(&mut self, fx: &mut Effects, log: LogKey) {
+        let mut pending = std::mem::take(&mut self.pending).into_iter().peekable();
+        while pending.peek().is_some() {
+            let mut bytes = 0;
+            let mut rows: Vec<PendingRow> = Vec::new();
+            while let Some(next) =
+                pending.next_if(|next| rows.is_empty() || bytes + next.row.bytes().len() <= APPEND_BYTES_MAX)
+            {
+                bytes += next.row.bytes().len();
+                rows.push(next);
+            }
+            let op = Op::Append { log, rows: rows.iter().map(|pending| pending.row.clone()).collect() };
+            let token = fx.store(op, Purpose::Append);
+            self.in_flight.push_back((token, rows));
         }
-        let rows: Vec<PendingRow> = std::mem::take(&mut self.pending);
-        let op = Op::Append { log, rows: rows.iter().map(|pending| pending.row.clone()).collect() };
-        let token = fx.store(op, Purpose::Append);
-        self.in_flight.push_back((token, rows));
     }
 
     /// The oldest append is durable: folds its rows in and hands them out.
@@ -199,23 +280,33 @@ impl Contents {
     }
 
     /// Writes a checkpoint if one is due, or if `force` and anything changed since the last one.
-    pub(super) fn checkpoint(&mut self, fx: &mut Effects, log: antiphon_protocol::LogKey, force: bool) {
+    pub(super) fn checkpoint(&mut self, fx: &mut Effects, log: LogKey, across: &Across, force: bool) {
         let rows = self.head - self.checkpointed;
-        if rows == 0 || (rows < CHECKPOINT_ROWS && !force) {
+        // A redaction behind a checkpoint would not be found again.
+        if rows == 0 || (rows < CHECKPOINT_ROWS && !force) || !self.redactions.is_empty() {
             return;
         }
+        let records = self.messages.unsaved();
+        if records.map(|(key, value)| key.len() + value.len()).sum::<usize>() > CHECKPOINT_RECORD_BYTES_MAX {
+            return;
+        }
+        let record = |(key, value): (&Bytes, &Bytes)| CheckpointRecord { key: key.clone(), value: value.clone() };
         let checkpoint = Checkpoint {
             msgno: self.head_msgno,
             time_ms: self.head_time_ms,
             conversation: Some(self.conversation.to_state()),
+            inbox: Some(self.inbox.to_state()),
+            newest: self.newest.to_control(),
+            owed: across.to_state(),
+            records: self.messages.unsaved().map(record).collect(),
         };
         self.checkpointed = self.head;
-        fx.store(Op::Checkpoint { log, through: self.head, value: checkpoint.to_bytes() }, Purpose::Projection);
+        fx.store(Op::Checkpoint { log, through: self.head, value: checkpoint.to_bytes() }, Purpose::Checkpoint);
     }
 
     /// Whether nothing is on its way to disk.
     pub(super) fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.in_flight.is_empty()
+        self.pending.is_empty() && self.in_flight.is_empty() && self.redactions.is_empty() && self.messages.is_saved()
     }
 
     /// The answer to a send that was stored as `row`.

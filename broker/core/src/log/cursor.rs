@@ -27,8 +27,8 @@ impl Log {
             Ok(contents) => contents,
             Err(refusal) => return self.refuse(fx, &request, &refusal),
         };
-        if read.max(delivered) > contents.head {
-            let refusal = Refusal::field(ErrorCode::InvalidField, "read", "a cursor lies at or before the head");
+        if let Some((field, _)) = [("read", read), ("delivered", delivered)].into_iter().find(|(_, seq)| *seq > contents.head) {
+            let refusal = Refusal::field(ErrorCode::InvalidField, field, "nobody has got beyond the head");
             return self.refuse(fx, &request, &refusal);
         }
         let read_msgno = match contents.tail.get(read) {

@@ -55,14 +55,20 @@ impl Cursors {
         self.by_user.iter().map(|(user, cursor)| to_control(user, *cursor)).collect()
     }
 
-    /// The records of cursors that moved since the last call.
-    pub(super) fn take_unsaved(&mut self) -> Vec<RecordWrite> {
-        let unsaved = std::mem::take(&mut self.unsaved);
-        let record = |user: UserId| RecordWrite {
+    /// The records of cursors that moved since the last call, and whose they are.
+    pub(super) fn take_unsaved(&mut self) -> (Vec<UserId>, Vec<RecordWrite>) {
+        let users: Vec<UserId> = std::mem::take(&mut self.unsaved).into_iter().collect();
+        let record = |user: &UserId| RecordWrite {
             key: [RECORD_PREFIX, user.as_str().as_bytes()].concat().into(),
-            value: Some(to_control(&user, self.get(&user)).encode_to_vec().into()),
+            value: Some(to_control(user, self.get(user)).encode_to_vec().into()),
         };
-        unsaved.into_iter().map(record).collect()
+        let records = users.iter().map(record).collect();
+        (users, records)
+    }
+
+    /// The store did not take these users' cursors.
+    pub(super) fn save_again(&mut self, users: Vec<UserId>) {
+        self.unsaved.extend(users);
     }
 
     /// Whether a cursor moved since it was last saved.
@@ -106,7 +112,7 @@ mod tests {
         assert_eq!(cursors.advance(&ann, to(5, 3)), Some(to(5, 3)));
         assert_eq!(cursors.advance(&ann, to(4, 2)), None);
         assert_eq!(cursors.advance(&ann, to(0, 7)), Some(to(7, 7)), "what is read has been delivered");
-        assert_eq!(cursors.take_unsaved().len(), 1);
+        assert_eq!(cursors.take_unsaved().1.len(), 1);
         assert!(!cursors.has_unsaved());
     }
 
@@ -116,7 +122,7 @@ mod tests {
         let cursor = Cursor { delivered: 5, read: 3, read_msgno: 2 };
         cursors.advance(&ann, cursor);
         let records: Vec<_> =
-            cursors.take_unsaved().into_iter().filter_map(|write| Some((write.key, write.value?))).collect();
+            cursors.take_unsaved().1.into_iter().filter_map(|write| Some((write.key, write.value?))).collect();
         let mut restored = Cursors::default();
         restored.restore(&records);
         assert_eq!(restored.get(&ann), cursor);

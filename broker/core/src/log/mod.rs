@@ -7,6 +7,9 @@
 //! request is looked at. After a failed append the log is read anew, so memory never runs ahead of the store.
 //! Deliberately absent: sessions and their subscriptions (see `home`), sockets, time.
 
+mod across;
+mod batch;
+mod blocks;
 mod change;
 mod checkpoint;
 mod contents;
@@ -14,7 +17,14 @@ mod conversation;
 mod cursor;
 mod cursors;
 mod duplicates;
+mod inbox;
+mod last_message;
+mod message_state;
+mod messages;
+mod own;
 mod page;
+mod redactions;
+mod relation;
 mod send;
 mod send_order;
 mod subscribe;
@@ -22,17 +32,25 @@ mod tail;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use antiphon_protocol::{ErrorCode, FrameType, LogKey, LogName, Row, UserId, frames};
+use antiphon_protocol::{ErrorCode, FrameType, LogKey, LogName, Row, TenantId, UserId, fold, frames};
 use antiphon_storage_contract::{Completion, Loaded, Op, Outcome, StoreError, Token};
 use bytes::Bytes;
 
+use across::Across;
+use batch::Batches;
+use blocks::Blocks;
 use contents::{Answer, Contents, PendingRow, Waiter};
 pub use conversation::{Conversation, Membership};
+use cursors::Cursors;
+pub use inbox::{Inbox, Mine};
+use messages::Gatherings;
 use page::PageRequest;
+use relation::Lookup;
 use send_order::SendOrder;
 
 use crate::{
     authority::authorize,
+    effect::{Effect, is_direct},
     effects::Effects,
     limits::{LOG_WAITING_MAX, MEMBERS_LOADED_CURSORS_MAX},
     refusal::Refusal,
@@ -51,14 +69,36 @@ pub(crate) enum Purpose {
     Append,
     /// Whether a send repeats a stored one.
     FindDuplicate(Box<Request>),
-    /// The row that a send relates to.
-    FindTarget(Box<Request>, Box<send::Admitted>),
+    /// Something that a send relates to.
+    LookUp(relation::Part),
     /// A page.
     Page(PageRequest),
+    /// Something that a page of messages is made of.
+    Gather(u64, messages::Part),
+    /// What blocks a direct conversation that is being taken up.
+    LoadBlocks,
+    /// Whether an effect repeats a stored one.
+    FindEffect(Box<Request>),
+    /// A block of a direct conversation.
+    Block(Box<Effect>),
+    /// Entering the journal, before this request.
+    Journaled(Box<Request>),
+    /// Leaving the journal.
+    Struck,
+    /// The journal of a partition; the shard's own business.
+    Journal(u8),
     /// The row that a cursor moves to.
     FindCursor(Box<Request>),
-    /// Something that can be derived again; nobody waits for it.
-    Projection,
+    /// Cursors of these users.
+    SaveCursors(Vec<UserId>),
+    /// The row that was redacted: to be read first, or rewritten.
+    Redact { seq: u64, is_read: bool },
+    /// A record of a message that rows behind the checkpoint concern.
+    RestoreState(Bytes),
+    /// Records of messages.
+    SaveStates,
+    /// A checkpoint; nobody waits for it, and the next one describes more.
+    Checkpoint,
 }
 
 /// Why a log's requests wait.
@@ -74,10 +114,8 @@ enum Stall {
 
 #[derive(Debug)]
 enum State {
-    Loading {
-        loaded: Option<Loaded>,
-        cursors: Option<Vec<(Bytes, Bytes)>>,
-    },
+    Loading(Loading),
+    Restoring(Box<Restoring>),
     Ready(Box<Contents>),
     /// An append failed; the ones behind it fail too. Then the log is read anew.
     Failing {
@@ -85,17 +123,54 @@ enum State {
     },
 }
 
+/// The two reads that take a log up. Answers to those of an earlier attempt are not taken for these.
+#[derive(Debug)]
+struct Loading {
+    rows: Token,
+    records: Token,
+    /// Asked of direct conversations only, until answered.
+    blocks: Option<Token>,
+    loaded: Option<Loaded>,
+    cursors: Option<Vec<(Bytes, Bytes)>>,
+}
+
+/// A log that is read but for the records of messages that its newest rows concern.
+#[derive(Debug)]
+struct Restoring {
+    contents: Box<Contents>,
+    /// The rows behind the checkpoint that concern messages.
+    rows: Vec<Row>,
+    missing: BTreeMap<Token, Bytes>,
+    found: BTreeMap<Bytes, Bytes>,
+}
+
 /// A log in memory: who listens, who waits, and its contents once they are loaded.
 #[derive(Debug)]
 pub(crate) struct Log {
     key: LogKey,
     name: LogName,
+    tenant: TenantId,
     handle: u32,
     /// Granted subscriptions by shard.
     interest: BTreeMap<ShardId, u32>,
     waiting: VecDeque<Box<Request>>,
     stall: Option<Stall>,
     order: SendOrder,
+    batches: Batches,
+    /// The related send that the log waits for.
+    looking_up: Option<(Box<Request>, Box<Lookup>)>,
+    /// Pages of messages that are being put together.
+    gatherings: Gatherings,
+    /// Cursors as they were when an append failed; some may not be saved yet.
+    cursors: Cursors,
+    /// Last position that live readers were told when an append failed.
+    told: Option<u64>,
+    /// Who blocked whom, in a direct conversation.
+    blocks: Blocks,
+    /// What is owed to other logs.
+    across: Across,
+    /// Rows that were read and may owe something that was not noted yet.
+    unsettled: Vec<Row>,
     state: State,
 }
 
@@ -107,35 +182,58 @@ enum Flow {
     Stalled(Stall),
 }
 
+/// Which log, and its handle.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) tenant: TenantId,
+    pub(crate) name: LogName,
+    pub(crate) key: LogKey,
+    pub(crate) handle: u32,
+}
+
 impl Log {
-    /// A log that is about to be loaded. `handle` is never reused within a boot.
-    pub(crate) fn load(fx: &mut Effects, key: LogKey, name: LogName, handle: u32) -> Self {
+    /// A log that is about to be loaded. `handle` is never reused within a boot. `is_journaled`: it may owe something.
+    pub(crate) fn load(fx: &mut Effects, place: Place, is_journaled: bool) -> Self {
+        let Place { tenant, name, key, handle } = place;
         let mut log = Self {
             key,
             name,
+            tenant,
             handle,
             interest: BTreeMap::new(),
             waiting: VecDeque::new(),
             stall: None,
             order: SendOrder::default(),
-            state: State::Loading { loaded: None, cursors: None },
+            batches: Batches::default(),
+            looking_up: None,
+            gatherings: Gatherings::default(),
+            cursors: Cursors::default(),
+            told: None,
+            blocks: Blocks::default(),
+            across: Across::new(is_journaled),
+            unsettled: Vec::new(),
+            state: State::Failing { outstanding: 0 },
         };
         log.reload(fx);
         log
     }
 
     fn reload(&mut self, fx: &mut Effects) {
-        self.state = State::Loading { loaded: None, cursors: None };
         // A send that waits for the store keeps its place before later ones.
         self.stall = self.stall.filter(|stall| *stall == Stall::Store);
-        fx.store(Op::Load { log: self.key }, Purpose::Load);
         let cursors = Op::ScanRecords {
             log: self.key,
             prefix: Bytes::from_static(cursors::RECORD_PREFIX),
             after: None,
             records_max: MEMBERS_LOADED_CURSORS_MAX,
         };
-        fx.store(cursors, Purpose::LoadCursors);
+        let rows = fx.store(Op::Load { log: self.key }, Purpose::Load);
+        let records = fx.store(cursors, Purpose::LoadCursors);
+        let blocks = is_direct(&self.name).then(|| {
+            let prefix = Bytes::from_static(blocks::RECORD_PREFIX);
+            fx.store(Op::ScanRecords { log: self.key, prefix, after: None, records_max: 16 }, Purpose::LoadBlocks)
+        });
+        self.state = State::Loading(Loading { rows, records, blocks, loaded: None, cursors: None });
     }
 
     /// Carries a request out, or lets it wait its turn.
@@ -144,6 +242,9 @@ impl Log {
             let refusal = Refusal::new(ErrorCode::Overloaded, "too many requests wait for this log");
             self.refuse(fx, &request, &refusal);
             return;
+        }
+        if matches!(request.operation, Operation::SendBatch(_)) {
+            return self.queue_batch(fx, request);
         }
         self.waiting.push_back(request);
         self.drain(fx);
@@ -161,7 +262,14 @@ impl Log {
 
     fn execute(&mut self, fx: &mut Effects, request: Box<Request>) -> Flow {
         match request.operation {
-            Operation::Send(_) => self.send(fx, request),
+            Operation::Send(_) | Operation::Record(..) => self.send(fx, request),
+            // Its records wait in its place.
+            Operation::SendBatch(_) => Flow::Done,
+            Operation::Unreadable { ref error, .. } => {
+                let error = error.clone();
+                self.refuse_unreadable(fx, &request, error);
+                Flow::Done
+            }
             Operation::Subscribe { start, inline_bytes_max } => {
                 self.subscribe(fx, &request, start, inline_bytes_max);
                 Flow::Done
@@ -169,6 +277,10 @@ impl Log {
             Operation::Fetch(ref fetch) => {
                 let fetch = fetch.clone();
                 self.fetch(fx, &request, &fetch);
+                Flow::Done
+            }
+            Operation::FetchMessages { .. } => {
+                self.fetch_messages(fx, &request);
                 Flow::Done
             }
             Operation::Cursor(_) => {
@@ -184,54 +296,166 @@ impl Log {
                 Flow::Done
             }
             Operation::Change(_) => self.change(fx, request),
+            Operation::Own(_) => self.change_own(fx, request),
+            Operation::Effect(_) => self.receive(fx, request),
+            Operation::Register(_) => {
+                self.register(fx, request);
+                Flow::Done
+            }
+            // It is taken up by now.
+            Operation::TakeUp => Flow::Done,
         }
     }
 
     /// Takes in an answer of the store.
     pub(crate) fn stored(&mut self, fx: &mut Effects, purpose: Purpose, completion: Completion) {
         match (purpose, completion.result) {
-            (Purpose::Load, Ok(Outcome::Loaded(found))) => self.loaded(fx, Some(found), None),
-            (Purpose::LoadCursors, Ok(Outcome::Records(found))) => self.loaded(fx, None, Some(found)),
-            (Purpose::Load | Purpose::LoadCursors, result) => self.load_failed(fx, result.err()),
+            (Purpose::Load | Purpose::LoadCursors | Purpose::LoadBlocks, result) => {
+                self.load_answered(fx, completion.token, result)
+            }
+            (Purpose::FindEffect(request), result) => self.effect_found(fx, request, result),
+            (Purpose::Block(effect), result) => self.block_stored(fx, &effect, result.is_ok()),
+            (Purpose::Journaled(request), result) => self.journaled(fx, request, result.map(|_| ())),
             (Purpose::Append, result) => self.appended(fx, completion.token, result.map(|_| ())),
             (Purpose::FindDuplicate(request), result) => self.duplicate_found(fx, request, result),
-            (Purpose::FindTarget(request, admitted), result) => self.target_found(fx, request, *admitted, result),
+            (Purpose::LookUp(part), result) => self.looked_up(fx, part, result),
             (Purpose::Page(page), result) => self.page_read(fx, &page, result),
+            (Purpose::Gather(page, part), result) => self.gathered(fx, page, part, result),
+            (Purpose::RestoreState(key), result) => self.state_restored(fx, completion.token, key, result),
+            (Purpose::SaveStates, result) => {
+                if let State::Ready(contents) = &mut self.state {
+                    contents.messages.saved(completion.token, result.is_ok());
+                }
+            }
             (Purpose::FindCursor(request), result) => self.cursor_found(fx, &request, result),
-            (Purpose::Projection, _) => {}
+            (Purpose::SaveCursors(users), Err(_)) => match &mut self.state {
+                State::Ready(contents) => contents.cursors.save_again(users),
+                _ => self.cursors.save_again(users),
+            },
+            (Purpose::Redact { seq, is_read }, result) => self.redacted(fx, seq, is_read, result),
+            (Purpose::SaveCursors(_) | Purpose::Checkpoint | Purpose::Struck | Purpose::Journal(_), _) => {}
         }
     }
 
-    fn loaded(&mut self, fx: &mut Effects, found: Option<Loaded>, found_cursors: Option<Vec<(Bytes, Bytes)>>) {
-        let State::Loading { loaded, cursors } = &mut self.state else { return };
-        *loaded = found.or(loaded.take());
-        *cursors = found_cursors.or(cursors.take());
-        let (Some(_), Some(records)) = (&loaded, &cursors) else { return };
-        let records = records.clone();
-        let Some(loaded) = loaded.take() else { return };
-        // The tail may end in redactions whose rewrite was lost with the process; they are written again.
-        let redactions: Vec<Row> = loaded.tail.iter().filter(|row| send::is_redaction(row)).cloned().collect();
+    fn load_answered(&mut self, fx: &mut Effects, token: Token, result: Result<Outcome, StoreError>) {
+        let State::Loading(loading) = &mut self.state else { return };
+        match result {
+            Ok(Outcome::Loaded(found)) if token == loading.rows => loading.loaded = Some(found),
+            Ok(Outcome::Records(found)) if token == loading.records => loading.cursors = Some(found),
+            Ok(Outcome::Records(found)) if Some(token) == loading.blocks => {
+                loading.blocks = None;
+                self.blocks.restore(&found);
+            }
+            Err(error) if [Some(loading.rows), Some(loading.records), loading.blocks].contains(&Some(token)) => {
+                return self.load_failed(fx, &error);
+            }
+            _ => return,
+        }
+        if loading.blocks.is_none()
+            && loading.loaded.is_some()
+            && let Some(records) = loading.cursors.take()
+            && let Some(loaded) = loading.loaded.take()
+        {
+            self.loaded(fx, loaded, &records);
+        }
+    }
+
+    fn loaded(&mut self, fx: &mut Effects, loaded: Loaded, records: &[(Bytes, Bytes)]) {
+        let rows: Vec<Row> = loaded.tail.iter().filter(|row| fold::target(row).is_some()).cloned().collect();
+        self.unsettled =
+            loaded.tail.iter().filter(|row| self.told.is_none_or(|told| row.seq() > told)).cloned().collect();
+        // An append that failed may have been stored all the same; its live readers have not heard of it.
+        let told = self.told.take().unwrap_or(loaded.head);
+        let untold: Vec<Row> = loaded.tail.iter().filter(|row| row.seq() > told).cloned().collect();
         let Ok(mut contents) = Contents::new(loaded) else {
-            self.load_failed(fx, Some(StoreError::Degraded("the checkpoint cannot be read".into())));
+            self.told = Some(told);
+            self.load_failed(fx, &StoreError::Degraded("the checkpoint cannot be read".into()));
             return;
         };
-        contents.cursors.restore(&records);
-        send::repair_redactions(fx, self.key, &mut contents, &redactions);
-        self.state = State::Ready(Box::new(contents));
+        contents.cursors = std::mem::take(&mut self.cursors);
+        contents.cursors.restore(records);
+        for row in &untold {
+            self.tell_event(fx, &frames::event(self.handle, row), row);
+        }
+        let read = |key: Bytes| {
+            let op = Op::GetRecord { log: self.key, key: key.clone() };
+            (fx.store(op, Purpose::RestoreState(key.clone())), key)
+        };
+        let missing = contents.messages.missing_for(rows.iter()).into_iter().map(read).collect();
+        let restoring = Restoring { contents: Box::new(contents), rows, missing, found: BTreeMap::new() };
+        self.state = State::Restoring(Box::new(restoring));
+        self.take_up(fx);
+    }
+
+    /// A record of a message was read, for the rows behind the checkpoint.
+    fn state_restored(&mut self, fx: &mut Effects, token: Token, key: Bytes, result: Result<Outcome, StoreError>) {
+        let State::Restoring(restoring) = &mut self.state else { return };
+        if restoring.missing.remove(&token).is_none() {
+            return;
+        }
+        match result {
+            Ok(Outcome::Record(record)) => restoring.found.extend(record.map(|record| (key, record))),
+            Ok(_) => {}
+            Err(error) => {
+                self.cursors = std::mem::take(&mut restoring.contents.cursors);
+                return self.load_failed(fx, &error);
+            }
+        }
+        self.take_up(fx);
+    }
+
+    /// Begins to carry requests out, once everything was read.
+    fn take_up(&mut self, fx: &mut Effects) {
+        let Restoring { mut contents, rows, found, .. } =
+            match std::mem::replace(&mut self.state, State::Failing { outstanding: 0 }) {
+                State::Restoring(restoring) if restoring.missing.is_empty() => *restoring,
+                other => {
+                    self.state = other;
+                    return;
+                }
+            };
+        contents.messages.restore(&rows, &found);
+        contents.messages.save(fx, self.key);
+        // The tail may end in redactions whose rewrite was lost with the process; they are written again.
+        send::repair_redactions(&mut contents, &rows);
+        contents.redactions.submit(fx, self.key);
+        self.state = State::Ready(contents);
+        self.settle(fx);
         self.drain(fx);
     }
 
-    /// Refuses what waits; the next request tries again.
-    fn load_failed(&mut self, fx: &mut Effects, error: Option<StoreError>) {
-        if !matches!(self.state, State::Loading { .. }) {
-            return;
+    /// Sends a durable event to every shard with live readers.
+    fn tell_event(&self, fx: &mut Effects, frame: &Bytes, row: &Row) {
+        for shard in self.interest.keys() {
+            fx.post(*shard, ShardMessage::Deliver { handle: self.handle, seq: row.seq(), frame: frame.clone() });
         }
-        let error = error.unwrap_or_else(|| StoreError::Misuse("wrong answer".into()));
-        let refusal = Refusal { is_outcome_unknown: false, ..Refusal::from(&error) };
+        change::detach(fx, self.handle, &self.interest, row);
+    }
+
+    /// A redacted row was read or rewritten.
+    fn redacted(&mut self, fx: &mut Effects, seq: u64, is_read: bool, result: Result<Outcome, StoreError>) {
+        let State::Ready(contents) = &mut self.state else { return };
+        match result {
+            Ok(Outcome::Rows(rows)) if is_read => match rows.into_iter().next() {
+                Some(row) if !row.is_redacted() => {
+                    contents.redactions.add(seq, Some(row.redacted()));
+                    contents.redactions.submit(fx, self.key);
+                }
+                _ => contents.redactions.done(seq),
+            },
+            Ok(_) => contents.redactions.done(seq),
+            Err(_) => contents.redactions.failed(seq),
+        }
+    }
+
+    /// Refuses what waits; the next request tries again.
+    fn load_failed(&mut self, fx: &mut Effects, error: &StoreError) {
+        let refusal = Refusal { is_outcome_unknown: false, ..Refusal::from(error) };
         for request in std::mem::take(&mut self.waiting) {
             self.refuse(fx, &request, &refusal);
         }
         self.state = State::Failing { outstanding: 0 };
+        self.settle_later(fx);
     }
 
     fn appended(&mut self, fx: &mut Effects, token: Token, result: Result<(), StoreError>) {
@@ -243,7 +467,9 @@ impl Log {
                     self.commit(fx, pending);
                 }
                 if let State::Ready(contents) = &mut self.state {
-                    contents.checkpoint(fx, self.key, false);
+                    contents.messages.save(fx, self.key);
+                    contents.redactions.submit(fx, self.key);
+                    contents.checkpoint(fx, self.key, &self.across, false);
                     let is_over = match self.stall {
                         Some(Stall::Durable(seq)) => contents.head >= seq,
                         Some(Stall::Room) => contents.has_room(),
@@ -253,6 +479,7 @@ impl Log {
                         self.stall = None;
                     }
                 }
+                self.leave_journal(fx);
                 self.drain(fx);
             }
             (State::Ready(_), Err(error)) => self.fail(fx, &error),
@@ -262,47 +489,54 @@ impl Log {
                     self.reload(fx);
                 }
             }
-            (State::Loading { .. }, _) => {}
+            (State::Loading(_) | State::Restoring(_), _) => {}
         }
     }
 
     /// A row is durable: carries out what depends on it, answers, delivers.
     fn commit(&mut self, fx: &mut Effects, pending: PendingRow) {
         let State::Ready(contents) = &mut self.state else { return };
-        if let Some(target) = pending.redacts {
-            let redacted = target.redacted();
-            contents.tail.replace(redacted.clone());
-            fx.store(Op::Rewrite { log: self.key, row: redacted }, Purpose::Projection);
+        if let Some(related) = pending.related {
+            if let Some(target) = related.redacts {
+                contents.redact(related.seq, Some(target));
+                related.edits.iter().for_each(|seq| contents.redact(*seq, None));
+            }
+            contents.messages.committed(related.seq, related.records);
         }
         for waiter in &pending.waiters {
-            let frame = match waiter.answer {
-                Answer::Ack { duplicate } => contents.ack(&pending.row, duplicate).to_frame(waiter.origin.request_id),
+            let State::Ready(contents) = &self.state else { return };
+            match waiter.answer {
+                Answer::Ack { duplicate } => {
+                    let ack = contents.ack(&pending.row, duplicate);
+                    self.acknowledge(fx, waiter.origin, waiter.record, &ack);
+                }
+                Answer::Done => answer(fx, waiter.origin, own::done(waiter.origin.request_id)),
+                Answer::Effect { source, seq } => across::report(fx, source, &self.name, seq, true),
                 Answer::Conversation { created } => {
                     let body = change::describe(&self.name, contents, created);
-                    frames::control(FrameType::Ok, waiter.origin.request_id, &body)
+                    answer(fx, waiter.origin, frames::control(FrameType::Ok, waiter.origin.request_id, &body));
                 }
-            };
-            answer(fx, waiter.origin, frame);
+            }
         }
-        let seq = pending.row.seq();
-        for shard in self.interest.keys() {
-            let frame = pending.frame.clone();
-            fx.post(*shard, ShardMessage::Deliver { handle: self.handle, seq, frame });
-        }
-        change::detach(fx, self.handle, &self.interest, &pending.row);
+        self.tell_event(fx, &pending.frame, &pending.row);
+        self.tell_users(fx, &pending.row);
+        self.owe_for(fx, &pending.row);
     }
 
     /// An append failed: refuses everything that is not durable and reads the log anew.
     fn fail(&mut self, fx: &mut Effects, error: &StoreError) {
         let refusal = Refusal::from(error);
-        let State::Ready(contents) = std::mem::replace(&mut self.state, State::Failing { outstanding: 0 }) else {
+        let State::Ready(mut contents) = std::mem::replace(&mut self.state, State::Failing { outstanding: 0 }) else {
             return;
         };
+        self.cursors = std::mem::take(&mut contents.cursors);
+        self.told = Some(contents.head);
         let (rows, outstanding) = contents.into_failed();
         for waiter in rows.iter().flat_map(|pending| &pending.waiters) {
-            self.order.expect(sender(waiter.origin), waiter.dseq);
-            fx.counters.errors += 1;
-            answer(fx, waiter.origin, refusal.to_frame(waiter.origin.request_id));
+            match waiter.answer {
+                Answer::Effect { source, seq } => across::report(fx, source, &self.name, seq, false),
+                _ => self.refuse_send(fx, waiter.origin, (waiter.dseq, waiter.record), &refusal),
+            }
         }
         match outstanding {
             0 => self.reload(fx),
@@ -317,14 +551,15 @@ impl Log {
         }
     }
 
-    /// Saves cursors that moved.
-    pub(crate) fn save_cursors(&mut self, fx: &mut Effects) {
-        if let State::Ready(contents) = &mut self.state
-            && contents.cursors.has_unsaved()
-        {
-            let records = contents.cursors.take_unsaved();
-            fx.store(Op::PutRecords { log: self.key, records }, Purpose::Projection);
+    /// Saves cursors that moved, and asks again for what the store did not do.
+    pub(crate) fn write_behind(&mut self, fx: &mut Effects) {
+        let State::Ready(contents) = &mut self.state else { return };
+        if contents.cursors.has_unsaved() {
+            let (users, records) = contents.cursors.take_unsaved();
+            fx.store(Op::PutRecords { log: self.key, records }, Purpose::SaveCursors(users));
         }
+        contents.redactions.submit(fx, self.key);
+        contents.messages.save(fx, self.key);
     }
 
     /// Subscriptions of a shard ended.
@@ -351,16 +586,21 @@ impl Log {
     pub(crate) fn is_idle(&self) -> bool {
         let is_settled = match &self.state {
             State::Ready(contents) => contents.is_idle() && !contents.cursors.has_unsaved(),
-            State::Failing { outstanding } => *outstanding == 0,
-            State::Loading { .. } => false,
+            State::Failing { outstanding } => *outstanding == 0 && !self.cursors.has_unsaved(),
+            State::Loading(_) | State::Restoring(_) => false,
         };
-        is_settled && self.interest.is_empty() && self.waiting.is_empty() && self.stall.is_none()
+        is_settled
+            && self.across.is_settled()
+            && self.interest.is_empty()
+            && self.waiting.is_empty()
+            && self.stall.is_none()
+            && self.batches.is_empty()
     }
 
     /// Writes what a later load would otherwise have to read.
     pub(crate) fn before_eviction(&mut self, fx: &mut Effects) {
         if let State::Ready(contents) = &mut self.state {
-            contents.checkpoint(fx, self.key, true);
+            contents.checkpoint(fx, self.key, &self.across, true);
         }
     }
 
@@ -375,16 +615,16 @@ impl Log {
 
     /// Answers with an error. A send that is refused for good is consumed.
     fn refuse(&mut self, fx: &mut Effects, request: &Request, refusal: &Refusal) {
-        if let Operation::Send(send) = &request.operation {
-            let from = sender(request.origin);
-            if refusal.is_transient() {
-                self.order.expect(from, send.dseq)
-            } else {
-                self.order.consume(from, send.dseq)
-            }
+        if self.refuse_internal(fx, request, refusal) {
+            return;
         }
-        fx.counters.errors += 1;
-        answer(fx, request.origin, refusal.to_frame(request.origin.request_id));
+        // A signal has no answer.
+        if matches!(request.operation, Operation::Signal(_)) {
+            fx.counters.errors += 1;
+            return;
+        }
+        let record = request.operation.send().and_then(|(_, record)| record);
+        self.refuse_send(fx, request.origin, (request.operation.dseq(), record), refusal);
     }
 
     fn attached(&mut self, fx: &mut Effects, attached: Attached) {
@@ -400,7 +640,6 @@ fn sender(origin: Origin) -> send_order::Sender {
 
 /// Sends the answer to a request back to where it came from.
 fn answer(fx: &mut Effects, origin: Origin, frame: Bytes) {
-    let message =
-        ShardMessage::Answer { connection: origin.connection, class: antiphon_protocol::Class::Control, frame };
+    let message = ShardMessage::Answer { origin, class: antiphon_protocol::Class::Control, frame };
     fx.post(origin.shard, message);
 }

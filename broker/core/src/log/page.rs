@@ -44,7 +44,10 @@ impl Log {
 
     pub(super) fn page_read(&mut self, fx: &mut Effects, page: &PageRequest, result: Result<Outcome, StoreError>) {
         let rows = match result {
-            Ok(Outcome::Rows(rows)) => rows,
+            Ok(Outcome::Rows(rows)) => match &self.state {
+                State::Ready(contents) => rows.into_iter().map(|row| contents.redactions.apply(row)).collect(),
+                _ => rows,
+            },
             Ok(_) => Vec::new(),
             Err(error) => {
                 fx.counters.errors += 1;
@@ -65,7 +68,7 @@ impl Log {
     }
 }
 
-fn range(contents: &Contents, fetch: &control::Fetch) -> ReadRows {
+pub(super) fn range(contents: &Contents, fetch: &control::Fetch) -> ReadRows {
     let end = contents.head + 1;
     ReadRows {
         from: fetch.from.max(contents.floor),
@@ -77,7 +80,7 @@ fn range(contents: &Contents, fetch: &control::Fetch) -> ReadRows {
 }
 
 /// The page, if memory holds every row that it may need.
-fn from_tail(contents: &Contents, range: &ReadRows) -> Option<Vec<Row>> {
+pub(super) fn from_tail(contents: &Contents, range: &ReadRows) -> Option<Vec<Row>> {
     let rows_max = u64::from(range.rows_max);
     let lowest = match range.direction {
         Direction::Forward => range.from,
@@ -109,6 +112,6 @@ fn deliver(fx: &mut Effects, page: &PageRequest, rows: Vec<Row>) {
     fx.counters.pages += 1;
     let frame =
         Page { next, head: page.head, floor: page.floor, epoch: page.epoch, rows }.to_frame(page.origin.request_id);
-    let message = ShardMessage::Answer { connection: page.origin.connection, class: Class::Backfill, frame };
+    let message = ShardMessage::Answer { origin: page.origin, class: Class::Backfill, frame };
     fx.post(page.origin.shard, message);
 }

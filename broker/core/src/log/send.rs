@@ -1,55 +1,53 @@
 //! SEND at the log's owner: from a request to a row on its way to disk.
 
 use antiphon_protocol::{
-    Authority, ContentType, ErrorCode, EventKind, FrameType, LogKey, Row, UserId,
-    envelope::{Envelope, EventRef},
-    frames::Send,
-    limits::CLOCK_SKEW_MS_MAX,
+    ContentType, ErrorCode, EventKind, FrameType, Row, UserId, fold, frames::Send, limits::CLOCK_SKEW_MS_MAX,
     row::content_hash,
 };
-use antiphon_storage_contract::{Direction, Op, Outcome, ReadRows, StoreError};
+use antiphon_storage_contract::{Op, Outcome, StoreError};
+use bytes::Bytes;
 
 use super::{
     Answer, Contents, Flow, Log, Purpose, Stall, State, Waiter, answer,
     contents::Draft,
     duplicates::{Known, own_time_ms},
+    relation::Lookup,
     sender,
 };
 use crate::{
-    authority::authorize,
     effects::Effects,
     refusal::Refusal,
     shard_message::{Operation, Request},
 };
 
-/// A send that is allowed and new; what is left is the event that it relates to.
-#[derive(Debug)]
-pub(crate) struct Admitted {
-    user: UserId,
-    target: EventRef,
-}
-
 /// How far a send has got.
-enum Step {
+pub(super) enum Step {
     /// It is on its way to disk.
     Appended,
     /// It repeats a row that is stored or on its way.
     Repeats { seq: u64 },
     /// The store has to say whether it repeats a row.
     FindDuplicate(UserId),
-    /// The store has to give the row that it relates to.
-    FindTarget(Admitted),
+    /// The store has to give what it relates to.
+    LookUp(Box<Lookup>),
 }
 
 impl Log {
     pub(super) fn send(&mut self, fx: &mut Effects, request: Box<Request>) -> Flow {
+        if let Operation::Record(_, record) = request.operation
+            && self.batches.is_stopped(record)
+        {
+            let refusal = Refusal::new(ErrorCode::NotApplied, "an earlier record of the batch was refused");
+            self.refuse(fx, &request, &refusal);
+            return Flow::Done;
+        }
         let step = self.admit(fx, &request);
         self.follow(fx, request, step)
     }
 
     /// Carries a step out.
     fn follow(&mut self, fx: &mut Effects, request: Box<Request>, step: Result<Step, Refusal>) -> Flow {
-        let Operation::Send(send) = &request.operation else { return Flow::Done };
+        let Some((send, _)) = request.operation.send() else { return Flow::Done };
         match step {
             Err(refusal) => self.refuse(fx, &request, &refusal),
             Ok(Step::Appended) => {
@@ -68,9 +66,8 @@ impl Log {
                 fx.store(op, Purpose::FindDuplicate(request));
                 return Flow::Stalled(Stall::Store);
             }
-            Ok(Step::FindTarget(admitted)) => {
-                let op = Op::Read { log: self.key, range: one_row(admitted.target.seq) };
-                fx.store(op, Purpose::FindTarget(request, Box::new(admitted)));
+            Ok(Step::LookUp(lookup)) => {
+                self.look_up(fx, request, lookup);
                 return Flow::Stalled(Stall::Store);
             }
         }
@@ -79,14 +76,14 @@ impl Log {
 
     /// Everything that can be decided without the store, in the order in which a client can mend it.
     fn admit(&mut self, fx: &mut Effects, request: &Request) -> Result<Step, Refusal> {
-        let Operation::Send(send) = &request.operation else { return Err(internal()) };
+        let Some((send, _)) = request.operation.send() else { return Err(internal()) };
+        // First of all, so that what is refused for good has its place in the order too.
+        if !self.is_in_order(request) {
+            return Err(out_of_order());
+        }
         let user = acting_user(request, send)?;
-        let admits = self.order.admits(sender(request.origin), send.dseq);
         let contents = self.allowed(request, FrameType::Send, &user)?;
         check(send, fx.now.unix_ms())?;
-        if !admits {
-            return Err(Refusal::field(ErrorCode::OutOfOrder, "dseq", "an earlier send was refused; repeat it first"));
-        }
         match contents.duplicates.find(send.client_message_id, &user) {
             Known::At { seq, content_hash } => {
                 check_repeats(send, content_hash)?;
@@ -97,55 +94,29 @@ impl Log {
         }
     }
 
-    /// A send that repeats nothing: finds what it relates to, then appends it.
-    fn append_new(&mut self, fx: &mut Effects, request: &Request, user: UserId) -> Result<Step, Refusal> {
-        let Operation::Send(send) = &request.operation else { return Err(internal()) };
-        let Some(target) = target(send)? else { return self.append(fx, request, &user, None) };
-        let State::Ready(contents) = &self.state else { return Err(internal()) };
-        if target.seq < contents.floor || target.seq > contents.head {
-            return Err(no_target());
-        }
-        match contents.tail.get(target.seq).cloned() {
-            Some(row) => self.append_related(fx, request, &Admitted { user, target }, &row),
-            None => Ok(Step::FindTarget(Admitted { user, target })),
-        }
+    pub(super) fn is_in_order(&self, request: &Request) -> bool {
+        self.order.admits(sender(request.origin), request.operation.dseq())
     }
 
-    fn append_related(
-        &mut self,
-        fx: &mut Effects,
-        request: &Request,
-        admitted: &Admitted,
-        row: &Row,
-    ) -> Result<Step, Refusal> {
-        let Operation::Send(send) = &request.operation else { return Err(internal()) };
-        if row.event_id() != admitted.target.event_id || row.kind() != EventKind::MESSAGE || row.is_redacted() {
-            return Err(no_target());
+    /// Answers a send that cannot be read, in its place.
+    pub(super) fn refuse_unreadable(&mut self, fx: &mut Effects, request: &Request, error: Bytes) {
+        if !self.is_in_order(request) {
+            return self.refuse(fx, request, &out_of_order());
         }
-        let is_own = row.sender() == admitted.user.as_str();
-        let State::Ready(contents) = &self.state else { return Err(internal()) };
-        let manages =
-            || authorize(Authority::Manage, &request.actor, &admitted.user, &self.name, &contents.conversation).is_ok();
-        let is_allowed = match send.kind {
-            EventKind::EDIT => is_own,
-            EventKind::REDACT => is_own || manages(),
-            _ => true,
-        };
-        if !is_allowed {
-            return Err(Refusal::new(ErrorCode::Forbidden, "only its author may change this message"));
-        }
-        let redacts = (send.kind == EventKind::REDACT).then(|| row.clone());
-        self.append(fx, request, &admitted.user, redacts)
+        self.order.consume(sender(request.origin), request.operation.dseq());
+        fx.counters.errors += 1;
+        answer(fx, request.origin, error);
     }
 
-    fn append(
+    /// Gives the event its place. `target` is the message that it changes, and whether it changes nothing after all.
+    pub(super) fn append(
         &mut self,
         fx: &mut Effects,
         request: &Request,
         user: &UserId,
-        redacts: Option<Row>,
+        target: Option<(Row, bool)>,
     ) -> Result<Step, Refusal> {
-        let (Operation::Send(send), State::Ready(contents)) = (&request.operation, &mut self.state) else {
+        let (Some((send, record)), State::Ready(contents)) = (request.operation.send(), &mut self.state) else {
             return Err(internal());
         };
         let draft = Draft {
@@ -157,27 +128,31 @@ impl Log {
             envelope: &send.envelope,
             body: &send.body,
         };
-        let waiter = Waiter { origin: request.origin, dseq: send.dseq, answer: Answer::Ack { duplicate: false } };
+        let answer = Answer::Ack { duplicate: false };
+        let waiter = Waiter { origin: request.origin, dseq: send.dseq, record, answer };
         contents.append(fx, self.handle, &draft, waiter);
-        if let Some(target) = redacts {
-            contents.redact(target);
+        if let Some((target, is_unchanged)) = target {
+            contents.relate(self.handle, target, is_unchanged);
         }
         Ok(Step::Appended)
     }
 
     /// Answers a repeated send as the first time, once that answer is true.
     fn repeat(&mut self, fx: &mut Effects, request: &Request, seq: u64) {
-        let (Operation::Send(send), State::Ready(contents)) = (&request.operation, &mut self.state) else { return };
+        let (Some((send, record)), State::Ready(contents)) = (request.operation.send(), &mut self.state) else {
+            return;
+        };
         fx.counters.duplicates += 1;
         self.order.consume(sender(request.origin), send.dseq);
         if seq > contents.head {
-            let waiter = Waiter { origin: request.origin, dseq: send.dseq, answer: Answer::Ack { duplicate: true } };
+            let answer = Answer::Ack { duplicate: true };
+            let waiter = Waiter { origin: request.origin, dseq: send.dseq, record, answer };
             contents.join(seq, waiter);
             return;
         }
         let user = send.act_as.as_ref().unwrap_or(&request.actor.user);
         if let Some(ack) = contents.duplicates.ack(send.client_message_id, user) {
-            answer(fx, request.origin, ack.to_frame(request.origin.request_id));
+            self.acknowledge(fx, request.origin, record, &ack);
         }
     }
 
@@ -189,6 +164,8 @@ impl Log {
     ) {
         self.stall = None;
         let step = match result {
+            // An earlier send may have failed while the store looked.
+            _ if !self.is_in_order(&request) => Err(out_of_order()),
             Ok(Outcome::Row(None)) => self.append_looked_up(fx, &request),
             Ok(Outcome::Row(Some(row))) => {
                 self.repeat_row(fx, &request, &row);
@@ -202,14 +179,14 @@ impl Log {
     }
 
     fn append_looked_up(&mut self, fx: &mut Effects, request: &Request) -> Result<Step, Refusal> {
-        let Operation::Send(send) = &request.operation else { return Err(internal()) };
+        let Some((send, _)) = request.operation.send() else { return Err(internal()) };
         let user = acting_user(request, send)?;
         self.allowed(request, FrameType::Send, &user)?;
         self.append_new(fx, request, user)
     }
 
     fn repeat_row(&mut self, fx: &mut Effects, request: &Request, row: &Row) {
-        let (Operation::Send(send), State::Ready(contents)) = (&request.operation, &self.state) else {
+        let (Some((send, record)), State::Ready(contents)) = (request.operation.send(), &self.state) else {
             self.refuse(fx, request, &Refusal::new(ErrorCode::Overloaded, "the log is being read"));
             return;
         };
@@ -217,33 +194,13 @@ impl Log {
             self.refuse(fx, request, &refusal);
             return;
         }
-        let frame = contents.ack(row, true).to_frame(request.origin.request_id);
+        let ack = contents.ack(row, true);
         fx.counters.duplicates += 1;
         self.order.consume(sender(request.origin), send.dseq);
-        answer(fx, request.origin, frame);
+        self.acknowledge(fx, request.origin, record, &ack);
     }
 
-    pub(super) fn target_found(
-        &mut self,
-        fx: &mut Effects,
-        request: Box<Request>,
-        admitted: Admitted,
-        result: Result<Outcome, StoreError>,
-    ) {
-        self.stall = None;
-        let step = match result {
-            Ok(Outcome::Rows(rows)) => match rows.first() {
-                Some(row) if matches!(self.state, State::Ready(_)) => self.append_related(fx, &request, &admitted, row),
-                Some(_) => Err(Refusal::new(ErrorCode::Overloaded, "the log is being read")),
-                None => Err(no_target()),
-            },
-            Ok(_) => Err(internal()),
-            Err(error) => Err(Refusal { is_outcome_unknown: false, ..Refusal::from(&error) }),
-        };
-        self.resume(fx, request, step);
-    }
-
-    fn resume(&mut self, fx: &mut Effects, request: Box<Request>, step: Result<Step, Refusal>) {
+    pub(super) fn resume(&mut self, fx: &mut Effects, request: Box<Request>, step: Result<Step, Refusal>) {
         if let Flow::Stalled(stall) = self.follow(fx, request, step) {
             self.stall = Some(stall);
         }
@@ -283,39 +240,23 @@ fn check_repeats(send: &Send, stored_hash: u64) -> Result<(), Refusal> {
     Err(Refusal::field(ErrorCode::IdReused, "client_message_id", message))
 }
 
-/// The message that a send relates to, if its kind relates to one.
-fn target(send: &Send) -> Result<Option<EventRef>, Refusal> {
-    let envelope = Envelope::verify(&send.envelope, send.kind)
-        .map_err(|error| Refusal::field(error.code(), error.field(), error.to_string()))?;
-    Ok(envelope.relates_to().map(|relation| relation.target))
+pub(super) fn out_of_order() -> Refusal {
+    Refusal::field(ErrorCode::OutOfOrder, "dseq", "an earlier send was refused; repeat it first")
 }
 
-fn no_target() -> Refusal {
-    Refusal::field(ErrorCode::InvalidRelation, "envelope.relates_to", "there is no such message to relate to")
-}
-
-fn internal() -> Refusal {
+pub(super) fn internal() -> Refusal {
     Refusal::new(ErrorCode::Internal, "the broker mixed up a request")
 }
 
-fn one_row(seq: u64) -> ReadRows {
-    ReadRows { from: seq, to: seq + 1, direction: Direction::Forward, rows_max: 1, bytes_max: 0 }
-}
-
-/// Whether a row redacts another.
-pub(super) fn is_redaction(row: &Row) -> bool {
-    row.kind() == EventKind::REDACT
-}
-
-/// Writes again the redactions of the newest rows, in case the process ended between the event and its effect.
-pub(super) fn repair_redactions(fx: &mut Effects, log: LogKey, contents: &mut Contents, redactions: &[Row]) {
-    for redaction in redactions {
-        let envelope = redaction.envelope();
-        let Ok(envelope) = Envelope::trusted(&envelope) else { continue };
-        let Some(seq) = envelope.relates_to().map(|relation| relation.target.seq) else { continue };
-        let Some(row) = contents.tail.get(seq).filter(|row| !row.is_redacted()) else { continue };
-        let row = row.redacted();
-        contents.tail.replace(row.clone());
-        fx.store(Op::Rewrite { log, row }, Purpose::Projection);
+/// Notes the redactions of the newest rows, in case the process ended between the event and its effect.
+pub(super) fn repair_redactions(contents: &mut Contents, rows: &[Row]) {
+    let redactions = rows.iter().filter(|row| row.kind() == EventKind::REDACT);
+    for seq in redactions.filter_map(fold::target) {
+        let edits = contents.messages.edits(seq).to_vec();
+        for seq in [seq].into_iter().chain(edits) {
+            if seq >= contents.floor && contents.tail.get(seq).is_none_or(|row| !row.is_redacted()) {
+                contents.redact(seq, None);
+            }
+        }
     }
 }

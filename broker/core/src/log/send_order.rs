@@ -31,8 +31,13 @@ impl SendOrder {
         }
     }
 
+    /// The send was refused, for now or for good.
+    pub(super) fn refused(&mut self, sender: Sender, dseq: u64, is_transient: bool) {
+        if is_transient { self.expect(sender, dseq) } else { self.consume(sender, dseq) }
+    }
+
     /// The send was refused for now: later ones are refused until it is repeated.
-    pub(super) fn expect(&mut self, sender: Sender, dseq: u64) {
+    fn expect(&mut self, sender: Sender, dseq: u64) {
         if dseq != 0 {
             self.set(sender, |expected| expected.map_or(dseq, |expected| expected.min(dseq)));
         }

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use antiphon_core::ConnectionId;
 use antiphon_protocol::{
     Class, ContentType, Decoder, Direction, ErrorCode, EventKind, FrameType, LogKey, LogName, RawFrame, Row, TenantId,
-    UserId,
     control::{self, Attach, Detach, MemberCursor, Signaled, Welcome},
     frames::{self, Ack, NewSend, Page},
     limits::FRAME_BYTES_MAX,
@@ -100,7 +99,6 @@ pub(crate) struct Client {
     pub(crate) shard: usize,
     pub(crate) connection: ConnectionId,
     pub(crate) tenant: TenantId,
-    pub(crate) user: UserId,
     /// Bytes that the transport has not taken yet.
     pub(crate) outgoing: VecDeque<Bytes>,
     /// Which streams it reads.
@@ -122,12 +120,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(shard: usize, connection: ConnectionId, tenant: TenantId, user: UserId) -> Self {
+    pub(crate) fn new(shard: usize, connection: ConnectionId, tenant: TenantId) -> Self {
         Self {
             shard,
             connection,
             tenant,
-            user,
             outgoing: VecDeque::new(),
             reads: [true; 5],
             is_writable: false,

@@ -38,3 +38,5 @@ mod store;
 mod store_failure;
 #[cfg(test)]
 mod subscribe;
+#[cfg(test)]
+mod users;

@@ -14,11 +14,7 @@ pub(crate) fn remove(c: &mut Cluster, who: Who, id: &str, user: &str) -> Reply {
 }
 
 fn add(c: &mut Cluster, who: Who, id: &str, user: &str, role: Role) -> Reply {
-    let add = control::MemberAdd {
-        conversation: id.into(),
-        members: vec![member(user, role)],
-        ..Default::default()
-    };
+    let add = control::MemberAdd { conversation: id.into(), members: vec![member(user, role)], ..Default::default() };
     c.call(who, FrameType::MemberAdd, &add)
 }
 
@@ -175,7 +171,11 @@ fn a_subscription_between_two_removals_ends_with_the_second() {
     for _ in 0..2 {
         c.ask(ann, FrameType::MemberRemove, &control::MemberRemove { conversation: "tea".into(), user: "bob".into() });
         let members = vec![member("bob", Role::Member)];
-        c.ask(ann, FrameType::MemberAdd, &control::MemberAdd { conversation: "tea".into(), members, ..Default::default() });
+        c.ask(
+            ann,
+            FrameType::MemberAdd,
+            &control::MemberAdd { conversation: "tea".into(), members, ..Default::default() },
+        );
     }
     c.settle();
     c.held_mail.clear();
@@ -204,11 +204,8 @@ fn roles_decide_who_changes_what() {
     assert_eq!(remove(&mut c, admin, "tea", "owner").code(), ErrorCode::Forbidden);
     remove(&mut c, admin, "tea", "plain").conversation();
     remove(&mut c, owner, "tea", "x").conversation();
-    let update = control::ConversationUpdate {
-        conversation: "tea".into(),
-        title: Some("New".into()),
-        ..Default::default()
-    };
+    let update =
+        control::ConversationUpdate { conversation: "tea".into(), title: Some("New".into()), ..Default::default() };
     assert_eq!(c.call(admin, FrameType::ConversationUpdate, &update).conversation().title, "New");
     assert_eq!(c.call(stranger, FrameType::ConversationUpdate, &update).code(), ErrorCode::NotFound);
     assert_eq!(delete(&mut c, admin, "tea").code(), ErrorCode::Forbidden);
@@ -239,7 +236,10 @@ fn the_last_owner_stays_while_others_are_members() {
 fn a_direct_conversation_is_one_for_both_from_every_shard() {
     let mut c = Cluster::new(4);
     let (ann, bob, eve) = (c.connect(0, "ann"), c.connect(3, "bob"), c.connect(1, "eve"));
-    let ids = [c.ask(ann, FrameType::ConversationCreate, &direct("bob")), c.ask(bob, FrameType::ConversationCreate, &direct("ann"))];
+    let ids = [
+        c.ask(ann, FrameType::ConversationCreate, &direct("bob")),
+        c.ask(bob, FrameType::ConversationCreate, &direct("ann")),
+    ];
     c.settle();
     let found = [c.take(ann, ids[0]).conversation(), c.take(bob, ids[1]).conversation()];
     assert_eq!(found[0].conversation, found[1].conversation);
@@ -255,10 +255,15 @@ fn a_direct_conversation_is_one_for_both_from_every_shard() {
     assert_eq!(leave(&mut c, bob, &id).code(), ErrorCode::Forbidden);
     let titled = ConversationCreate { title: "us".into(), ..direct("ann") };
     let again = c.call(bob, FrameType::ConversationCreate, &titled).conversation();
-    assert_eq!((again.conversation, again.created), (id, false), "a direct conversation is found whatever it is called");
+    assert_eq!(
+        (again.conversation, again.created),
+        (id, false),
+        "a direct conversation is found whatever it is called"
+    );
     let named = ConversationCreate { conversation: "us".into(), ..direct("bob") };
     assert_eq!(c.call(ann, FrameType::ConversationCreate, &named).error().field, "conversation");
-    let three = ConversationCreate { members: vec![member("bob", Role::Member), member("eve", Role::Member)], ..direct("") };
+    let three =
+        ConversationCreate { members: vec![member("bob", Role::Member), member("eve", Role::Member)], ..direct("") };
     assert_eq!(c.call(ann, FrameType::ConversationCreate, &three).error().field, "members");
 }
 
@@ -282,11 +287,8 @@ fn nobody_joins_a_direct_conversation_of_others() {
 fn an_open_conversation_is_joined_and_a_closed_one_looks_absent() {
     let mut c = Cluster::new(2);
     let (ann, bob) = (c.connect(0, "ann"), c.connect(1, "bob"));
-    let open = ConversationCreate {
-        conversation: "lobby".into(),
-        join_policy: JoinPolicy::Open.into(),
-        ..Default::default()
-    };
+    let open =
+        ConversationCreate { conversation: "lobby".into(), join_policy: JoinPolicy::Open.into(), ..Default::default() };
     c.call(ann, FrameType::ConversationCreate, &open).conversation();
     c.group(ann, "closed", &[]);
     assert_eq!(c.subscribe(bob, "c:lobby", From::Tail(true)).code(), ErrorCode::NotFound);
@@ -317,7 +319,9 @@ fn a_deleted_conversation_is_gone_for_everybody() {
     for who in [ann, bob] {
         let Some((_, Event::Detached(detach))) = c.client(who).events.last() else { panic!("DETACH is last") };
         assert_eq!((detach.reason(), detach.seq), (control::detach::Reason::Deleted, 2));
-        for reply in [c.say(who, "c:tea", "x"), c.fetch(who, "c:tea", 0, 0), c.get(who, "tea"), join(&mut c, who, "tea")] {
+        for reply in
+            [c.say(who, "c:tea", "x"), c.fetch(who, "c:tea", 0, 0), c.get(who, "tea"), join(&mut c, who, "tea")]
+        {
             assert_eq!(reply.code(), ErrorCode::NotFound);
         }
     }
@@ -343,7 +347,8 @@ fn a_service_creates_and_adds_in_the_name_of_a_user() {
     c.call(crm, FrameType::MemberAdd, &add).conversation();
     c.say(bob, "c:tea", "hi").ack();
     for act_as in ["bob", "eve"] {
-        let add = control::MemberAdd { act_as: act_as.into(), members: vec![member("eve", Role::Member)], ..add.clone() };
+        let add =
+            control::MemberAdd { act_as: act_as.into(), members: vec![member("eve", Role::Member)], ..add.clone() };
         assert!(matches!(c.call(crm, FrameType::MemberAdd, &add), Reply::Error(_)), "the user's rights decide");
     }
     let forged = ConversationCreate { conversation: "mine".into(), act_as: "ann".into(), ..Default::default() };

@@ -166,7 +166,8 @@ fn a_target_that_left_memory_is_read_from_the_store() {
     let edit = related(&mut c, EventKind::EDIT, &ack, "better");
     c.send_now(bob, &edit).ack();
     assert_eq!(c.store.count(Kind::Read), reads + 1);
-    assert_eq!(c.send_now(ann, &Draft { id: c.new_id(), ..edit.clone() }).code(), ErrorCode::Forbidden);
+    let foreign = Draft { id: c.new_id(), ..edit };
+    assert_eq!(c.send_now(ann, &foreign).code(), ErrorCode::Forbidden);
     let wrong = Ack { event_id: Uuid::from_u128(3), ..ack };
     let wrong = related(&mut c, EventKind::EDIT, &wrong, "better");
     assert_eq!(c.send_now(bob, &wrong).code(), ErrorCode::NotFound);

@@ -1,6 +1,9 @@
 //! A reader that does not keep up loses its subscription and nothing else; others do not notice.
 
-use antiphon_core::{ShardId, limits::{DELIVERIES_PER_PEER_MAX, OUTBOX_EVENT_BYTES_MAX}};
+use antiphon_core::{
+    ShardId,
+    limits::{DELIVERIES_PER_PEER_MAX, OUTBOX_EVENT_BYTES_MAX},
+};
 use antiphon_protocol::{Class, FrameType, control};
 
 use super::harness::*;
@@ -97,6 +100,39 @@ fn live_copies_over_the_mailbox_become_behind_and_nothing_is_lost() {
 }
 
 #[test]
+fn whoever_subscribes_behind_lost_copies_misses_none_of_the_later_ones() {
+    let mut c = Cluster::new(2);
+    let id = c.id_on(0);
+    let log = format!("c:{id}");
+    let (ann, bob, eve) = (c.connect(0, "ann"), c.connect(1, "bob"), c.connect(1, "eve"));
+    c.group(ann, &id, &["bob", "eve"]);
+    c.follow(bob, &log);
+    c.held_mail.insert((0, 1));
+    for n in 0..DELIVERIES_PER_PEER_MAX + 10 {
+        let draft = c.draft(&log, &n.to_string());
+        c.send(ann, &draft);
+        if n % 500 == 0 {
+            c.settle();
+        }
+    }
+    c.settle();
+    // Some copies leave, so that there is room again behind the mark of the lost ones.
+    for _ in 0..100 {
+        assert!(c.carry_one(0, 1));
+    }
+    c.ask(eve, FrameType::Subscribe, &control::Subscribe { log: log.clone(), from: None });
+    c.settle();
+    for n in 0..50 {
+        c.say(ann, &log, &format!("later {n}")).ack();
+    }
+    while c.carry_one(0, 1) {
+        c.settle();
+    }
+    assert_eq!(behinds(&c, bob), 1);
+    assert_eq!(c.heard(eve, &log), (0..50).map(|n| format!("later {n}")).collect::<Vec<_>>());
+}
+
+#[test]
 fn state_that_is_not_read_gives_way_to_newer_state() {
     let mut c = Cluster::new(2);
     let (ann, bob) = (c.connect(0, "ann"), c.connect(1, "bob"));
@@ -145,7 +181,11 @@ fn marks_do_not_pile_up_for_a_reader_that_never_reads() {
     let handle = c.client(bob).handle("c:tea").unwrap();
     c.client_mut(bob).reads[Class::Events as usize] = false;
     for _ in 0..20_000 {
-        c.ask(bob, FrameType::Subscribe, &control::Subscribe { log: "c:tea".into(), from: Some(control::subscribe::From::Tail(true)) });
+        c.ask(
+            bob,
+            FrameType::Subscribe,
+            &control::Subscribe { log: "c:tea".into(), from: Some(control::subscribe::From::Tail(true)) },
+        );
         c.ask(bob, FrameType::Unsubscribe, &control::Unsubscribe { handle });
     }
     c.settle();

@@ -20,11 +20,12 @@ pub(crate) enum Kind {
     Read,
     FindDuplicate,
     ScanRecords,
-    Other,
+    GetRecord,
+    SetFloor,
 }
 
 impl Kind {
-    pub(crate) const WRITES: [Self; 4] = [Self::Append, Self::Rewrite, Self::Checkpoint, Self::PutRecords];
+    const WRITES: [Self; 5] = [Self::Append, Self::Rewrite, Self::Checkpoint, Self::PutRecords, Self::SetFloor];
 
     fn of(op: &Op) -> Self {
         match op {
@@ -36,7 +37,8 @@ impl Kind {
             Op::Read { .. } => Self::Read,
             Op::FindDuplicate { .. } => Self::FindDuplicate,
             Op::ScanRecords { .. } => Self::ScanRecords,
-            Op::SetFloor { .. } | Op::GetRecord { .. } => Self::Other,
+            Op::GetRecord { .. } => Self::GetRecord,
+            Op::SetFloor { .. } => Self::SetFloor,
         }
     }
 }
@@ -123,7 +125,7 @@ impl Store {
     pub(crate) fn submit(&mut self, shard: usize, op: Op, token: Token) {
         let (log, kind) = (op.log(), Kind::of(&op));
         *self.submitted.entry(kind).or_default() += 1;
-        let work = if Kind::WRITES.contains(&kind) || kind == Kind::Other { Work::Write(op) } else { self.read(&op) };
+        let work = if Kind::WRITES.contains(&kind) { Work::Write(op) } else { self.read(&op) };
         self.pending.push_back(Pending { shard, log, kind, token, work });
     }
 
@@ -204,8 +206,10 @@ impl Store {
                 let is_it = |row: &&Row| row.sender() == sender.as_str() && same(row, *client_message_id);
                 Outcome::Row(log.rows.values().find(is_it).cloned())
             }
-            Op::ScanRecords { prefix, records_max, .. } => {
-                let found = log.records.iter().filter(|(key, _)| key.starts_with(prefix));
+            Op::GetRecord { key, .. } => Outcome::Record(log.records.get(key).cloned()),
+            Op::ScanRecords { prefix, after, records_max, .. } => {
+                let is_after = |key: &Bytes| after.as_ref().is_none_or(|after| key > after);
+                let found = log.records.iter().filter(|(key, _)| key.starts_with(prefix) && is_after(key));
                 Outcome::Records(
                     found.take(*records_max as usize).map(|(key, value)| (key.clone(), value.clone())).collect(),
                 )
@@ -241,7 +245,12 @@ impl Store {
                     };
                 }
             }
-            other => panic!("{other:?} is not expected of a shard"),
+            Op::SetFloor { floor, .. } => {
+                assert!(floor <= log.head() + 1, "a floor lies at or before the end of the log");
+                log.floor = log.floor.max(floor);
+                log.rows = log.rows.split_off(&log.floor);
+            }
+            other => panic!("{other:?} is no write"),
         }
         Ok(Outcome::Done)
     }

@@ -239,10 +239,10 @@ fn a_session_follows_a_bounded_number_of_logs_and_refusals_take_no_place() {
 }
 
 #[test]
-fn a_subscription_without_a_beginning_is_at_the_tail() {
+fn a_subscription_without_a_beginning_is_refused() {
     let (mut c, ann) = filled(1, 3);
-    let attach = c.call(ann, FrameType::Subscribe, &control::Subscribe { log: "c:tea".into(), from: None }).attach();
-    assert_eq!((attach.replay_from, attach.live_from), (5, 5));
+    let subscribe = control::Subscribe { log: "c:tea".into(), from: None };
+    assert_eq!(c.call(ann, FrameType::Subscribe, &subscribe).code(), ErrorCode::InvalidField);
 }
 
 #[test]

@@ -20,6 +20,19 @@ fn a_client_asks_for_a_token_connects_and_says_hello() {
 }
 
 #[test]
+fn a_token_is_written_and_never_printed() {
+    let mut rig = Rig::offline(config());
+    rig.input(Input::Token(Token::new("very-secret")));
+    rig.input(Input::Connected);
+    let secret = "very-secret";
+    assert!(!format!("{:?}", rig.client).contains(secret));
+    let outputs: Vec<_> = std::iter::from_fn(|| rig.client.poll_output()).collect();
+    assert!(!format!("{outputs:?}").contains(secret));
+    assert!(matches!(outputs.last(), Some(antiphon_sdk_core::Output::Write(hello))
+        if hello.windows(secret.len()).any(|window| window == secret.as_bytes())));
+}
+
+#[test]
 fn a_lost_connection_is_resumed_with_the_resume_token_then_subscriptions_then_sends() {
     let mut rig = Rig::online();
     rig.send(1, "x");

@@ -129,7 +129,7 @@ fn cursors_are_restated_after_a_reconnect() {
 #[test]
 fn digests_are_told() {
     let mut rig = Rig::online();
-    let head = control::Head { log: "c:b".into(), epoch: 1, seq: 4, msgno: 3, preview: Bytes::new() };
+    let head = control::Head { log: "c:b".into(), epoch: 1, seq: 4, msgno: 3, last: None };
     rig.input(Input::Stream(STATE, frames::control(FrameType::Head, 0, &head)));
     rig.expect(&["digest c:b 1-4"]);
 }

@@ -1,7 +1,7 @@
 //! Just enough of a broker to exercise the SDK's tasks, streams and flow control. It never refuses anything.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -167,14 +167,17 @@ async fn write_control(mut stream: SendStream, mut frames: mpsc::UnboundedReceiv
 async fn write_streams(connection: Connection, mut frames: mpsc::UnboundedReceiver<(Class, Bytes)>) {
     let mut streams: BTreeMap<Class, SendStream> = BTreeMap::new();
     while let Some((class, bytes)) = frames.recv().await {
-        if !streams.contains_key(&class) {
-            let Ok(mut stream) = connection.open_uni().await else { return };
-            if stream.write_chunk(frames::open(class)).await.is_err() {
-                return;
+        let stream = match streams.entry(class) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(vacant) => {
+                let Ok(mut stream) = connection.open_uni().await else { return };
+                if stream.write_chunk(frames::open(class)).await.is_err() {
+                    return;
+                }
+                vacant.insert(stream)
             }
-            streams.insert(class, stream);
-        }
-        if streams.get_mut(&class).unwrap().write_chunk(bytes).await.is_err() {
+        };
+        if stream.write_chunk(bytes).await.is_err() {
             return;
         }
     }

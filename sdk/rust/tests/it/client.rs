@@ -186,6 +186,39 @@ async fn closing_ends_everything_that_waits() {
 }
 
 #[tokio::test]
+async fn what_did_not_fit_is_handed_over_after_the_close() {
+    let broker = Broker::start();
+    let client = Client::connect(Config { subscription_queue: 1, ..config(&broker) }).await.unwrap();
+    let mut events = client.subscribe(&log(), From::Tail).await.unwrap();
+    broker.append(5, 10);
+    // The echo comes after the five, and its ACK only after the broker has taken all six.
+    client.send(&log(), "x").await.unwrap();
+    assert_eq!(next_seq(&mut events).await, 1);
+    client.close().await;
+    let mut last = None;
+    while let Some(item) = events.next().await {
+        last = Some(item);
+    }
+    assert_eq!(last, Some(Item::Detached(DetachReason::Stopped(StopReason::Closed))));
+}
+
+#[tokio::test]
+async fn a_subscribe_that_is_given_up_frees_its_log() {
+    let broker = Broker::start();
+    let client = Client::connect(config(&broker)).await.unwrap();
+    let log = log();
+    for _ in 0..20 {
+        tokio::select! {
+            biased;
+            _ = client.subscribe(&log, From::Tail) => {}
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    client.send(&log, "x").await.unwrap();
+    client.subscribe(&log, From::Tail).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_last_handle_ends_the_session() {
     let mut broker = Broker::start();
     let client = Client::connect(config(&broker)).await.unwrap();

@@ -1,0 +1,440 @@
+//! One publisher, many subscribers, on a bare `quinn-proto` driver: the control that the broker's fan-out is compared to.
+//!
+//! One thread drives `quinn-proto` with this workspace's socket layer: `recvmmsg` with receive offload, one `sendmmsg`
+//! for up to 64 packets to different connections. Each round writes one frame to one long-lived stream of every
+//! connection. Certificate type, cipher, transport settings, socket options and the receiving side are the broker's and
+//! its load generator's, so that what differs is what the broker does besides: decode, order, store, sync, acknowledge,
+//! hand out.
+
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use antiphon_core::ShardId;
+use antiphon_loadgen::{
+    fanout::SESSIONS_PER_SOCKET,
+    machine::pin,
+    wire::{Dialer, WireError},
+};
+use antiphon_node::{ConnectionIds, TransportSettings};
+use antiphon_protocol::{ALPN, FrameType, frames};
+use antiphon_sdk::Trust;
+use antiphon_sys::{
+    cpu::thread_time,
+    group::{GroupOptions, SocketGroup},
+    poller::{Source, wait},
+    udp::{Ecn, PacketArena, Receiver, SendBatch, ShardSocket, Transmit},
+};
+use bytes::{Bytes, BytesMut};
+use quinn_proto::{
+    Connection, ConnectionHandle, DatagramEvent, Dir, EcnCodepoint, Endpoint, EndpointConfig, Event, ServerConfig,
+    StreamId, crypto::rustls::QuicServerConfig,
+};
+
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
+/// Datagrams taken between two looks at the clock, as the broker's budget.
+const RECEIVED_PER_TURN: usize = 64;
+/// From the last connection to the first round, and from the last round to the end.
+const REST: Duration = Duration::from_millis(500);
+
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Receivers.
+    pub members: usize,
+    /// Payload of a frame.
+    pub bytes: usize,
+    /// Rounds per second.
+    pub rate: f64,
+    /// Length of the measurement.
+    pub seconds: f64,
+    /// Rounds before it.
+    pub warm_up: f64,
+    /// Processor of the driver.
+    pub server_core: Option<usize>,
+    /// Processor of the receivers.
+    pub core: Option<usize>,
+}
+
+impl Load {
+    fn rounds(&self) -> u64 {
+        (self.seconds * self.rate).round().max(1.0) as u64
+    }
+
+    fn warm_up_rounds(&self) -> u64 {
+        (self.warm_up * self.rate).round() as u64
+    }
+
+    fn frame(&self) -> Bytes {
+        frames::raw(FrameType::Event, 1, &vec![b'x'; self.bytes])
+    }
+}
+
+/// What it cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Figures {
+    /// CPU time of the driver's thread per frame that arrived.
+    pub cpu_us_per_delivery: f64,
+    /// Packets sent per frame.
+    pub datagrams_out_per_delivery: f64,
+    /// Packets received per frame.
+    pub datagrams_in_per_delivery: f64,
+}
+
+/// Runs the load; an error also if a frame did not arrive.
+pub fn measure(load: Load) -> Result<Figures, Box<dyn Error>> {
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate.cert.der());
+    let trust = Trust::Fingerprint(digest.as_ref().try_into()?);
+    let group = SocketGroup::bind(([127, 0, 0, 1], 0).into(), 1, GroupOptions::default())?;
+    let (address, socket) = (group.local_addr(), group.socket(0)?);
+    let server = server_config(certificate)?;
+
+    let progress = Arc::new(Progress::default());
+    let seen = progress.clone();
+    let driver = thread::Builder::new().name("bare-driver".into()).spawn(move || -> io::Result<Counts> {
+        if let Some(core) = load.server_core {
+            pin(core)?;
+        }
+        Driver::new(socket, server, load, seen).run()
+    })?;
+    if let Some(core) = load.core {
+        pin(core)?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let received = runtime.block_on(receive(load, address, trust, &progress));
+    progress.is_over.store(1, Ordering::Release);
+    let counts = driver.join().map_err(|_| "the bare driver panicked")??;
+    received?;
+    let deliveries = (load.rounds() * load.members as u64) as f64;
+    Ok(Figures {
+        cpu_us_per_delivery: counts.cpu.as_secs_f64() * 1e6 / deliveries,
+        datagrams_out_per_delivery: counts.out as f64 / deliveries,
+        datagrams_in_per_delivery: counts.received as f64 / deliveries,
+    })
+}
+
+fn server_config(certificate: rcgen::CertifiedKey<rcgen::KeyPair>) -> Result<Arc<ServerConfig>, Box<dyn Error>> {
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(certificate.signing_key.serialize_der());
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.cert.der().clone()], key.into())?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    TransportSettings::default().apply(&mut server);
+    Ok(Arc::new(server))
+}
+
+/// What the two threads tell each other.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Frames that arrived, over all receivers.
+    received: AtomicU64,
+    is_over: AtomicUsize,
+}
+
+/// Connects the receivers and reads until every frame is there.
+async fn receive(
+    load: Load,
+    address: SocketAddr,
+    trust: Trust,
+    progress: &Arc<Progress>,
+) -> Result<(), Box<dyn Error>> {
+    let sockets = load.members.div_ceil(SESSIONS_PER_SOCKET);
+    let dialer = Dialer::new(address, &trust, sockets, KEEP_ALIVE)?;
+    let frames = load.warm_up_rounds() + load.rounds();
+    let frame_bytes = load.frame().len() as u64;
+    let mut readers = tokio::task::JoinSet::new();
+    for number in 0..load.members {
+        let connection = dialer.connect(number).await?;
+        let progress = progress.clone();
+        readers.spawn(async move {
+            let mut stream = connection.accept_uni().await?;
+            let (mut bytes, mut whole) = (0, 0);
+            while whole < frames {
+                let chunk = stream.read_chunk(64 << 10, true).await?.ok_or(WireError::StreamEnded)?;
+                bytes += chunk.bytes.len() as u64;
+                progress.received.fetch_add(bytes / frame_bytes - whole, Ordering::Relaxed);
+                whole = bytes / frame_bytes;
+            }
+            Ok::<_, WireError>(connection)
+        });
+    }
+    let deadline = Duration::from_secs_f64(load.seconds + load.warm_up) + Duration::from_secs(30);
+    let all = async {
+        let mut connections = Vec::new();
+        while let Some(reader) = readers.join_next().await {
+            connections.push(reader??);
+        }
+        // Until the driver has read the clock after the last frame.
+        tokio::time::sleep(REST * 2).await;
+        Ok::<_, Box<dyn Error>>(())
+    };
+    tokio::time::timeout(deadline, all).await.map_err(|_| "a frame of the bare driver did not arrive")?
+}
+
+/// What the driver counted between the first round of the measurement and the arrival of its last frame.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    cpu: Duration,
+    out: u64,
+    received: u64,
+}
+
+struct Peer {
+    quic: Connection,
+    timer: Option<Instant>,
+    is_listed: bool,
+    stream: Option<StreamId>,
+}
+
+struct Driver {
+    socket: ShardSocket,
+    endpoint: Endpoint,
+    peers: Vec<Option<Peer>>,
+    listed: Vec<usize>,
+    timers: BTreeSet<(Instant, usize)>,
+    receiver: Receiver,
+    arena: PacketArena,
+    batch: SendBatch,
+    connected: usize,
+    out: u64,
+    received: u64,
+    load: Load,
+    frame: Bytes,
+    progress: Arc<Progress>,
+}
+
+impl Driver {
+    fn new(socket: ShardSocket, server: Arc<ServerConfig>, load: Load, progress: Arc<Progress>) -> Self {
+        let mut config = EndpointConfig::new(Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[7; 32])));
+        let ids = ConnectionIds::new(ShardId(0), 1, [7; 32], [8; 32]);
+        config.cid_generator(move || Box::new(ids.clone()));
+        Self {
+            endpoint: Endpoint::new(Arc::new(config), Some(server), !socket.may_fragment(), None),
+            socket,
+            peers: Vec::new(),
+            listed: Vec::new(),
+            timers: BTreeSet::new(),
+            receiver: Receiver::default(),
+            arena: PacketArena::default(),
+            batch: SendBatch::default(),
+            connected: 0,
+            out: 0,
+            received: 0,
+            frame: load.frame(),
+            load,
+            progress,
+        }
+    }
+
+    /// Serves handshakes, sends the rounds on schedule, and counts until the last frame has arrived.
+    fn run(mut self) -> io::Result<Counts> {
+        while self.connected < self.load.members {
+            if self.is_over() {
+                return Ok(Counts::default());
+            }
+            self.turn(Instant::now() + REST)?;
+        }
+        let interval = Duration::from_secs_f64(1.0 / self.load.rate);
+        let warm_up = self.load.warm_up_rounds();
+        let mut due = Instant::now() + REST;
+        for _ in 0..warm_up {
+            self.round(due)?;
+            due += interval;
+        }
+        self.turn_until(due + REST, warm_up)?;
+        let before = Counts { cpu: thread_time(), out: self.out, received: self.received };
+        let mut due = Instant::now();
+        for _ in 0..self.load.rounds() {
+            self.round(due)?;
+            due += interval;
+        }
+        self.turn_until(due + Duration::from_secs(15), warm_up + self.load.rounds())?;
+        let counts = Counts {
+            cpu: thread_time().saturating_sub(before.cpu),
+            out: self.out - before.out,
+            received: self.received - before.received,
+        };
+        while !self.is_over() {
+            self.turn(Instant::now() + REST)?;
+        }
+        Ok(counts)
+    }
+
+    fn is_over(&self) -> bool {
+        self.progress.is_over.load(Ordering::Acquire) != 0
+    }
+
+    /// Works until `due`, then writes one frame to every connection.
+    fn round(&mut self, due: Instant) -> io::Result<()> {
+        while Instant::now() < due {
+            self.turn(due)?;
+        }
+        for slot in 0..self.peers.len() {
+            let Some(peer) = self.peers[slot].as_mut() else { continue };
+            if peer.stream.is_none() {
+                peer.stream = peer.quic.streams().open(Dir::Uni);
+            }
+            if let Some(stream) = peer.stream {
+                // A window that is full or a peer that is gone shows as a frame that does not arrive.
+                let _ = peer.quic.send_stream(stream).write_chunks(&mut [self.frame.clone()]);
+                self.list(slot);
+            }
+        }
+        self.transmit(Instant::now())
+    }
+
+    /// Works until every connection has got `rounds` frames, at most until `deadline`.
+    fn turn_until(&mut self, deadline: Instant, rounds: u64) -> io::Result<()> {
+        let expected = rounds * self.load.members as u64;
+        while self.progress.received.load(Ordering::Relaxed) < expected && Instant::now() < deadline {
+            self.turn(Instant::now() + Duration::from_millis(5))?;
+        }
+        Ok(())
+    }
+
+    /// Sleeps until there is something to do, at most until `until`, and does it.
+    fn turn(&mut self, until: Instant) -> io::Result<()> {
+        let due = self.timers.first().map_or(until, |(at, _)| until.min(*at));
+        wait([Source::readable(&self.socket)], Some(due.saturating_duration_since(Instant::now())))?;
+        let now = Instant::now();
+        while self.receive(now)? == RECEIVED_PER_TURN {}
+        while let Some((at, slot)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, slot));
+            if let Some(peer) = self.peers[slot].as_mut() {
+                peer.timer = None;
+                peer.quic.handle_timeout(now);
+            }
+            self.list(slot);
+        }
+        self.transmit(now)
+    }
+
+    fn list(&mut self, slot: usize) {
+        if let Some(peer) = self.peers.get_mut(slot).and_then(Option::as_mut)
+            && !peer.is_listed
+        {
+            peer.is_listed = true;
+            self.listed.push(slot);
+        }
+    }
+
+    fn receive(&mut self, now: Instant) -> io::Result<usize> {
+        let (arena, mut received) = (&mut self.arena, Vec::new());
+        let count = self.receiver.receive(&self.socket, RECEIVED_PER_TURN, |datagram| {
+            let ecn = datagram.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
+            received.push((datagram.remote, datagram.local_ip, ecn, arena.copy(datagram.payload)));
+        })?;
+        self.received += count as u64;
+        for (remote, local_ip, ecn, data) in received {
+            self.handle(now, remote, local_ip, ecn, data);
+        }
+        Ok(count)
+    }
+
+    fn handle(
+        &mut self,
+        now: Instant,
+        remote: SocketAddr,
+        local_ip: Option<std::net::IpAddr>,
+        ecn: Option<EcnCodepoint>,
+        data: BytesMut,
+    ) {
+        let mut response = Vec::new();
+        match self.endpoint.handle(now, remote, local_ip, ecn, data, &mut response) {
+            Some(DatagramEvent::ConnectionEvent(ConnectionHandle(slot), event)) => {
+                if let Some(peer) = self.peers.get_mut(slot).and_then(Option::as_mut) {
+                    peer.quic.handle_event(event);
+                    self.list(slot);
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => {
+                if let Ok((ConnectionHandle(slot), quic)) = self.endpoint.accept(incoming, now, &mut response, None) {
+                    self.peers.resize_with(self.peers.len().max(slot + 1), || None);
+                    self.peers[slot] = Some(Peer { quic, timer: None, is_listed: false, stream: None });
+                    self.list(slot);
+                }
+            }
+            // Nobody on this machine sends what needs another response.
+            Some(DatagramEvent::Response(_)) | None => {}
+        }
+    }
+
+    /// Looks at every listed connection and sends what it has.
+    fn transmit(&mut self, now: Instant) -> io::Result<()> {
+        for slot in std::mem::take(&mut self.listed) {
+            let Some(peer) = self.peers[slot].as_mut() else { continue };
+            peer.is_listed = false;
+            let mut is_drained = false;
+            while let Some(event) = peer.quic.poll_endpoint_events() {
+                is_drained |= event.is_drained();
+                if let Some(event) = self.endpoint.handle_event(ConnectionHandle(slot), event) {
+                    peer.quic.handle_event(event);
+                }
+            }
+            while let Some(event) = peer.quic.poll() {
+                self.connected += usize::from(matches!(event, Event::Connected));
+            }
+            self.send(slot, now)?;
+            if is_drained && let Some(peer) = self.peers[slot].take() {
+                self.timers.remove(&(peer.timer.unwrap_or(now), slot));
+            }
+        }
+        self.flush()
+    }
+
+    fn send(&mut self, slot: usize, now: Instant) -> io::Result<()> {
+        let segments = self.socket.max_segments();
+        loop {
+            if self.batch.is_full() {
+                self.flush()?;
+            }
+            let Some(peer) = self.peers[slot].as_mut() else { return Ok(()) };
+            let pushed = self.batch.push_with(|buffer| {
+                let transmit = peer.quic.poll_transmit(now, segments, buffer)?;
+                buffer.truncate(transmit.size);
+                Some(Transmit {
+                    destination: transmit.destination,
+                    src_ip: transmit.src_ip,
+                    ecn: transmit.ecn.and_then(|ecn| Ecn::from_bits(ecn as u8)),
+                    segment_size: transmit.segment_size,
+                })
+            });
+            if pushed != Ok(true) {
+                break;
+            }
+            self.out += 1;
+        }
+        let Some(peer) = self.peers[slot].as_mut() else { return Ok(()) };
+        let wanted = peer.quic.poll_timeout();
+        if wanted != peer.timer {
+            if let Some(at) = peer.timer {
+                self.timers.remove(&(at, slot));
+            }
+            self.timers.extend(wanted.map(|at| (at, slot)));
+            peer.timer = wanted;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.batch.is_empty() {
+            self.batch.flush(&self.socket)?;
+            if !self.batch.is_empty() {
+                wait([Source::readable(&self.socket).or_writable(true)], None)?;
+            }
+        }
+        Ok(())
+    }
+}

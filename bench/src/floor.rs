@@ -1,0 +1,93 @@
+//! What the kernel alone takes for a fan-out: as many datagrams of the same size, by the same `sendmmsg`, to as many
+//! sockets as the generator has, without QUIC, encryption or acknowledgements.
+
+use std::{
+    error::Error,
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use antiphon_loadgen::{fanout::SESSIONS_PER_SOCKET, machine::pin};
+use antiphon_sys::{
+    cpu::thread_time,
+    group::{GroupOptions, SocketGroup},
+    poller::{Source, wait},
+    udp::{Receiver, SendBatch, ShardSocket, Transmit},
+};
+
+use crate::bare::Load;
+
+/// What QUIC and encryption add to a frame: short header with an 8-byte connection id, packet number, stream header, tag.
+const QUIC_BYTES: usize = 40;
+
+/// CPU time of the sender per datagram, in microseconds.
+pub fn measure(load: Load) -> Result<f64, Box<dyn Error>> {
+    let sockets = load.members.div_ceil(SESSIONS_PER_SOCKET);
+    let receivers: Result<Vec<UdpSocket>, _> = (0..sockets).map(|_| UdpSocket::bind("127.0.0.1:0")).collect();
+    let receivers = receivers?;
+    let addresses: Result<Vec<SocketAddr>, _> = receivers.iter().map(UdpSocket::local_addr).collect();
+    let addresses = addresses?;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let threads = receivers.into_iter().map(|socket| drain(socket, load.core, is_over.clone())).collect::<Vec<_>>();
+    let cpu = send(load, &addresses);
+    is_over.store(true, Ordering::Release);
+    for thread in threads {
+        thread.join().map_err(|_| "a receiver panicked")??;
+    }
+    Ok(cpu?.as_secs_f64() * 1e6 / (load.seconds * load.rate * load.members as f64))
+}
+
+/// Takes in what comes until the sender is done.
+fn drain(
+    socket: UdpSocket,
+    core: Option<usize>,
+    is_over: Arc<AtomicBool>,
+) -> thread::JoinHandle<Result<(), std::io::Error>> {
+    thread::spawn(move || {
+        if let Some(core) = core {
+            pin(core)?;
+        }
+        socket.set_nonblocking(true)?;
+        let socket = ShardSocket::new(socket)?;
+        let mut receiver = Receiver::default();
+        while !is_over.load(Ordering::Acquire) {
+            wait([Source::readable(&socket)], Some(Duration::from_millis(20)))?;
+            while receiver.receive(&socket, 64, |_| {})? == 64 {}
+        }
+        Ok(())
+    })
+}
+
+fn send(load: Load, addresses: &[SocketAddr]) -> Result<Duration, Box<dyn Error>> {
+    let group = SocketGroup::bind(([127, 0, 0, 1], 0).into(), 1, GroupOptions::default())?;
+    let socket = group.socket(0)?;
+    let addresses = addresses.to_vec();
+    let sender = thread::Builder::new().name("floor".into()).spawn(move || -> std::io::Result<Duration> {
+        if let Some(core) = load.server_core {
+            pin(core)?;
+        }
+        let packet = vec![0; load.bytes + antiphon_protocol::header::HEADER_BYTES + QUIC_BYTES];
+        let mut batch = SendBatch::default();
+        let (interval, mut due) = (Duration::from_secs_f64(1.0 / load.rate), Instant::now());
+        let before = thread_time();
+        for _ in 0..(load.seconds * load.rate) as u64 {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            due += interval;
+            for member in 0..load.members {
+                let destination = addresses[member % addresses.len()];
+                let transmit = Transmit { destination, src_ip: None, ecn: None, segment_size: None };
+                while batch.push(transmit, &packet).is_err() {
+                    batch.flush(&socket)?;
+                }
+            }
+            batch.flush(&socket)?;
+        }
+        Ok(thread_time().saturating_sub(before))
+    })?;
+    Ok(sender.join().map_err(|_| "the sender panicked")??)
+}

@@ -1,0 +1,54 @@
+//! A scenario whose result is figures: finds a broker, runs the load, prints what was measured.
+
+use std::{error::Error, fmt::Display, fs::File, future::Future, io::Write, path::PathBuf, sync::Arc};
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::{
+    machine::CoreArgs,
+    target::{Target, TargetArgs},
+};
+
+/// A load and what it measures.
+pub trait Scenario: Args {
+    /// The figures.
+    type Report: Display + Serialize;
+
+    /// Runs the load against a broker.
+    fn run(&self, target: &Arc<Target>) -> impl Future<Output = Result<Self::Report, Box<dyn Error>>>;
+
+    /// Whether no promise was broken. A figure that misses a goal breaks none.
+    fn holds(report: &Self::Report) -> bool;
+}
+
+/// A scenario with where it runs and where its figures go.
+#[derive(Debug, Args)]
+pub struct Measured<T: Args> {
+    #[command(flatten)]
+    load: T,
+    #[command(flatten)]
+    cores: CoreArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Also write the figures as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl<T: Scenario> Measured<T> {
+    /// Runs it and tells the figures on `out`; false if a promise was broken.
+    pub fn run(self, out: &mut impl Write) -> Result<bool, Box<dyn Error>> {
+        let Self { load, cores, target, json } = self;
+        let (target, broker) = cores.around(|| Target::find(target))??;
+        // One thread: the generator is to cost one core at most.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let report = runtime.block_on(load.run(&Arc::new(target)))?;
+        drop(broker);
+        if let Some(path) = json {
+            serde_json::to_writer_pretty(File::create(path)?, &report)?;
+        }
+        write!(out, "{report}")?;
+        Ok(T::holds(&report))
+    }
+}
