@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use antiphon_protocol::limits::{
-    BODY_BYTES_MAX, CLOCK_SKEW_MS_MAX, ENVELOPE_BYTES_MAX, INLINE_BYTES_MAX, MEMBERS_MAX, PAGE_BYTES_MAX, PAGES_IN_FLIGHT_MAX,
+    BODY_BYTES_MAX, CLOCK_SKEW_MS_MAX, ENVELOPE_BYTES_MAX, INLINE_BYTES_MAX, MEMBERS_MAX, PAGE_BYTES_MAX,
+    PAGES_IN_FLIGHT_MAX,
 };
 
 /// Threads of one broker; six bits of a log handle.
@@ -79,6 +80,10 @@ pub const HIDDEN_MAX: usize = 4_096;
 pub const EFFECTS_IN_FLIGHT_MAX: usize = 64;
 /// Logs to which one log may owe consequences. Full: changes that would add to them are `overloaded`.
 pub const EFFECTS_OWED_MAX: usize = MEMBERS_MAX;
+/// Conversations in one answer to SYNC.
+pub const SYNC_ENTRIES_MAX: usize = 100;
+/// Owners of conversations that one SYNC asks at a time; the rest waits.
+pub const SUMMARIES_IN_FLIGHT_MAX: usize = 16;
 /// When a consequence that a log could not take is sent again.
 pub const RETRY_EFFECTS_AFTER: Duration = Duration::from_secs(2);
 

@@ -117,6 +117,13 @@ pub enum Operation {
     Change(Change),
     /// Change something of the user's own, in the inbox.
     Own(OwnChange),
+    /// Name the user's conversations, for SYNC.
+    List(control::Sync),
+    /// Say what a list of conversations shows, for SYNC.
+    Summarize {
+        /// Which entry of the answer.
+        index: usize,
+    },
     /// Admit a session of the inbox's user. Asked by the broker.
     Register(Box<Registration>),
     /// Carry out what an event of another log comes to. Asked by the broker.
@@ -287,6 +294,17 @@ pub enum ShardMessage {
     Register(Box<Registration>),
     /// To the user's owner: the session's connection is gone.
     Unregister(Box<Registration>),
+    /// To the connection shard: the conversations that SYNC answers with.
+    Listed(Box<Listing>),
+    /// To the connection shard: what one of these conversations says.
+    Summary {
+        /// Of which SYNC.
+        origin: Origin,
+        /// Which entry of the answer.
+        index: usize,
+        /// What its owner knows.
+        entry: Box<control::SyncedLog>,
+    },
     /// To the user's owner, from the inbox: the session may begin.
     Admitted(Box<Admission>),
     /// To the user's owner, from the inbox: something that concerns the user's sessions became durable.
@@ -335,6 +353,15 @@ pub enum ShardMessage {
         /// Which.
         connection: ConnectionId,
     },
+}
+
+/// The answer to SYNC, as far as the inbox knows it.
+#[derive(Debug)]
+pub struct Listing {
+    /// Who asked.
+    pub origin: Origin,
+    /// Entries with what is the user's own.
+    pub synced: control::Synced,
 }
 
 /// A session's entry at its user's owner.

@@ -364,6 +364,7 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
         self.writer.submit(request);
         #[cfg(feature = "mutants")]
         if crate::mutants::acknowledges_before_sync() {
+            self.index.apply(self.wal.next_block() - 1, std::mem::take(&mut payload));
             self.ready.extend(block.entries.drain(..).map(Entry::completion));
         }
         self.in_flight.push_back(InFlight { payload, entries: block.entries });

@@ -219,7 +219,11 @@ impl Home {
             return Err(Refusal::field(ErrorCode::TokenMismatch, "token", "the token is of another user or device"));
         }
         if actor.issued_at_ms() < session.not_before_ms {
-            return Err(Refusal::field(ErrorCode::TokenRevoked, "token", "the user's tokens of that time were revoked"));
+            return Err(Refusal::field(
+                ErrorCode::TokenRevoked,
+                "token",
+                "the user's tokens of that time were revoked",
+            ));
         }
         let expires_at_ms = actor.expires_at_ms();
         // A verifier allows for clocks that differ; a session is not moved to an end in the past.

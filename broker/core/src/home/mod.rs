@@ -8,6 +8,7 @@ mod connections;
 mod fanout;
 mod handshake;
 mod requests;
+mod sync;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,6 +17,7 @@ use bytes::Bytes;
 
 use connection::{Connection, Phase};
 use connections::Connections;
+use sync::Gathering;
 
 use crate::{
     connection_id::ConnectionId,
@@ -73,6 +75,8 @@ pub(crate) struct Home {
     outstanding: Vec<usize>,
     /// Connections with a request that waits for a slot at a shard.
     stalled: Vec<VecDeque<ConnectionId>>,
+    /// Answers to SYNC that are being put together, at most one of a connection.
+    gatherings: BTreeMap<ConnectionId, Gathering>,
     resume_key: ResumeKey,
     /// The GOAWAY that every session gets once the broker is about to stop.
     goaway: Option<Bytes>,
@@ -89,6 +93,7 @@ impl Home {
             timers: BTreeSet::new(),
             outstanding: vec![0; shards.into()],
             stalled: (0..shards).map(|_| VecDeque::new()).collect(),
+            gatherings: BTreeMap::new(),
             resume_key,
             goaway: None,
         }
@@ -160,6 +165,7 @@ impl Home {
             Phase::Closing => return,
         };
         fx.counters.sessions -= 1;
+        self.gatherings.remove(&id);
         self.timers.remove(&(Time::from_unix_ms(session.actor.expires_at_ms()), Timer::Expiry(id)));
         for handle in session.subscriptions.keys() {
             self.unfollow(fx, *handle, id);
@@ -201,6 +207,8 @@ impl Home {
                 self.attached(fx, *attached);
                 self.answered(fx, from, origin);
             }
+            ShardMessage::Listed(listing) => self.listed(fx, from, *listing),
+            ShardMessage::Summary { origin, index, entry } => self.summarized(fx, from, origin, index, *entry),
             ShardMessage::Registered { registration, not_before_ms } => {
                 self.registered(fx, registration, not_before_ms);
             }

@@ -1,11 +1,5 @@
 //! Frames of an established session: each becomes a request to the owner of its log, or is answered here.
 
-use antiphon_protocol::{
-    Class, ConversationId, ErrorCode, FrameType, LogKey, LogName, RawFrame, UserId,
-    control::{self, ConversationKind, JoinPolicy, Role, fetch::View, subscribe},
-    frames::{self, Send, SendBatch},
-    limits::{PAGES_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX},
-};
 use super::{Connection, Home, Phase};
 use crate::{
     connection_id::ConnectionId,
@@ -15,6 +9,12 @@ use crate::{
     refusal::Refusal,
     routing::ShardId,
     shard_message::{Change, Operation, Origin, OwnChange, Request, ShardMessage, Slot, Start},
+};
+use antiphon_protocol::{
+    Class, ConversationId, ErrorCode, FrameType, LogKey, LogName, RawFrame, UserId,
+    control::{self, ConversationKind, JoinPolicy, Role, fetch::View, subscribe},
+    frames::{self, Send, SendBatch},
+    limits::{PAGES_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX},
 };
 
 /// What a frame asks for.
@@ -165,6 +165,10 @@ impl Home {
                 let join: control::Join = frames::decode_request(body)?;
                 owner(&join.conversation, Change::Join)
             }
+            FrameType::Sync => {
+                let sync: control::Sync = frames::decode_request(body)?;
+                self.own_inbox(id, Operation::List(sync))
+            }
             FrameType::Preferences => {
                 let preferences: control::Preferences = frames::decode_request(body)?;
                 self.own(id, OwnChange::Preferences(preferences))
@@ -197,8 +201,12 @@ impl Home {
 
     /// A change of the session's own inbox.
     fn own(&self, id: ConnectionId, change: OwnChange) -> Result<Parsed, Refusal> {
+        self.own_inbox(id, Operation::Own(change))
+    }
+
+    fn own_inbox(&self, id: ConnectionId, operation: Operation) -> Result<Parsed, Refusal> {
         let Some(session) = self.connections.get(id).and_then(Connection::session) else { return Ok(Parsed::Here) };
-        Ok(Parsed::Owner(LogName::Inbox(session.actor.user.clone()), Operation::Own(change)))
+        Ok(Parsed::Owner(LogName::Inbox(session.actor.user.clone()), operation))
     }
 
     fn parse_create(

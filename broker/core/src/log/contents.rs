@@ -177,6 +177,11 @@ impl Contents {
         self.tail.push(row);
     }
 
+    /// Time of the last durable row, Unix milliseconds.
+    pub(super) fn head_time_ms(&self) -> u64 {
+        self.head_time_ms
+    }
+
     /// Whether another row may be appended now.
     pub(super) fn has_room(&self) -> bool {
         self.in_flight_rows < LOG_IN_FLIGHT_ROWS_MAX

@@ -27,7 +27,9 @@ impl Log {
             Ok(contents) => contents,
             Err(refusal) => return self.refuse(fx, &request, &refusal),
         };
-        if let Some((field, _)) = [("read", read), ("delivered", delivered)].into_iter().find(|(_, seq)| *seq > contents.head) {
+        if let Some((field, _)) =
+            [("read", read), ("delivered", delivered)].into_iter().find(|(_, seq)| *seq > contents.head)
+        {
             let refusal = Refusal::field(ErrorCode::InvalidField, field, "nobody has got beyond the head");
             return self.refuse(fx, &request, &refusal);
         }

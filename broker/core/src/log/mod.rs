@@ -28,6 +28,7 @@ mod relation;
 mod send;
 mod send_order;
 mod subscribe;
+mod summary;
 mod tail;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -300,6 +301,14 @@ impl Log {
             Operation::Effect(_) => self.receive(fx, request),
             Operation::Register(_) => {
                 self.register(fx, request);
+                Flow::Done
+            }
+            Operation::List(_) => {
+                self.list(fx, &request);
+                Flow::Done
+            }
+            Operation::Summarize { .. } => {
+                self.summarize(fx, &request);
                 Flow::Done
             }
             // It is taken up by now.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     Answer, Flow, Inbox, Log, Purpose, Stall, State, Waiter, across::report, answer, blocks::Blocks, contents::Draft,
-    duplicates::Known,
+    duplicates::Known, summary,
 };
 use crate::{
     claims::{Ability, Scope},
@@ -49,6 +49,7 @@ impl Log {
                 fx.post(request.origin.shard, ShardMessage::Rejected { connection, code, message });
             }
             Operation::Effect(effect) => report(fx, effect.source, &self.name, effect.seq, false),
+            Operation::Summarize { .. } => summary::reply(fx, request, summary::refused(refusal)),
             Operation::TakeUp => {}
             _ => return false,
         }

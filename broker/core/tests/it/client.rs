@@ -23,6 +23,8 @@ pub(crate) enum Reply {
     Ok(Bytes),
     Error(control::Error),
     Page(Page),
+    Messages(Box<control::MessagesPage>),
+    Batch(control::BatchAck),
     Attach(Box<Attach>),
     Welcome(Box<Welcome>),
 }
@@ -50,6 +52,20 @@ impl Reply {
         match self {
             Self::Page(page) => page,
             other => panic!("a PAGE was expected, not {other:?}"),
+        }
+    }
+
+    pub(crate) fn messages(self) -> control::MessagesPage {
+        match self {
+            Self::Messages(page) => *page,
+            other => panic!("a MESSAGES_PAGE was expected, not {other:?}"),
+        }
+    }
+
+    pub(crate) fn batch(self) -> Vec<control::BatchResult> {
+        match self {
+            Self::Batch(ack) => ack.results,
+            other => panic!("a BATCH_ACK was expected, not {other:?}"),
         }
     }
 
@@ -168,6 +184,8 @@ impl Client {
             FrameType::Ok => Reply::Ok(frame.body.clone()),
             FrameType::Error => Reply::Error(frames::decode_answer(&frame.body).unwrap()),
             FrameType::Page => Reply::Page(Page::decode(&frame.body).unwrap()),
+            FrameType::MessagesPage => Reply::Messages(Box::new(frames::decode_answer(&frame.body).unwrap())),
+            FrameType::BatchAck => Reply::Batch(frames::decode_answer(&frame.body).unwrap()),
             FrameType::Attach => Reply::Attach(Box::new(frames::decode_answer(&frame.body).unwrap())),
             FrameType::Welcome => Reply::Welcome(Box::new(frames::decode_answer(&frame.body).unwrap())),
             FrameType::Goaway => return self.goaways.push(frames::decode_answer(&frame.body).unwrap()),
@@ -281,18 +299,31 @@ impl Draft {
         Self { dseq, ..self }
     }
 
-    pub(crate) fn to_frame(&self, request_id: u32) -> Bytes {
-        let act_as = self.act_as.as_ref().map(|user| user.parse().unwrap());
-        let new = NewSend {
+    /// The SEND_BATCH of drafts for one log.
+    pub(crate) fn to_batch(drafts: &[Self], request_id: u32) -> Bytes {
+        let act_as: Vec<_> =
+            drafts.iter().map(|draft| draft.act_as.as_ref().map(|user| user.parse().unwrap())).collect();
+        let log = drafts[0].log.parse().unwrap();
+        let new = |(draft, act_as)| Self::new_send(draft, &log, Option::as_ref(act_as));
+        let records: Vec<_> = drafts.iter().zip(&act_as).map(new).collect();
+        frames::SendBatch::to_frame(request_id, &records)
+    }
+
+    fn new_send<'a>(&'a self, log: &'a LogName, act_as: Option<&'a antiphon_protocol::UserId>) -> NewSend<'a> {
+        NewSend {
             client_message_id: self.id,
             dseq: self.dseq,
             kind: self.kind,
             content_type: self.content_type,
-            log: &self.log.parse().unwrap(),
-            act_as: act_as.as_ref(),
+            log,
+            act_as,
             envelope: &self.envelope,
             body: &self.body,
-        };
-        new.to_frame(request_id)
+        }
+    }
+
+    pub(crate) fn to_frame(&self, request_id: u32) -> Bytes {
+        let act_as = self.act_as.as_ref().map(|user| user.parse().unwrap());
+        self.new_send(&self.log.parse().unwrap(), act_as.as_ref()).to_frame(request_id)
     }
 }

@@ -5,6 +5,8 @@
 //! repetition, every request is answered at most once, nothing follows a farewell.
 
 #[cfg(test)]
+mod batch;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod cross_shard;
@@ -20,6 +22,8 @@ mod harness;
 mod limits;
 #[cfg(test)]
 mod members;
+#[cfg(test)]
+mod messages_view;
 #[cfg(test)]
 mod order;
 #[cfg(test)]

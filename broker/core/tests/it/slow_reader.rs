@@ -120,7 +120,11 @@ fn whoever_subscribes_behind_lost_copies_misses_none_of_the_later_ones() {
     for _ in 0..100 {
         assert!(c.carry_one(0, 1));
     }
-    c.ask(eve, FrameType::Subscribe, &control::Subscribe { log: log.clone(), from: None });
+    c.ask(
+        eve,
+        FrameType::Subscribe,
+        &control::Subscribe { log: log.clone(), from: Some(control::subscribe::From::Tail(true)) },
+    );
     c.settle();
     for n in 0..50 {
         c.say(ann, &log, &format!("later {n}")).ack();
