@@ -91,13 +91,15 @@ pub fn preview(row: &Row, state: Option<&MessageState>) -> ReplyPreview {
         event_id: Bytes::copy_from_slice(row.event_id().as_bytes()),
         sender: row.sender().to_owned(),
         redacted: row.is_redacted() || state.is_some_and(|state| state.redacted.is_some()),
-        through: state.map_or(0, |state| state.through),
         ..ReplyPreview::default()
     };
-    match state.and_then(|state| state.edit.as_ref()) {
-        _ if preview.redacted => {}
-        Some(edit) => show(&mut preview, edit.content_type, &edit.body),
-        None => show(&mut preview, row.content_type() as u32, &row.body()),
+    // Nothing changes a redacted message any more, so its preview says nothing else.
+    if !preview.redacted {
+        preview.through = state.map_or(0, |state| state.through);
+        match state.and_then(|state| state.edit.as_ref()) {
+            Some(edit) => show(&mut preview, edit.content_type, &edit.body),
+            None => show(&mut preview, row.content_type() as u32, &row.body()),
+        }
     }
     preview
 }
@@ -111,7 +113,7 @@ fn fold_preview(preview: &mut ReplyPreview, event: &Row) {
         EventKind::EDIT => show(preview, event.content_type() as u32, &event.body()),
         EventKind::REDACT => {
             show(preview, 0, &Bytes::new());
-            preview.redacted = true;
+            (preview.redacted, preview.through) = (true, 0);
         }
         _ => {}
     }

@@ -1,7 +1,7 @@
 //! The embedded store: one data directory, one write-ahead log per shard, an ordered index.
 //!
 //! ```text
-//! EmbeddedShard --blocks--> BlockWriter (pwrite + fdatasync) --durable--> completion, then Index (lsm-tree)
+//! EmbeddedShard --blocks--> BlockWriter (io_uring, or pwrite + fdatasync) --durable--> completion, then Index (lsm-tree)
 //!               --reads---> Index (reader threads) --answers--> completion
 //! ```
 //!
@@ -18,6 +18,7 @@
 mod admission;
 mod backup;
 pub mod block;
+mod choice;
 mod counters;
 pub mod disk;
 mod format;
@@ -32,16 +33,19 @@ mod payload;
 pub mod query;
 pub mod recovery;
 mod replay;
+mod segments;
 mod shard;
 pub mod simulated;
 mod store;
 pub mod table;
 mod threaded;
+mod uring;
 mod verify;
 pub mod wal;
 pub mod writer;
 
 pub use backup::{BackupError, BackupReport, restore};
+pub use choice::{ChosenWriter, Writer, WriterChoice, WriterKind};
 pub use counters::{Counters, WriterCounters};
 pub use format::{FORMAT_VERSION, Format, OpenError};
 pub use index::{Index, InlineIndex};
@@ -49,6 +53,7 @@ pub use memory_table::MemoryTable;
 pub use shard::{EmbeddedShard, ShardParts};
 pub use store::{Embedded, EmbeddedConfig, StoreHandle};
 pub use threaded::ThreadedIndex;
+pub use uring::UringWriter;
 pub use verify::{Finding, Report, verify};
 pub use wal::WalConfig;
 pub use writer::{BlockWriter, FatalError, FatalHook, Wake};

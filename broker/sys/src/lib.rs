@@ -9,6 +9,8 @@
 //! 4. With nothing left to do the shard arms its [`doorbell::Doorbell`], looks once more, and sleeps in
 //!    [`poller::wait`] until a packet, a ring or a timer.
 //!
+//! A store that writes its log through a [`ring::WriteRing`] adds that ring to what the shard sleeps on.
+//!
 //! At start [`group::SocketGroup`] binds one socket per shard to one address and steers packets between them by a byte
 //! of the connection id; [`cid::shard_of_datagram`] is the same rule in user space, for a kernel that cannot steer.
 //!
@@ -26,6 +28,7 @@ pub mod doorbell;
 pub mod group;
 pub mod mesh;
 pub mod poller;
+pub mod ring;
 pub mod rlimit;
 mod rusage;
 mod steering;

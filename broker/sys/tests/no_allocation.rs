@@ -1,4 +1,4 @@
-//! The path of a packet allocates nothing once its buffers have grown.
+//! The paths of a packet and of a durable write allocate nothing once their buffers have grown.
 #![allow(clippy::unwrap_used, reason = "a failed call fails the test")]
 #![allow(unsafe_code, reason = "counting allocations takes an allocator")]
 
@@ -7,6 +7,8 @@ use std::cell::Cell;
 use std::net::UdpSocket;
 
 use antiphon_sys::mesh::Mesh;
+use antiphon_sys::poller::{Source, wait};
+use antiphon_sys::ring::{DurableFile, PAGE_BYTES, WriteRing, probe};
 use antiphon_sys::udp::{Ecn, PacketArena, Receiver, SendBatch, ShardSocket, Transmit};
 
 thread_local! {
@@ -65,4 +67,35 @@ fn packets_and_messages_allocate_nothing_in_steady_state() {
     let received: usize = (0..1_000).map(|_| turn()).sum();
     assert_eq!(ALLOCATIONS.get() - before, 0);
     assert_eq!(received, 1_000 * 7300);
+}
+
+#[test]
+fn durable_writes_allocate_nothing_in_steady_state() {
+    let dir = tempfile::tempdir().unwrap();
+    if let Err(error) = probe(dir.path()) {
+        return eprintln!("skipped: {error}");
+    }
+    let file = DurableFile::create(&dir.path().join("file")).unwrap();
+    let mut ring = WriteRing::new(3).unwrap();
+    let mut turn = || {
+        for (n, pages) in [1, 4, 16].into_iter().enumerate() {
+            let mut buffer = ring.buffer();
+            (0..pages).for_each(|_| buffer.append(&[7; PAGE_BYTES]));
+            ring.submit(&file, n as u64 * 65_536, buffer, n).unwrap();
+        }
+        let mut finished = 0;
+        while finished < 3 {
+            wait([Source::readable(&ring)], None).unwrap();
+            ring.reap(|_, result| finished += usize::from(result.is_ok()));
+        }
+        finished
+    };
+    // Any of the three buffers may have to carry the longest write.
+    for _ in 0..100 {
+        turn();
+    }
+    let before = ALLOCATIONS.get();
+    let finished: usize = (0..100).map(|_| turn()).sum();
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(finished, 300);
 }

@@ -7,7 +7,7 @@ pub struct WriterCounters {
     pub blocks: u64,
     /// Bytes written, padding included.
     pub bytes: u64,
-    /// Times that a segment was synced.
+    /// Times that the disk was asked to make something durable: syncs, or durable writes.
     pub syncs: u64,
 }
 

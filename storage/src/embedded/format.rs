@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use antiphon_sys::ring::Unusable;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -51,6 +52,9 @@ pub enum OpenError {
     /// There is no space to bring older writes into the index.
     #[error("no space is left to open the data directory; free some and start again")]
     Full,
+    /// io_uring was asked for by name and does not work here.
+    #[error("the store is set to write by io_uring, which is not possible: {0}; let it choose by itself")]
+    NoIoUring(#[source] Unusable),
     /// The operating system refused.
     #[error("the data directory cannot be used: {0}")]
     Io(#[source] io::Error),

@@ -33,12 +33,15 @@ use super::{
 /// Number of index partitions.
 pub(crate) const PARTITIONS: u8 = antiphon_protocol::limits::PARTITIONS as u8;
 
+/// Partitions that are opened or flushed at once by a start.
+const THREADS: u8 = 16;
+
 /// Opens every partition of the index. One that is damaged is left out, not an error.
 pub(crate) fn open_partitions(layout: &Layout, cache_bytes: u64) -> Result<Partitions, OpenError> {
     let cache = Arc::new(Cache::with_capacity_bytes(cache_bytes));
     // The first start counts itself after it has made every partition.
     let absent = if layout.was_started() { Absent::Damage } else { Absent::Make };
-    let opened = in_parallel(|partition| {
+    let opened = in_parallel(THREADS, |partition| {
         let dir = layout.partition(partition);
         catch_unwind(AssertUnwindSafe(|| LsmTable::open(&dir, absent, cache.clone())))
             .unwrap_or_else(|_| Err(TableError::Damaged("its files cannot be read".to_owned())))
@@ -68,7 +71,7 @@ pub(crate) fn replay(layout: &Layout, partitions: &Partitions, memtable_bytes: u
             boot => logs.entry((boot, segment.shard)).or_default().push(segment),
         }
     }
-    let mut replay = Replay::new(partitions, memtable_bytes);
+    let mut replay = Replay::new(partitions, memtable_bytes, THREADS);
     let mut damaged_logs = Vec::new();
     for (log, segments) in &logs {
         if replay.log(&mut disk, *log, segments)? {
@@ -94,11 +97,13 @@ pub(crate) struct Replay<'a> {
     touched: u64,
     scratch: Vec<u8>,
     full: bool,
+    /// Partitions that are flushed at once.
+    threads: u8,
 }
 
 impl<'a> Replay<'a> {
-    pub(crate) fn new(partitions: &'a Partitions, memtable_bytes: u64) -> Self {
-        Self { partitions, memtable_bytes, touched: 0, scratch: Vec::new(), full: false }
+    pub(crate) fn new(partitions: &'a Partitions, memtable_bytes: u64, threads: u8) -> Self {
+        Self { partitions, memtable_bytes, touched: 0, scratch: Vec::new(), full: false, threads }
     }
 
     /// Brings one log into the index; whether it must be kept.
@@ -167,7 +172,7 @@ impl<'a> Replay<'a> {
         if due == 0 {
             return Ok(());
         }
-        let flushed = in_parallel(|partition| match self.partitions.table(partition) {
+        let flushed = in_parallel(self.threads, |partition| match self.partitions.table(partition) {
             Some(table) if due & (1 << partition) != 0 => {
                 table.seal();
                 table.flush().map(|()| table.publish())
@@ -190,12 +195,14 @@ impl<'a> Replay<'a> {
 }
 
 /// Does the same for every partition, several at a time: most of it is waiting for the disk.
-fn in_parallel<T: Send>(work: impl Fn(u8) -> T + Sync) -> Vec<T> {
-    const THREADS: u8 = 16;
+fn in_parallel<T: Send>(threads: u8, work: impl Fn(u8) -> T + Sync) -> Vec<T> {
+    if threads <= 1 {
+        return (0..PARTITIONS).map(work).collect();
+    }
     let work = &work;
     let mut done: Vec<(u8, T)> = thread::scope(|scope| {
-        let share = |first| move || (first..PARTITIONS).step_by(THREADS.into()).map(|p| (p, work(p))).collect();
-        let threads: Vec<_> = (0..THREADS).map(|first| scope.spawn(share(first))).collect();
+        let share = |first| move || (first..PARTITIONS).step_by(threads.into()).map(|p| (p, work(p))).collect();
+        let threads: Vec<_> = (0..threads).map(|first| scope.spawn(share(first))).collect();
         let join = |thread: thread::ScopedJoinHandle<'_, Vec<_>>| match thread.join() {
             Ok(done) => done,
             Err(panic) => resume_unwind(panic),

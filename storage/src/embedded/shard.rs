@@ -14,6 +14,7 @@
 use std::{
     collections::VecDeque,
     fmt,
+    os::fd::BorrowedFd,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,6 +28,7 @@ use bytes::{Bytes, BytesMut};
 use super::{
     admission::{self, Admitted},
     block::{HEADER_BYTES, PAGE_BYTES},
+    choice::Writer,
     counters::Counters,
     index::{Answer, Index, Progress, Ticket},
     logs::Logs,
@@ -35,7 +37,7 @@ use super::{
     store::{Store, StoreHandle},
     threaded::ThreadedIndex,
     wal::{BLOCKS_IN_FLIGHT_MAX, NoPlace, Wal, WalConfig},
-    writer::{BlockWriter, FatalError, PlainWriter, Wake, WriteFinished, WriteRequest},
+    writer::{BlockWriter, FatalError, Wake, WriteFinished, WriteRequest},
 };
 
 /// A block takes no further write once its payload has this size.
@@ -62,7 +64,7 @@ impl<W, I> fmt::Debug for ShardParts<W, I> {
 }
 
 /// One shard of the embedded store; owns the partitions `p` with `p % shards == shard`.
-pub struct EmbeddedShard<W = PlainWriter, I = ThreadedIndex> {
+pub struct EmbeddedShard<W = Writer, I = ThreadedIndex> {
     wal_config: WalConfig,
     wal: Wal,
     writer: W,
@@ -155,6 +157,12 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
             wal_bytes: self.wal.bytes(),
             ..self.counters
         }
+    }
+
+    /// Becomes readable when the shard should be polled, like a call of its waker: the owner waits for both. There is
+    /// none before the first write, and never one if a thread writes.
+    pub fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.writer.wait_fd()
     }
 
     /// The index, for the simulator to flush or inspect.
@@ -335,7 +343,8 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
     /// Places as many pending blocks as may be in flight.
     fn start_blocks(&mut self) {
         while let Some(payload_len) = self.pending.front().map(|block| block.buffer.len() - HEADER_BYTES) {
-            if self.failed.is_some() || self.wal.in_flight() >= BLOCKS_IN_FLIGHT_MAX || self.index_lags() {
+            let blocks_max = self.writer.blocks_max().min(BLOCKS_IN_FLIGHT_MAX);
+            if self.failed.is_some() || self.wal.in_flight() >= blocks_max || self.index_lags() {
                 return;
             }
             let (room, request) = self.wal.make_room(payload_len);
@@ -353,8 +362,7 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
     }
 
     fn start_block(&mut self) {
-        #[cfg_attr(not(feature = "mutants"), expect(unused_mut, reason = "only a mutant takes entries out early"))]
-        let Some(mut block) = self.pending.pop_front() else { return };
+        let Some(block) = self.pending.pop_front() else { return };
         let len = block.buffer.len();
         let Some(request) = self.wal.place(block.buffer, block.partitions, false) else { return };
         let payload = match &request {
@@ -362,13 +370,15 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
             _ => Bytes::new(),
         };
         self.writer.submit(request);
-        #[cfg(feature = "mutants")]
-        if crate::mutants::acknowledges_before_sync() {
-            self.index.apply(self.wal.next_block() - 1, std::mem::take(&mut payload));
-            self.ready.extend(block.entries.drain(..).map(Entry::completion));
-        }
         self.in_flight.push_back(InFlight { payload, entries: block.entries });
         self.sealed = false;
+        #[cfg(feature = "mutants")]
+        if crate::mutants::acknowledges_before_sync()
+            && let Some(block) = self.in_flight.back_mut()
+        {
+            self.index.apply(self.wal.next_block() - 1, std::mem::take(&mut block.payload));
+            self.ready.extend(block.entries.drain(..).map(Entry::completion));
+        }
     }
 
     /// Once everything is acknowledged, an empty block says so on disk: damage to the last blocks is then told from a

@@ -236,7 +236,7 @@ impl BlockWriter for SimulatedWriter {
             }
             WriteRequest::Release { segments, .. } => {
                 for segment in segments {
-                    let spare = SegmentName { boot: super::writer::SPARE_BOOT, ..segment };
+                    let spare = SegmentName { boot: super::segments::SPARE_BOOT, ..segment };
                     match self.disk.recycle(segment, spare) {
                         Ok(()) => self.recyclable.push(spare),
                         Err(error) => self.finished.push(WriteFinished::Failed(FatalError(error.to_string()))),
@@ -313,10 +313,10 @@ impl SimulatedStore {
         let partitions = Partitions::new(opened);
         let mut disk = self.disk.clone();
         let segments = disk.list().map_err(|error| error.to_string())?;
-        let mut replay = Replay::new(&partitions, u64::MAX);
+        let mut replay = Replay::new(&partitions, u64::MAX, 1);
         for log in segments.chunk_by(|a, b| (a.boot, a.shard) == (b.boot, b.shard)) {
             let SegmentName { boot, shard, .. } = log[0];
-            if boot != super::writer::SPARE_BOOT
+            if boot != super::segments::SPARE_BOOT
                 && replay.log(&mut disk, (boot, shard), log).map_err(|error| error.to_string())?
             {
                 return Err(format!("damage was found: {:?}", partitions.degraded()));

@@ -13,15 +13,18 @@ use std::{
 };
 
 use super::{
+    choice::{ChosenWriter, Writer, WriterChoice, WriterKind},
     disk::{Disk as _, RealDisk, SegmentName},
     format::{FORMAT_VERSION, Format, Layout, OpenError},
     helpers::{HelperParts, Helpers},
     partitions::Partitions,
     replay,
+    segments::{AnyDisk, FilesGate, SegmentKeeper},
     shard::{EmbeddedShard, ShardParts},
     threaded::{IndexParts, ThreadedIndex},
+    uring::UringWriter,
     wal::WalConfig,
-    writer::{AnyDisk, FatalHook, FilesGate, PlainWriter, SegmentKeeper, Wake},
+    writer::{FatalHook, PlainWriter, Wake},
 };
 
 /// Settings of an embedded store.
@@ -40,6 +43,8 @@ pub struct EmbeddedConfig {
     pub cache_bytes: u64,
     /// Threads that answer reads, for the whole store.
     pub readers: usize,
+    /// What writes the logs. Any writer opens what any other one wrote.
+    pub writer: WriterChoice,
     /// Called once when the store cannot go on; must log and end the process. Nothing is acknowledged after it.
     pub fatal: FatalHook,
 }
@@ -54,6 +59,7 @@ impl EmbeddedConfig {
             memtable_bytes: 4 << 20,
             cache_bytes: 64 << 20,
             readers: 2,
+            writer: WriterChoice::Auto,
             fatal,
         }
     }
@@ -88,8 +94,9 @@ pub struct Embedded;
 impl Embedded {
     /// Opens `dir`, or makes it, brings older writes into the index and starts the store's threads.
     ///
-    /// `wakers[i]` is called, from any thread, when shard `i` should be polled. Each shard answers for the partitions
-    /// `p` with `p % shards == i` and may be moved to its own thread. The directory stays locked until every shard and
+    /// `wakers[i]` is called, from any thread, when shard `i` should be polled; so it should when its
+    /// [`EmbeddedShard::wait_fd`], if it has one, is readable. Each shard answers for the partitions
+    /// `p` with `p % shards == i` and may be moved to its own thread before its first operation. The directory stays locked until every shard and
     /// every [`StoreHandle`] is dropped.
     pub fn open(dir: &Path, config: EmbeddedConfig, wakers: Vec<Wake>) -> Result<Vec<EmbeddedShard>, OpenError> {
         config.check(wakers.len())?;
@@ -107,8 +114,9 @@ impl Embedded {
         let newest_log = RealDisk::new(&layout.wal()).list()?.iter().map(|segment| segment.boot).max().unwrap_or(0);
         let partitions = Arc::new(replay::open_partitions(&layout, config.cache_bytes)?);
         replay::replay(&layout, &partitions, config.memtable_bytes)?;
+        let writer = ChosenWriter::choose(config.writer, &layout.wal())?;
         let boot = layout.next_boot(newest_log)?;
-        Opened { layout, lock, format, boot, partitions, config }.start(wakers)
+        Opened { layout, lock, format, boot, partitions, writer, config }.start(wakers)
     }
 }
 
@@ -136,12 +144,13 @@ struct Opened {
     format: Format,
     boot: u64,
     partitions: Arc<Partitions>,
+    writer: ChosenWriter,
     config: EmbeddedConfig,
 }
 
 impl Opened {
     fn start(self, wakers: Vec<Wake>) -> Result<Vec<EmbeddedShard>, OpenError> {
-        let Self { layout, lock, format, boot, partitions, config } = self;
+        let Self { layout, lock, format, boot, partitions, writer: chosen, config } = self;
         let gate: FilesGate = Arc::new(RwLock::new(()));
         let (helpers, mut threads) = Helpers::start(HelperParts {
             partitions: partitions.clone(),
@@ -154,7 +163,11 @@ impl Opened {
         threads.push(thread);
         let mut shards = Vec::with_capacity(wakers.len());
         for (shard, wake) in (0..config.shards).zip(wakers) {
-            let writer = PlainWriter::start(wal_disk(&layout), &keeper, wake.clone(), config.fatal.clone())?;
+            let (waker, fatal) = (wake.clone(), config.fatal.clone());
+            let writer = match chosen.kind {
+                WriterKind::Plain => Writer::Plain(PlainWriter::start(wal_disk(&layout), &keeper, waker, fatal)?),
+                WriterKind::IoUring => Writer::IoUring(Box::new(UringWriter::new(layout.wal(), &keeper, waker, fatal))),
+            };
             let index = ThreadedIndex::start(IndexParts {
                 partitions: partitions.clone(),
                 helpers: helpers.clone(),
@@ -178,6 +191,7 @@ impl Opened {
             format,
             boot,
             partitions,
+            writer: chosen,
             gate,
             durable,
             senders: Mutex::new(Some((helpers, keeper))),
@@ -199,6 +213,7 @@ pub(crate) struct Store {
     pub(crate) format: Format,
     pub(crate) boot: u64,
     pub(crate) partitions: Arc<Partitions>,
+    writer: ChosenWriter,
     pub(crate) gate: FilesGate,
     /// Each shard's last durable block.
     pub(crate) durable: Vec<Arc<AtomicU64>>,
@@ -243,6 +258,11 @@ impl StoreHandle {
     /// History generation of every log in the directory.
     pub fn epoch(&self) -> u32 {
         self.0.format.epoch
+    }
+
+    /// What writes the logs, and why.
+    pub fn writer(&self) -> &ChosenWriter {
+        &self.0.writer
     }
 
     /// Partitions that are read-only because damage was found, and why.

@@ -1,13 +1,14 @@
 //! The seam between the write-ahead log and whatever writes its blocks, and the plain writer behind it.
 //!
 //! The plain writer is one thread per shard that writes every block queued at that moment and then calls `fdatasync`
-//! once; a thread of the store prepares segments, so that zeroing them never delays a block.
+//! once. The other one is [`super::uring`].
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     io,
+    os::fd::BorrowedFd,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread::JoinHandle,
@@ -19,7 +20,9 @@ use thiserror::Error;
 
 use super::{
     counters::WriterCounters,
-    disk::{self, Disk, SegmentName},
+    disk::SegmentName,
+    segments::{Answers, AnyDisk, SegmentKeeper, Segments},
+    wal::BLOCKS_IN_FLIGHT_MAX,
 };
 
 /// A write or sync of the log failed: what was acknowledged may not be durable, so the process must end.
@@ -68,36 +71,22 @@ pub trait BlockWriter {
 
     /// Work done so far, for metrics.
     fn counters(&self) -> WriterCounters;
-}
 
-/// A disk that a thread may own.
-pub(crate) type AnyDisk = Box<dyn Disk + Send>;
+    /// Blocks that are better handed over than collected into a larger one, 1 to [`BLOCKS_IN_FLIGHT_MAX`].
+    fn blocks_max(&self) -> usize {
+        BLOCKS_IN_FLIGHT_MAX
+    }
 
-/// Held shared while segments or index files are removed or renamed, and alone while a backup copies them.
-pub(crate) type FilesGate = Arc<RwLock<()>>;
-
-/// The answers of one shard's helper threads.
-#[derive(Clone)]
-struct Answers {
-    finished: Sender<WriteFinished>,
-    wake: Wake,
-}
-
-impl Answers {
-    fn send(&self, finished: impl IntoIterator<Item = WriteFinished>) {
-        for finished in finished {
-            // The shard is gone when nobody listens; then nobody waits for the answer either.
-            let _ = self.finished.send(finished);
-        }
-        (self.wake)();
+    /// Becomes readable when [`BlockWriter::poll`] has something, for a writer that has no thread to wake the owner.
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 }
 
 /// `pwrite` and `fdatasync` on a thread per shard.
 pub struct PlainWriter {
     writes: Option<Sender<WriteRequest>>,
-    segments: Sender<SegmentJob>,
-    answers: Answers,
+    segments: Segments,
     finished: Receiver<WriteFinished>,
     counters: Arc<Mutex<WriterCounters>>,
     thread: Option<JoinHandle<()>>,
@@ -113,8 +102,7 @@ impl PlainWriter {
     /// Starts the thread of one shard.
     pub(crate) fn start(disk: AnyDisk, keeper: &SegmentKeeper, wake: Wake, fatal: FatalHook) -> io::Result<Self> {
         let (writes, requests) = mpsc::channel();
-        let (finished_sender, finished) = mpsc::channel();
-        let answers = Answers { finished: finished_sender, wake };
+        let (answers, finished) = Answers::new(wake);
         let counters = Arc::new(Mutex::new(WriterCounters::default()));
         let worker = Worker {
             disk,
@@ -125,8 +113,8 @@ impl PlainWriter {
             dirty: BTreeSet::new(),
         };
         let thread = std::thread::Builder::new().name("wal".into()).spawn(move || worker.run(&requests))?;
-        let segments = keeper.jobs.clone();
-        Ok(Self { writes: Some(writes), segments, answers, finished, counters, thread: Some(thread) })
+        let segments = keeper.segments(answers);
+        Ok(Self { writes: Some(writes), segments, finished, counters, thread: Some(thread) })
     }
 }
 
@@ -142,17 +130,11 @@ impl Drop for PlainWriter {
 
 impl BlockWriter for PlainWriter {
     fn submit(&mut self, request: WriteRequest) {
-        // The threads end only after this writer: a send fails only after a fatal error.
         match request {
-            WriteRequest::Write { .. } => {
-                let _ = self.writes.as_ref().map(|writes| writes.send(request));
-            }
-            WriteRequest::Allocate { segment, len } => {
-                let _ = self.segments.send(SegmentJob::Allocate { segment, len, answers: self.answers.clone() });
-            }
-            WriteRequest::Release { segments, len } => {
-                let _ = self.segments.send(SegmentJob::Release { segments, len });
-            }
+            // The thread ends before this writer only after a fatal error.
+            WriteRequest::Write { .. } => _ = self.writes.as_ref().map(|writes| writes.send(request)),
+            WriteRequest::Allocate { segment, len } => self.segments.allocate(segment, len),
+            WriteRequest::Release { segments, len } => self.segments.release(segments, len),
         }
     }
 
@@ -165,8 +147,8 @@ impl BlockWriter for PlainWriter {
     }
 }
 
-/// How long a seal may stay in the operating system's memory only.
-const SEAL_SYNC_DELAY: Duration = Duration::from_millis(500);
+/// How long a seal may stay in memory only.
+pub(crate) const SEAL_SYNC_DELAY: Duration = Duration::from_millis(500);
 
 struct Worker {
     disk: AnyDisk,
@@ -247,100 +229,6 @@ impl Worker {
     }
 }
 
-enum SegmentJob {
-    Allocate { segment: SegmentName, len: u64, answers: Answers },
-    Release { segments: Vec<SegmentName>, len: u64 },
-}
-
-/// The thread that makes, recycles and removes the segments of every shard.
-pub(crate) struct SegmentKeeper {
-    jobs: Sender<SegmentJob>,
-}
-
-/// Released segments that wait to be used again, of all shards together.
-const SPARES_MAX: usize = 4;
-/// Spares carry the name of a boot that never is; a start removes them.
-pub(crate) const SPARE_BOOT: u64 = 0;
-
-impl SegmentKeeper {
-    /// Starts the thread. It ends when the last writer and this handle are gone.
-    pub(crate) fn start(disk: AnyDisk, gate: FilesGate, fatal: FatalHook) -> io::Result<(Self, JoinHandle<()>)> {
-        let (jobs, requests) = mpsc::channel();
-        let mut worker = Keeper { disk, gate, fatal, released: VecDeque::new(), spares: Vec::new(), spares_made: 0 };
-        let thread = std::thread::Builder::new().name("segments".into()).spawn(move || {
-            for job in requests {
-                worker.run(job);
-            }
-        })?;
-        Ok((Self { jobs }, thread))
-    }
-}
-
-struct Keeper {
-    disk: AnyDisk,
-    gate: FilesGate,
-    fatal: FatalHook,
-    /// Released, oldest first. They leave in this order, so that a log never has a hole.
-    released: VecDeque<(SegmentName, u64)>,
-    spares: Vec<(SegmentName, u64)>,
-    spares_made: u64,
-}
-
-impl Keeper {
-    fn run(&mut self, job: SegmentJob) {
-        match job {
-            SegmentJob::Allocate { segment, len, answers } => {
-                let finished = match self.allocate(segment, len) {
-                    Ok(()) => WriteFinished::Allocated(segment),
-                    Err(error) if disk::is_full(&error) => WriteFinished::NotAllocated(segment),
-                    Err(error) => {
-                        let error = FatalError(format!("a segment of the write-ahead log cannot be made: {error}"));
-                        (self.fatal)(error.clone());
-                        WriteFinished::Failed(error)
-                    }
-                };
-                answers.send([finished]);
-            }
-            SegmentJob::Release { segments, len } => {
-                self.released.extend(segments.into_iter().map(|segment| (segment, len)));
-                self.put_away();
-            }
-        }
-    }
-
-    fn allocate(&mut self, segment: SegmentName, len: u64) -> io::Result<()> {
-        self.put_away();
-        match self.spares.iter().position(|(_, spare_len)| *spare_len == len) {
-            Some(at) => {
-                let (spare, _) = self.spares.remove(at);
-                self.disk.recycle(spare, segment)
-            }
-            None => self.disk.create(segment, len),
-        }
-    }
-
-    /// Makes released segments spares or removes them. Leaves them alone while a backup copies files; a later call
-    /// finds them again.
-    fn put_away(&mut self) {
-        let gate = self.gate.clone();
-        let Ok(_gate) = gate.try_read() else { return };
-        while let Some((segment, len)) = self.released.front().copied() {
-            let done = if self.spares.len() < SPARES_MAX {
-                let spare = SegmentName { boot: SPARE_BOOT, shard: 0, number: self.spares_made };
-                self.disk.recycle(segment, spare).map(|()| self.spares.push((spare, len)))
-            } else {
-                self.disk.remove(segment)
-            };
-            if let Err(error) = done {
-                tracing::warn!(%segment, %error, "a released segment of the write-ahead log cannot be put away");
-                return;
-            }
-            self.spares_made += 1;
-            self.released.pop_front();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use antiphon_storage_contract::{EventLog, Op, Outcome, RecordWrite, StoreError, Token};
@@ -348,7 +236,8 @@ mod tests {
 
     use super::*;
     use crate::embedded::{
-        InlineIndex, MemoryTable, ShardParts, WalConfig, shard::EmbeddedShard, simulated::SimulatedDisk,
+        InlineIndex, MemoryTable, ShardParts, WalConfig, disk::Disk, segments::FilesGate, shard::EmbeddedShard,
+        simulated::SimulatedDisk,
     };
 
     /// Fails one kind of call after it is told to, and counts the calls that follow.

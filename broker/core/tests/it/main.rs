@@ -43,4 +43,6 @@ mod store_failure;
 #[cfg(test)]
 mod subscribe;
 #[cfg(test)]
+mod sync;
+#[cfg(test)]
 mod users;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::harness::*;
 
-fn related(c: &mut Cluster, kind: EventKind, target: &Ack, body: &str) -> Draft {
+pub(crate) fn related(c: &mut Cluster, kind: EventKind, target: &Ack, body: &str) -> Draft {
     let target = EventRef { event_id: target.event_id, seq: target.position.seq };
     let key = (kind == EventKind::REACTION).then_some("+1");
     let relation = Relation { rel: Rel(kind.0), target, key, remove: false };

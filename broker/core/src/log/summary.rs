@@ -1,0 +1,101 @@
+//! What lists of conversations show: an inbox names its user's conversations, each conversation's owner says the rest.
+
+use antiphon_protocol::{
+    ErrorCode, FrameType, LogName, UserId,
+    control::{Sync, Synced, SyncedLog},
+};
+
+use super::{Contents, Inbox, Log, State};
+use crate::{
+    effects::Effects,
+    limits::SYNC_ENTRIES_MAX,
+    refusal::Refusal,
+    shard_message::{Listing, Operation, Request, ShardMessage},
+};
+
+impl Log {
+    /// One page of the inbox's conversations.
+    pub(super) fn list(&mut self, fx: &mut Effects, request: &Request) {
+        let (Operation::List(sync), State::Ready(contents)) = (&request.operation, &self.state) else { return };
+        match list(sync, &contents.inbox) {
+            Ok(synced) => {
+                let listing = Listing { origin: request.origin, synced };
+                fx.post(request.origin.shard, ShardMessage::Listed(Box::new(listing)));
+            }
+            Err(refusal) => self.refuse(fx, request, &refusal),
+        }
+    }
+
+    /// What this conversation says about itself to one of its readers.
+    pub(super) fn summarize(&mut self, fx: &mut Effects, request: &Request) {
+        let user = request.actor.user.clone();
+        let is_deleted = self.is_deleted_for(&user);
+        let entry = match self.allowed(request, FrameType::ConversationGet, &user) {
+            Ok(contents) => summary(contents, &user),
+            Err(_) if is_deleted => SyncedLog { deleted: true, ..SyncedLog::default() },
+            Err(refusal) => refused(&refusal),
+        };
+        reply(fx, request, entry);
+    }
+
+    /// Whether this is a deleted conversation whose member the user was to the end.
+    fn is_deleted_for(&self, user: &UserId) -> bool {
+        let State::Ready(contents) = &self.state else { return false };
+        contents.conversation.deleted && contents.conversation.member(user).is_some()
+    }
+}
+
+/// What is known of a conversation whose owner refuses.
+pub(super) fn refused(refusal: &Refusal) -> SyncedLog {
+    SyncedLog { error: refusal.code as u32, ..SyncedLog::default() }
+}
+
+/// Sends a summary back to whoever puts the answer together.
+pub(super) fn reply(fx: &mut Effects, request: &Request, entry: SyncedLog) {
+    let Operation::Summarize { index } = request.operation else { return };
+    let message = ShardMessage::Summary { origin: request.origin, index, entry: Box::new(entry) };
+    fx.post(request.origin.shard, message);
+}
+
+fn list(sync: &Sync, inbox: &Inbox) -> Result<Synced, Refusal> {
+    let invalid = |field, message: String| Refusal::field(ErrorCode::InvalidField, field, message);
+    let after = match sync.after.as_str() {
+        "" => None,
+        id => Some(id.parse().map_err(|error: antiphon_protocol::InvalidId| invalid("after", error.to_string()))?),
+    };
+    let limit = match sync.limit as usize {
+        0 => SYNC_ENTRIES_MAX,
+        limit if limit <= SYNC_ENTRIES_MAX => limit,
+        _ => return Err(invalid("limit", format!("at most {SYNC_ENTRIES_MAX} conversations at a time"))),
+    };
+    let mut memberships = inbox.memberships(after.as_ref());
+    let page: Vec<_> = memberships.by_ref().take(limit).collect();
+    let has_more = memberships.next().is_some();
+    let entries = page.iter().map(|(id, mine)| {
+        let log = LogName::Conversation((*id).clone());
+        let hidden = inbox.hidden(&log).collect();
+        SyncedLog { log: log.to_string(), pinned: mine.pinned, muted: mine.muted, hidden, ..SyncedLog::default() }
+    });
+    Ok(Synced {
+        entries: entries.collect(),
+        next: page.last().filter(|_| has_more).map(|(id, _)| id.to_string()).unwrap_or_default(),
+        blocked: if after.is_none() { inbox.blocked().iter().map(UserId::to_string).collect() } else { Vec::new() },
+    })
+}
+
+fn summary(contents: &Contents, user: &UserId) -> SyncedLog {
+    let cursor = contents.cursors.get(user);
+    SyncedLog {
+        kind: contents.conversation.kind.into(),
+        title: contents.conversation.title.clone(),
+        epoch: contents.epoch,
+        head: contents.head,
+        head_msgno: contents.head_msgno,
+        time_ms: contents.head_time_ms(),
+        last: contents.newest.to_control(),
+        delivered: cursor.delivered,
+        read: cursor.read,
+        read_msgno: cursor.read_msgno,
+        ..SyncedLog::default()
+    }
+}
