@@ -25,8 +25,7 @@ fn row(seq: u64) -> NewRow<'static> {
         client_message_id: Uuid::from_u128(u128::from(seq) << 64),
         kind: EventKind::MESSAGE,
         content_type: ContentType::Text,
-        flags: 0,
-        sender: "user17",
+        sender: &sender,
         via: None,
         envelope: &[],
         body: BODY,
@@ -81,7 +80,7 @@ fn event(c: &mut Criterion) {
 
 fn page(c: &mut Criterion) {
     let rows: Vec<Row> = (1..=PAGE_ROWS).map(|seq| row(seq).to_row()).collect();
-    let page = Page { handle: 1, epoch: 1, head: PAGE_ROWS, floor: 1, next: 0, rows };
+    let page = Page { epoch: 1, head: PAGE_ROWS, floor: 1, next: 0, rows };
     let frame = page.to_frame(1);
     let mut group = c.benchmark_group("page of 100");
     group.throughput(Throughput::Elements(PAGE_ROWS));

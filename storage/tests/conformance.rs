@@ -9,7 +9,7 @@ use antiphon_storage::{
     },
     memory::MemoryLog,
 };
-use support::{Memory, Open, Simulated, small};
+use support::{Memory, Open, Simulated, small, with_each_writer};
 
 #[test]
 fn the_memory_backend_keeps_the_contract() {
@@ -18,7 +18,9 @@ fn the_memory_backend_keeps_the_contract() {
 
 #[test]
 fn the_embedded_store_keeps_the_contract() {
-    conformance::run_all(&mut || Box::new(Open::fresh(small(2))));
+    with_each_writer(|| {
+        conformance::run_all(&mut || Box::new(Open::fresh(small(2))));
+    });
 }
 
 #[test]
@@ -41,11 +43,13 @@ fn the_memory_backend_equals_itself_in_the_model() {
 
 #[test]
 fn the_embedded_store_answers_like_the_reference() {
-    let compared = model::compare(
-        &mut || Box::new(Open::fresh(small(2))),
-        Plan { seed: 2, stores: 10, bursts: 300, stop_once_in: 25 },
-    );
-    assert!(compared >= 15_000);
+    with_each_writer(|| {
+        let compared = model::compare(
+            &mut || Box::new(Open::fresh(small(2))),
+            Plan { seed: 2, stores: 10, bursts: 300, stop_once_in: 25 },
+        );
+        assert!(compared >= 15_000);
+    });
 }
 
 #[test]

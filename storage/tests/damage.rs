@@ -25,7 +25,7 @@ use antiphon_storage::{
     },
 };
 use bytes::Bytes;
-use support::{Open, noting, small};
+use support::{Open, noting, small, with_each_writer};
 
 /// The log of one shard after some writes, as it is on disk.
 struct Image {
@@ -215,80 +215,87 @@ fn files(dir: &Path, out: &mut Vec<PathBuf>) {
 
 #[test]
 fn a_flipped_bit_in_a_directory_is_never_served() {
-    let (_owned, dir) = directory(40, 20);
-    let mut paths = Vec::new();
-    files(&dir.join("index"), &mut paths);
-    files(&dir.join("wal"), &mut paths);
-    paths.retain(|path| fs::metadata(path).unwrap().len() > 0);
-    paths.sort();
-    let mut dice = Dice::new(11);
-    let (mut intact, mut degraded) = (0, 0);
-    for _ in 0..60 {
-        let copy = tempfile::tempdir().unwrap();
-        copy_dir(&dir, copy.path());
-        let path = &paths[dice.below(paths.len() as u64) as usize];
-        let target = copy.path().join(path.strip_prefix(&dir).unwrap());
-        let mut bytes = fs::read(&target).unwrap();
-        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
-        let at = dice.below(used as u64) as usize;
-        bytes[at] ^= 1 << dice.below(8);
-        fs::write(&target, bytes).unwrap();
-        let place = format!("{} byte {at}", path.display());
-        let (config, _) = noting(2);
-        let Ok(store) = Open::new(copy.path(), config) else { panic!("{place}: the store must open") };
-        let mut session = Session::new(Box::new(store));
-        for n in 0..12 {
-            match session.perform(read(n, 1, 1_000)) {
-                Ok(Outcome::Rows(rows)) if rows.len() == 60 => {
-                    assert!(rows.iter().eq((1..=60).map(row).collect::<Vec<_>>().iter()), "{place}");
-                    intact += 1;
+    with_each_writer(|| {
+        let (_owned, dir) = directory(40, 20);
+        let mut paths = Vec::new();
+        files(&dir.join("index"), &mut paths);
+        files(&dir.join("wal"), &mut paths);
+        paths.retain(|path| fs::metadata(path).unwrap().len() > 0);
+        paths.sort();
+        let mut dice = Dice::new(11);
+        let (mut intact, mut degraded) = (0, 0);
+        for _ in 0..60 {
+            let copy = tempfile::tempdir().unwrap();
+            copy_dir(&dir, copy.path());
+            let path = &paths[dice.below(paths.len() as u64) as usize];
+            let target = copy.path().join(path.strip_prefix(&dir).unwrap());
+            let mut bytes = fs::read(&target).unwrap();
+            let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
+            let at = dice.below(used as u64) as usize;
+            bytes[at] ^= 1 << dice.below(8);
+            fs::write(&target, bytes).unwrap();
+            let place = format!("{} byte {at}", path.display());
+            let (config, _) = noting(2);
+            let Ok(store) = Open::new(copy.path(), config) else { panic!("{place}: the store must open") };
+            let mut session = Session::new(Box::new(store));
+            for n in 0..12 {
+                match session.perform(read(n, 1, 1_000)) {
+                    Ok(Outcome::Rows(rows)) if rows.len() == 60 => {
+                        assert!(rows.iter().eq((1..=60).map(row).collect::<Vec<_>>().iter()), "{place}");
+                        intact += 1;
+                    }
+                    Ok(Outcome::Rows(rows)) => {
+                        // Rows may end early only where the store says that it is damaged.
+                        assert!(rows.iter().eq((1..=rows.len() as u64).map(row).collect::<Vec<_>>().iter()), "{place}");
+                        let write = session.perform(append(n, [rows.len() as u64 + 1]));
+                        assert!(matches!(write, Err(StoreError::Degraded(_))), "{place}: {write:?}");
+                        degraded += 1;
+                    }
+                    Err(StoreError::Degraded(_)) => degraded += 1,
+                    other => panic!("{place}: {other:?}"),
                 }
-                Ok(Outcome::Rows(rows)) => {
-                    // Rows may end early only where the store says that it is damaged.
-                    assert!(rows.iter().eq((1..=rows.len() as u64).map(row).collect::<Vec<_>>().iter()), "{place}");
-                    let write = session.perform(append(n, [rows.len() as u64 + 1]));
-                    assert!(matches!(write, Err(StoreError::Degraded(_))), "{place}: {write:?}");
-                    degraded += 1;
-                }
-                Err(StoreError::Degraded(_)) => degraded += 1,
-                other => panic!("{place}: {other:?}"),
             }
         }
-    }
-    assert!(intact > 100 && degraded > 5, "{intact} intact, {degraded} degraded");
+        assert!(intact > 100 && degraded > 5, "{intact} intact, {degraded} degraded");
+    });
 }
 
 #[test]
 fn damage_is_read_only_and_remembered() {
-    let (_owned, dir) = directory(0, 30);
-    let mut wals = Vec::new();
-    files(&dir.join("wal"), &mut wals);
-    wals.sort();
-    // The first block of the newest log.
-    let name: SegmentName = wals[0].file_name().unwrap().to_str().unwrap().parse().unwrap();
-    let mut bytes = fs::read(&wals[0]).unwrap();
-    bytes[HEADER_BYTES + 40] ^= 1;
-    fs::write(&wals[0], bytes).unwrap();
-    for start in 0..3 {
-        let store = Open::new(&dir, small(2)).unwrap();
-        let degraded = store.handle().degraded();
-        assert!(!degraded.is_empty(), "start {start}");
-        let shard = |p: u8| u16::from(p) % 2;
-        assert!(degraded.iter().all(|(partition, _)| shard(*partition) == name.shard), "start {start}: {degraded:?}");
-        let mut session = Session::new(Box::new(store));
-        for n in 0..12 {
-            let damaged = degraded.iter().any(|(partition, _)| *partition == log(n).partition());
-            let Ok(Outcome::Loaded(loaded)) = session.perform(Op::Load { log: log(n) }) else {
-                panic!("start {start}: reads go on")
-            };
-            let write = session.perform(append(n, [loaded.head + 1]));
-            if damaged {
-                assert!(matches!(write, Err(StoreError::Degraded(_))), "start {start}");
-            } else {
-                assert_eq!((loaded.head, write), (30 + start, Ok(Outcome::Done)), "start {start}");
+    with_each_writer(|| {
+        let (_owned, dir) = directory(0, 30);
+        let mut wals = Vec::new();
+        files(&dir.join("wal"), &mut wals);
+        wals.sort();
+        // The first block of the newest log.
+        let name: SegmentName = wals[0].file_name().unwrap().to_str().unwrap().parse().unwrap();
+        let mut bytes = fs::read(&wals[0]).unwrap();
+        bytes[HEADER_BYTES + 40] ^= 1;
+        fs::write(&wals[0], bytes).unwrap();
+        for start in 0..3 {
+            let store = Open::new(&dir, small(2)).unwrap();
+            let degraded = store.handle().degraded();
+            assert!(!degraded.is_empty(), "start {start}");
+            let shard = |p: u8| u16::from(p) % 2;
+            assert!(
+                degraded.iter().all(|(partition, _)| shard(*partition) == name.shard),
+                "start {start}: {degraded:?}"
+            );
+            let mut session = Session::new(Box::new(store));
+            for n in 0..12 {
+                let damaged = degraded.iter().any(|(partition, _)| *partition == log(n).partition());
+                let Ok(Outcome::Loaded(loaded)) = session.perform(Op::Load { log: log(n) }) else {
+                    panic!("start {start}: reads go on")
+                };
+                let write = session.perform(append(n, [loaded.head + 1]));
+                if damaged {
+                    assert!(matches!(write, Err(StoreError::Degraded(_))), "start {start}");
+                } else {
+                    assert_eq!((loaded.head, write), (30 + start, Ok(Outcome::Done)), "start {start}");
+                }
             }
         }
-    }
-    assert!(fs::read_dir(dir.join("damaged-wal")).unwrap().next().is_some());
-    assert!(!antiphon_storage::embedded::verify(&dir).unwrap().findings.is_empty());
+        assert!(fs::read_dir(dir.join("damaged-wal")).unwrap().next().is_some());
+        assert!(!antiphon_storage::embedded::verify(&dir).unwrap().findings.is_empty());
+    });
 }

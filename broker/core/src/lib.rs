@@ -16,6 +16,7 @@ pub mod authority;
 pub mod claims;
 mod connection_id;
 mod counters;
+mod digests;
 mod effect;
 mod effects;
 mod home;

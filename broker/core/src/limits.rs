@@ -84,6 +84,16 @@ pub const EFFECTS_OWED_MAX: usize = MEMBERS_MAX;
 pub const SYNC_ENTRIES_MAX: usize = 100;
 /// Owners of conversations that one SYNC asks at a time; the rest waits.
 pub const SUMMARIES_IN_FLIGHT_MAX: usize = 16;
+/// How often a conversation tells those who follow it that it has changed, at most.
+pub const DIGEST_INTERVAL: Duration = Duration::from_secs(1);
+/// Users whose presence one session watches. More: `limit_exceeded`.
+pub const PRESENCE_WATCHED_MAX: usize = 64;
+/// Sessions that watch one user. Full: a further one is told how the user is now, and no transitions.
+pub const PRESENCE_WATCHERS_MAX: usize = 10_000;
+/// Longest text of a presence, in bytes.
+pub const PRESENCE_TEXT_BYTES_MAX: usize = 128;
+/// From the end of a user's last session until others see it: a reconnect is no transition.
+pub const PRESENCE_GRACE: Duration = Duration::from_secs(10);
 /// When a consequence that a log could not take is sent again.
 pub const RETRY_EFFECTS_AFTER: Duration = Duration::from_secs(2);
 

@@ -78,7 +78,7 @@ impl Mailbox {
 
 fn is_state(message: &ShardMessage) -> bool {
     match message {
-        ShardMessage::State { .. } => true,
+        ShardMessage::State { .. } | ShardMessage::Digest { .. } | ShardMessage::Digested { .. } => true,
         ShardMessage::Request(request) => matches!(request.operation, Operation::Signal(_)),
         _ => false,
     }

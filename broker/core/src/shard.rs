@@ -8,6 +8,7 @@ use antiphon_storage_contract::Completion;
 use crate::{
     connection_id::ConnectionId,
     counters::Counters,
+    digests::Digests,
     effects::Effects,
     home::Home,
     input::Input,
@@ -55,6 +56,7 @@ pub struct Shard {
     home: Home,
     users: Users,
     journal: Journal,
+    digests: Digests,
     logs: BTreeMap<LogKey, Log>,
     /// Logs that were appended to in this turn.
     appended: Vec<LogKey>,
@@ -78,6 +80,7 @@ impl Shard {
             home: Home::new(routing.shards(), config.resume_key),
             users: Users::default(),
             journal,
+            digests: Digests::default(),
             logs: BTreeMap::new(),
             appended: Vec::new(),
             unsaved: Vec::new(),
@@ -125,12 +128,20 @@ impl Shard {
             ShardMessage::Register(registration) => self.request(registration.to_request(from)),
             ShardMessage::Admitted(admission) => self.users.register(&mut self.fx, *admission),
             ShardMessage::InboxEvent { key, row } => self.users.inbox_event(&mut self.fx, key, &row),
+            ShardMessage::Follow { log, user, inbox, on: true } => self.digests.follow(log, from, user, inbox),
+            ShardMessage::Follow { log, user, on: false, .. } => self.digests.unfollow(log, from, &user),
+            ShardMessage::Digest { log, frame, inboxes } => self.users.digest(&mut self.fx, log, &frame, &inboxes),
+            ShardMessage::SetPresence { key, status, text } => {
+                self.users.set_presence(&mut self.fx, key, status, text);
+            }
+            ShardMessage::Watched { watch, is_allowed } => self.users.watch(&mut self.fx, &watch, is_allowed),
+            ShardMessage::Unwatch { user, connection, list } => self.users.unwatch(from, user, connection, list),
             ShardMessage::EffectDone { source, target, seq, is_durable } => {
                 if let Some(log) = self.logs.get_mut(&source) {
                     log.effect_done(&mut self.fx, &target, seq, is_durable);
                 }
             }
-            ShardMessage::Unregister(registration) => self.users.unregister(from, &registration),
+            ShardMessage::Unregister(registration) => self.users.unregister(&mut self.fx, from, &registration),
             other => self.home.message(&mut self.fx, from, other),
         }
     }
@@ -190,7 +201,11 @@ impl Shard {
             return self.journal_read(partition, completion);
         }
         if let Some(log) = self.logs.get_mut(&key) {
+            let head = log.head();
             log.stored(&mut self.fx, purpose, completion);
+            if log.head() > head && head > 0 {
+                self.digests.changed(self.fx.now, key);
+            }
             // Requests that waited may have appended or moved cursors, and what failed is tried again.
             self.appended.push(key);
             self.unsaved.push(key);
@@ -215,11 +230,21 @@ impl Shard {
         }
     }
 
+    fn tell_digests(&mut self) {
+        while let Some((key, shards)) = self.digests.take_due(self.fx.now) {
+            if let Some(log) = self.logs.get(&key) {
+                log.digest(&mut self.fx, shards);
+            }
+        }
+    }
+
     /// Ends a turn of the loop: submits its appends, hands out a bounded number of live copies, does what is due.
     pub fn end_turn(&mut self, now: Time) {
         self.fx.now = self.fx.now.max(now);
         self.home.handle_timeout(&mut self.fx);
         self.wake();
+        self.users.handle_timeout(&mut self.fx);
+        self.tell_digests();
         self.home.fan_out(&mut self.fx, DELIVERIES_PER_TURN);
         self.sort_posted();
         self.appended.sort_unstable();
@@ -303,7 +328,7 @@ impl Shard {
     /// When `end_turn` has to be called at the latest.
     pub fn poll_timeout(&self) -> Option<Time> {
         let wake = self.fx.wakes.first().map(|(time, _)| *time);
-        [self.home.poll_timeout(), self.unsaved_due, wake].into_iter().flatten().min()
+        [self.home.poll_timeout(), self.unsaved_due, wake, self.digests.next_due(), self.users.poll_timeout()].into_iter().flatten().min()
     }
 
     /// What the shard has done since its boot.

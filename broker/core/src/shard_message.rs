@@ -1,10 +1,10 @@
 //! What one shard may say to another. Messages between two shards arrive in order; that order is the proof of several
 //! guarantees (an ATTACH precedes the log's live events, a removal is the last event a removed member gets).
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use antiphon_protocol::{
-    Class, ErrorCode, LogKey, LogName, Row, UserId, control,
+    Class, ConversationId, ErrorCode, LogKey, LogName, Row, UserId, control,
     frames::{Send, SendBatch},
 };
 use bytes::Bytes;
@@ -124,6 +124,17 @@ pub enum Operation {
         /// Which entry of the answer.
         index: usize,
     },
+    /// Show the user like this while a session lasts.
+    SetPresence(control::PresenceSet),
+    /// Ask the inboxes of these users whether the session may watch them.
+    Watch {
+        /// Whom.
+        users: Vec<UserId>,
+        /// Number of the session's list.
+        list: u32,
+    },
+    /// Let a session watch the inbox's user, if it may. Asked by the broker.
+    Watched(Box<Watch>),
     /// Admit a session of the inbox's user. Asked by the broker.
     Register(Box<Registration>),
     /// Carry out what an event of another log comes to. Asked by the broker.
@@ -330,6 +341,69 @@ pub enum ShardMessage {
         /// One sentence for a developer.
         message: String,
     },
+    /// To the owner of a conversation: a user follows it, or does not any more.
+    Follow {
+        /// Which conversation.
+        log: LogKey,
+        /// Who.
+        user: UserId,
+        /// Key of the user's inbox.
+        inbox: LogKey,
+        /// Whether from now on or no more.
+        on: bool,
+    },
+    /// To the owner of users: a conversation that they follow has changed. May be lost.
+    Digest {
+        /// Which conversation.
+        log: LogKey,
+        /// HEAD.
+        frame: Bytes,
+        /// Keys of the users' inboxes.
+        inboxes: Vec<LogKey>,
+    },
+    /// To the connection shard: the same for one session. May be lost.
+    Digested {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Which conversation; sessions that subscribe to it know already.
+        log: LogKey,
+        /// HEAD.
+        frame: Bytes,
+    },
+    /// To the user's owner, from the inbox: how the user wants to be shown.
+    SetPresence {
+        /// Whose inbox.
+        key: LogKey,
+        /// What is shown.
+        status: control::PresenceStatus,
+        /// Some words with it.
+        text: String,
+    },
+    /// To the user's owner, from the inbox: a session watches the user.
+    Watched {
+        /// The wish.
+        watch: Box<Watch>,
+        /// Whether it may; otherwise the user looks offline.
+        is_allowed: bool,
+    },
+    /// To the user's owner: a session does not watch the user any more, as of this list.
+    Unwatch {
+        /// Key of the user's inbox.
+        user: LogKey,
+        /// The connection of the sending shard.
+        connection: ConnectionId,
+        /// Number of its list.
+        list: u32,
+    },
+    /// To the connection shard: how a user is now.
+    PresenceTold {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Key of the user's inbox.
+        user: LogKey,
+        /// PRESENCE.
+        frame: Bytes,
+    },
     /// To the connection shard: tokens issued before this are void, and sessions of such a token end.
     Revoked {
         /// Which connection.
@@ -355,6 +429,23 @@ pub enum ShardMessage {
     },
 }
 
+/// A session's wish to watch a user.
+#[derive(Debug)]
+pub struct Watch {
+    /// The session's shard and connection.
+    pub seat: (ShardId, ConnectionId),
+    /// Its user.
+    pub watcher: UserId,
+    /// Number of its list.
+    pub list: u32,
+    /// Who is to be watched.
+    pub target: UserId,
+    /// Key of the target's inbox.
+    pub key: LogKey,
+    /// Conversations of the watcher.
+    pub conversations: Arc<BTreeSet<ConversationId>>,
+}
+
 /// The answer to SYNC, as far as the inbox knows it.
 #[derive(Debug)]
 pub struct Listing {
@@ -375,6 +466,8 @@ pub struct Registration {
     pub connection: ConnectionId,
     /// The session's id.
     pub session_id: Uuid,
+    /// It gets HEAD for every conversation of the user.
+    pub follows: bool,
 }
 
 impl Registration {
@@ -395,4 +488,6 @@ pub struct Admission {
     pub from: ShardId,
     /// Tokens issued before this are void, Unix milliseconds.
     pub not_before_ms: u64,
+    /// The user's conversations, for a session that follows them.
+    pub memberships: Vec<ConversationId>,
 }

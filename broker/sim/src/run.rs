@@ -54,6 +54,9 @@ fn go_through(world: &mut World) -> Result<(), String> {
     if !world.run_until_so(WORK_MAX, is_done) {
         return Err("the workload did not end".into());
     }
+    if !world.recorder.violations.is_empty() {
+        return Ok(());
+    }
     world.heal();
     come_to_rest(world)?;
     // Whatever anybody has seen must still be there after the power was cut once more.
@@ -86,7 +89,7 @@ fn come_to_rest(world: &mut World) -> Result<(), String> {
             && !world.broker.is_draining()
             && recorder.people.iter().all(|person| person.is_settled(&recorder.heads))
     };
-    if !world.recorder.violations.is_empty() || world.run_until_so(REST_MAX, is_at_rest) {
+    if world.run_until_so(REST_MAX, is_at_rest) {
         return Ok(());
     }
     let recorder = &world.recorder;
@@ -115,10 +118,9 @@ fn finish(seed: u64, mut world: World) -> Report {
     let behind: u64 = world.broker.counters().iter().map(|counters| counters.behind).sum();
     world.stage.tally.add(crate::tally::Fault::Behind, behind);
     world.stage.tally.virtual_ms = world.stage.now.0 / 1_000_000;
-    let was_wrong_at_once = !world.recorder.violations.is_empty();
     let (verdict, mut violations) = world.recorder.finish();
     // A run that was broken off has no history to be judged by.
-    if !was_wrong_at_once || verdict.violations() > 0 {
+    if violations.is_empty() {
         violations.extend(verdict.to_string().lines().map(str::to_owned));
     }
     let trace = world.stage.take_trace();

@@ -136,9 +136,11 @@ impl Client {
         let link = &mut self.link;
         match command {
             Command::Send { id, message } => self.outbox.add(link, id, message),
+            Command::SendBatch(messages) => self.outbox.add_batch(link, messages),
             Command::Subscribe { id, log, from } => self.subscriptions.add(link, id, log, from),
             Command::Unsubscribe(id) => self.subscriptions.remove(link, &mut self.pages, id),
             Command::Fetch { id, range } => self.pages.fetch(link, id, range),
+            Command::FetchMessages { id, range } => self.pages.fetch_messages(link, id, range),
             Command::Cursor { log, delivered, read } => self.cursors.advance(link, log, delivered, read),
             Command::Request { id, frame_type, body } => self.requests.add(link, id, frame_type, body),
             Command::Close => {
@@ -149,12 +151,17 @@ impl Client {
     }
 
     fn refuse(&mut self, command: Command, reason: StopReason) {
+        let failed = |id, reason| Output::Send { id, state: SendState::Failed(SendError::Stopped(reason)) };
         self.link.emit(match command {
-            Command::Send { id, .. } => Output::Send { id, state: SendState::Failed(SendError::Stopped(reason)) },
+            Command::SendBatch(messages) => {
+                return messages.into_iter().for_each(|(id, _)| self.link.emit(failed(id, reason.clone())));
+            }
+            Command::Send { id, .. } => failed(id, reason),
             Command::Subscribe { id, .. } => {
                 Output::Subscription { id, item: Item::Detached(DetachReason::Stopped(reason)) }
             }
             Command::Fetch { id, .. } => Output::Page { id, result: Err(RequestError::Stopped(reason)) },
+            Command::FetchMessages { id, .. } => Output::Messages { id, result: Err(RequestError::Stopped(reason)) },
             Command::Request { id, .. } => Output::Answer { id, result: Err(RequestError::Stopped(reason)) },
             Command::Unsubscribe(_) | Command::Cursor { .. } | Command::Close => return,
         });

@@ -254,6 +254,7 @@ impl Connection {
         self.expires_at_ms = 0;
         self.schedule_refresh(link, welcome.expires_at_ms);
         link.ready = true;
+        link.batches = welcome.capabilities.iter().any(|capability| capability == handshake::BATCH);
         link.emit(Output::State(ConnectionState::Ready(Session {
             session_id: welcome.session_id,
             resumed: welcome.resumed,

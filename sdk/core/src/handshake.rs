@@ -8,6 +8,8 @@ use crate::{client::Config, input::Token};
 
 /// The capability that `follow_mine` needs.
 const FOLLOW: &str = "follow";
+/// The capability that brings SEND_BATCH.
+pub(crate) const BATCH: &str = "batch";
 
 pub(crate) fn hello(
     config: &Config,
@@ -15,6 +17,8 @@ pub(crate) fn hello(
     token: Option<&Token>,
     resume_token: &Bytes,
 ) -> control::Hello {
+    let mut capabilities = vec![BATCH.to_owned()];
+    capabilities.extend(config.follow_mine.then(|| FOLLOW.to_owned()));
     control::Hello {
         versions: vec![VERSION],
         token: token.map_or("", |token| token.reveal()).to_owned(),
@@ -22,7 +26,7 @@ pub(crate) fn hello(
         sender_instance: Bytes::copy_from_slice(sender_instance.as_bytes()),
         resume_token: resume_token.clone(),
         follow_mine: config.follow_mine,
-        capabilities: config.follow_mine.then(|| FOLLOW.to_owned()).into_iter().collect(),
+        capabilities,
         client: config.client_name.clone(),
     }
 }

@@ -62,6 +62,7 @@ impl Client {
                     self.receipts.sent(id, log, seq);
                 }
             }
+            (Pending::Send(log), FrameType::BatchAck) => return self.batch_acked(&log, frame.id, answer(&frame)?),
             (Pending::Authenticate, FrameType::Ok) => self.connection.authenticated(link, answer(&frame)?),
             (Pending::Request(id), frame_type) => {
                 self.requests.answered(link, id, Answer { frame_type, body: frame.body });
@@ -72,6 +73,35 @@ impl Client {
             }
             (Pending::Unsubscribe | Pending::Cursor(_), FrameType::Ok) => {}
             (pending, frame_type) => return Err(format!("{} does not answer {pending:?}", frame_type.name())),
+        }
+        Ok(())
+    }
+
+    /// One result per message, in order.
+    fn batch_acked(&mut self, log: &LogName, request: u32, ack: control::BatchAck) -> Result<(), Fault> {
+        let (written, results) = (self.outbox.written(log, request), ack.results.len());
+        if written != results {
+            return Err(format!("a batch of {written} messages has {results} results"));
+        }
+        for result in ack.results {
+            let link = &mut self.link;
+            match result.error {
+                Some(error) => {
+                    let refusal = Refusal::from(error);
+                    if refusal.action() == Action::Authenticate {
+                        self.connection.token_refused(link, refusal.clone());
+                    }
+                    if self.outbox.refused(link, log, request, refusal) == Verdict::Reconnect {
+                        return Err(format!("the broker keeps refusing the oldest message to {log} as out of order"));
+                    }
+                }
+                None => {
+                    let ack = ack_of(&result)?;
+                    if let Some((id, seq)) = self.outbox.acked(link, log, request, &ack) {
+                        self.receipts.sent(id, log.clone(), seq);
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -105,7 +135,7 @@ impl Client {
             }
             Pending::Cursor(log) => self.cursors.refused(link, &log, &refusal),
             Pending::Send(log) => {
-                if self.outbox.refused(link, &log, request, refusal) == Verdict::Reconnect {
+                if self.outbox.refused_all(link, &log, request, &refusal) == Verdict::Reconnect {
                     self.broken(format!("the broker keeps refusing the oldest message to {log} as out of order"));
                 }
             }
@@ -159,6 +189,10 @@ impl Client {
                 if let Some(pulled) = self.pages.answered(&mut self.link, frame.id, page) {
                     self.subscriptions.pulled(&mut self.link, &mut self.pages, pulled);
                 }
+            }
+            FrameType::MessagesPage => {
+                self.link.answered(frame.id);
+                self.pages.messages_answered(&mut self.link, frame.id, answer(&frame)?);
             }
             FrameType::Cursors => {
                 let cursor = Cursor::from_wire(&answer(&frame)?);
@@ -220,6 +254,19 @@ impl Client {
             self.link.emit(Output::Digest(digest));
         }
     }
+}
+
+/// A result of a batch as the ACK of a single send.
+fn ack_of(result: &control::BatchResult) -> Result<Ack, Fault> {
+    let position = result.position.ok_or("a result of a batch is neither ACK nor ERROR")?;
+    let event_id = result.event_id[..].try_into().map_err(|_| "a result of a batch has no event id")?;
+    Ok(Ack {
+        position: Position { epoch: position.epoch, seq: position.seq },
+        msgno: result.msgno,
+        time_ms: result.time_ms,
+        event_id: uuid::Uuid::from_bytes(event_id),
+        duplicate: result.duplicate,
+    })
 }
 
 fn answer<M: Default + prost::Message>(frame: &RawFrame) -> Result<M, Fault> {

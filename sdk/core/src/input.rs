@@ -80,6 +80,9 @@ pub enum Command {
         /// The message.
         message: NewMessage,
     },
+    /// Append several events, in order, written together where the broker takes batches. Not atomic: each has a fate of
+    /// its own, as with `Send`.
+    SendBatch(Vec<(CommandId, NewMessage)>),
     /// Follow a log until told otherwise, across reconnects.
     Subscribe {
         /// Names the subscription in outputs.
@@ -96,6 +99,13 @@ pub enum Command {
         /// Names the page in outputs.
         id: CommandId,
         /// What to read.
+        range: Range,
+    },
+    /// Read messages as they stand; repeated by itself after a lost connection.
+    FetchMessages {
+        /// Names the page in outputs.
+        id: CommandId,
+        /// What to read; the limit counts messages.
         range: Range,
     },
     /// Move one's own cursors. Merged, sent at most once a second per log, restated after a reconnect.

@@ -47,7 +47,7 @@ pub use error::{Outcome, Refusal, RequestError, SendError, StopReason};
 pub use event::Event;
 pub use input::{Command, CommandId, Direction, From, Input, NewMessage, Range, StreamId, SubscriptionId, Token};
 pub use output::{
-    Answer, Attached, ConnectionState, Cursor, DetachReason, Digest, Item, Output, Page, Receipt, ResetReason,
-    SendState, Session, Signal,
+    Answer, Attached, ConnectionState, Cursor, DetachReason, Digest, Item, Messages, Output, Page, Receipt,
+    ResetReason, SendState, Session, Signal,
 };
 pub use time::Time;

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub const HELD_EVENTS_MAX: usize = 256;
 /// Sends that may wait for their ACK; later ones wait in the outbox.
 pub const SENDS_IN_FLIGHT_MAX: usize = 512;
+/// Bytes that one batch aims at, well below what a frame may hold; what exceeds it goes into the next one.
+pub const BATCH_BYTES_MAX: usize = 256 << 10;
 /// Requests, other than sends, subscriptions and pages, that may wait for their answer; later ones wait in a queue.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 128;
 /// Requests and page requests that the client keeps; one more is refused with `QueueFull`.

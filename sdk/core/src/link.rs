@@ -39,6 +39,8 @@ pub(crate) struct Link {
     pub(crate) timers: Timers,
     /// Whether requests may be written: between WELCOME and GOAWAY.
     pub(crate) ready: bool,
+    /// Whether the broker takes batches on this connection.
+    pub(crate) batches: bool,
     outputs: VecDeque<Output>,
     pending: BTreeMap<u32, Pending>,
     last_request: u32,
@@ -53,6 +55,7 @@ impl Link {
             now: Time::default(),
             timers: Timers::default(),
             ready: false,
+            batches: false,
             outputs: VecDeque::new(),
             pending: BTreeMap::new(),
             last_request: 0,
@@ -95,7 +98,7 @@ impl Link {
 
     /// Forgets what a lost connection would have answered.
     pub(crate) fn down(&mut self) {
-        self.ready = false;
+        (self.ready, self.batches) = (false, false);
         self.pending.clear();
     }
 

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use antiphon_protocol::{FrameType, LogName, Position, control};
+use antiphon_protocol::{
+    FrameType, LogName, Position,
+    control::{self, MessageView},
+};
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -47,6 +50,13 @@ pub enum Output {
         /// The page.
         result: Result<Page, RequestError>,
     },
+    /// Answer to `FetchMessages`.
+    Messages {
+        /// From the command.
+        id: CommandId,
+        /// The page.
+        result: Result<Messages, RequestError>,
+    },
     /// Answer to `Request`.
     Answer {
         /// From the command.
@@ -70,6 +80,7 @@ impl fmt::Debug for Output {
             Self::Send { id, state } => f.debug_tuple("Send").field(id).field(state).finish(),
             Self::Subscription { id, item } => f.debug_tuple("Subscription").field(id).field(item).finish(),
             Self::Page { id, result } => f.debug_tuple("Page").field(id).field(result).finish(),
+            Self::Messages { id, result } => f.debug_tuple("Messages").field(id).field(result).finish(),
             Self::Answer { id, result } => f.debug_tuple("Answer").field(id).field(result).finish(),
             Self::Digest(digest) => f.debug_tuple("Digest").field(digest).finish(),
         }
@@ -267,6 +278,19 @@ pub struct Page {
     /// Newest event when the page was read.
     pub head: Position,
     /// Oldest event that still existed.
+    pub floor: u64,
+}
+
+/// Messages as they stand. Events above `head` apply on top, by [`antiphon_protocol::fold`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Messages {
+    /// In the direction of the read. May be empty although there are more.
+    pub messages: Vec<MessageView>,
+    /// Where to continue; None when the range is exhausted.
+    pub next: Option<u64>,
+    /// Last position of the log when the page was read.
+    pub head: Position,
+    /// First position that still exists.
     pub floor: u64,
 }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use antiphon_protocol::{
-    FrameType, LogName, control,
+    FrameType, LogName, Position,
+    control::{self, fetch::View},
     frames::{self, Page as Rows},
     limits::PAGES_IN_FLIGHT_MAX,
 };
@@ -14,7 +15,7 @@ use crate::{
     input::{CommandId, Direction, Range, SubscriptionId},
     limits::{REQUEST_ATTEMPTS_MAX, REQUESTS_MAX},
     link::{Link, Pending},
-    output::{Output, Page},
+    output::{Messages, Output, Page},
     timers::Timer,
 };
 
@@ -22,6 +23,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
     Application(CommandId),
+    /// The application, which wants messages as they stand.
+    Messages(CommandId),
     /// A pull of a subscription; the number tells it from earlier pulls.
     Pull(SubscriptionId, u64),
 }
@@ -51,11 +54,22 @@ pub(crate) struct Pages {
 
 impl Pages {
     pub(crate) fn fetch(&mut self, link: &mut Link, id: CommandId, range: Range) {
-        let kept = self.queue.len() + self.in_flight.len() + self.waiting.len();
-        if kept >= REQUESTS_MAX {
-            return link.emit(Output::Page { id, result: Err(RequestError::QueueFull(kept)) });
+        match self.room() {
+            Ok(()) => self.push(link, Owner::Application(id), range),
+            Err(error) => link.emit(Output::Page { id, result: Err(error) }),
         }
-        self.push(link, Owner::Application(id), range);
+    }
+
+    pub(crate) fn fetch_messages(&mut self, link: &mut Link, id: CommandId, range: Range) {
+        match self.room() {
+            Ok(()) => self.push(link, Owner::Messages(id), range),
+            Err(error) => link.emit(Output::Messages { id, result: Err(error) }),
+        }
+    }
+
+    fn room(&self) -> Result<(), RequestError> {
+        let kept = self.queue.len() + self.in_flight.len() + self.waiting.len();
+        if kept >= REQUESTS_MAX { Err(RequestError::QueueFull(kept)) } else { Ok(()) }
     }
 
     /// A subscription pulls the positions `from..to`. There is at most one such job per subscription.
@@ -80,7 +94,10 @@ impl Pages {
                 to: job.range.to,
                 limit: job.range.limit,
                 backward: job.range.direction == Direction::Backward,
-                view: control::fetch::View::Events.into(),
+                view: match job.owner {
+                    Owner::Messages(_) => View::Messages.into(),
+                    Owner::Application(_) | Owner::Pull(..) => View::Events.into(),
+                },
             };
             let request = link.request(Pending::Page, |id| frames::control(FrameType::Fetch, id, &fetch));
             self.in_flight.insert(request, job);
@@ -97,6 +114,20 @@ impl Pages {
                 link.emit(Output::Page { id, result: Ok(page(rows)) });
                 None
             }
+            // Rows are no answer to a request for messages.
+            Owner::Messages(_) => None,
+        }
+    }
+
+    /// A MESSAGES_PAGE.
+    pub(crate) fn messages_answered(&mut self, link: &mut Link, request: u32, page: control::MessagesPage) {
+        let Some(job) = self.in_flight.remove(&request) else { return };
+        self.write(link);
+        if let Owner::Messages(id) = job.owner {
+            let head = Position { epoch: page.epoch, seq: page.head };
+            let next = (page.next > 0).then_some(page.next);
+            let messages = Messages { messages: page.messages, next, head, floor: page.floor };
+            link.emit(Output::Messages { id, result: Ok(messages) });
         }
     }
 
@@ -106,12 +137,14 @@ impl Pages {
         self.write(link);
         match job.owner {
             Owner::Pull(id, pull) => return Some(Pulled { id, pull, result: Err(refusal) }),
-            Owner::Application(id) if refusal.is_transient() && job.attempts < REQUEST_ATTEMPTS_MAX => {
+            Owner::Application(id) | Owner::Messages(id)
+                if refusal.is_transient() && job.attempts < REQUEST_ATTEMPTS_MAX =>
+            {
                 let delay = link.backoff(job.attempts - 1).max(refusal.retry_after.unwrap_or_default());
                 link.set_timer(Timer::Page(id), delay);
                 self.waiting.insert(id, job);
             }
-            Owner::Application(id) => link.emit(Output::Page { id, result: Err(RequestError::Refused(refusal)) }),
+            Owner::Application(_) | Owner::Messages(_) => job.owner.fail(link, RequestError::Refused(refusal)),
         }
         None
     }
@@ -134,22 +167,31 @@ impl Pages {
         for job in std::mem::take(&mut self.in_flight).into_values().rev() {
             self.queue.push_front(job);
         }
-        self.queue.retain(|job| matches!(job.owner, Owner::Application(_)));
+        self.queue.retain(|job| !matches!(job.owner, Owner::Pull(..)));
     }
 
     pub(crate) fn stop(&mut self, link: &mut Link, reason: &StopReason) {
         self.down();
         let waiting = std::mem::take(&mut self.waiting).into_values();
         for job in std::mem::take(&mut self.queue).into_iter().chain(waiting) {
-            if let Owner::Application(id) = job.owner {
-                link.emit(Output::Page { id, result: Err(RequestError::Stopped(reason.clone())) });
-            }
+            job.owner.fail(link, RequestError::Stopped(reason.clone()));
+        }
+    }
+}
+
+impl Owner {
+    /// Tells the application; a subscription is told elsewhere.
+    fn fail(self, link: &mut Link, error: RequestError) {
+        match self {
+            Self::Application(id) => link.emit(Output::Page { id, result: Err(error) }),
+            Self::Messages(id) => link.emit(Output::Messages { id, result: Err(error) }),
+            Self::Pull(..) => {}
         }
     }
 }
 
 fn page(rows: Rows) -> Page {
-    let head = antiphon_protocol::Position { epoch: rows.epoch, seq: rows.head };
+    let head = Position { epoch: rows.epoch, seq: rows.head };
     Page {
         events: rows.rows.into_iter().map(|row| Event::new(rows.epoch, row)).collect(),
         next: (rows.next > 0).then_some(rows.next),

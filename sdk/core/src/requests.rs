@@ -48,8 +48,8 @@ impl Requests {
     }
 
     fn check(&self, link: &Link, frame_type: FrameType, body: &Bytes) -> Result<(), RequestError> {
-        use FrameType::{Auth, Bye, Fetch, Hello, Send, Subscribe, Unsubscribe};
-        let own_command = matches!(frame_type, Hello | Auth | Bye | Send | Subscribe | Unsubscribe | Fetch);
+        use FrameType::{Auth, Bye, Fetch, Hello, Send, SendBatch, Subscribe, Unsubscribe};
+        let own_command = matches!(frame_type, Hello | Auth | Bye | Send | SendBatch | Subscribe | Unsubscribe | Fetch);
         let too_long = body.len() + HEADER_BYTES > FRAME_BYTES_MAX;
         if own_command || too_long || frame_type.direction() == Direction::ToClient {
             Err(RequestError::NotARequest(frame_type.name()))

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use antiphon_protocol::{
     ErrorCode, LogName,
-    frames::{Ack, NewSend},
-    limits::{BODY_BYTES_MAX, ENVELOPE_BYTES_MAX},
+    frames::{Ack, NewSend, SendBatch},
+    limits::{BATCH_RECORDS_MAX, BODY_BYTES_MAX, ENVELOPE_BYTES_MAX},
 };
 use uuid::Uuid;
 
@@ -19,11 +19,14 @@ use crate::{
     client::OutboxLimits,
     error::{Outcome, Refusal, SendError, StopReason},
     input::{CommandId, NewMessage},
-    limits::{LANES_MAX, OUT_OF_ORDER_MAX, SENDS_IN_FLIGHT_MAX},
+    limits::{BATCH_BYTES_MAX, LANES_MAX, OUT_OF_ORDER_MAX, SENDS_IN_FLIGHT_MAX},
     link::{Link, Pending},
     output::{Output, Receipt, SendState},
     timers::Timer,
 };
+
+/// What a record of a batch takes besides its content, at most: length, fixed fields, names.
+const RECORD_BYTES: usize = 256;
 
 #[derive(Debug)]
 struct Entry {
@@ -31,11 +34,13 @@ struct Entry {
     message: NewMessage,
     /// Given at the first write, when the broker's clock is known.
     client_message_id: Option<Uuid>,
+    /// The batch that it is written with, if the broker takes batches.
+    batch: Option<u64>,
     /// 0 before the first write.
     dseq: u64,
     /// The request that carries it now.
     request: Option<u32>,
-    /// An earlier write of it was never answered, so a later refusal does not mean that it was not stored.
+    /// What became of an earlier write of it is unknown, so a later refusal does not mean that it was not stored.
     doubtful: bool,
 }
 
@@ -81,15 +86,51 @@ pub(crate) struct Outbox {
     messages: usize,
     bytes: usize,
     in_flight: usize,
+    /// Numbers given to batches.
+    batches: u64,
 }
 
 impl Outbox {
     pub(crate) fn new(limits: OutboxLimits) -> Self {
-        Self { limits, lanes: BTreeMap::new(), writable: VecDeque::new(), messages: 0, bytes: 0, in_flight: 0 }
+        Self {
+            limits,
+            lanes: BTreeMap::new(),
+            writable: VecDeque::new(),
+            messages: 0,
+            bytes: 0,
+            in_flight: 0,
+            batches: 0,
+        }
     }
 
     /// Takes a message, or tells why not.
     pub(crate) fn add(&mut self, link: &mut Link, id: CommandId, message: NewMessage) {
+        self.push(link, id, message, None);
+        self.write(link);
+    }
+
+    /// Takes messages that are written together, as far as they are for one log and fit a frame.
+    pub(crate) fn add_batch(&mut self, link: &mut Link, messages: Vec<(CommandId, NewMessage)>) {
+        let mut open: Option<(LogName, usize, usize)> = None;
+        for (id, message) in messages {
+            let length = weight(&message) + RECORD_BYTES;
+            let fits = open.as_ref().is_some_and(|(log, records, bytes)| {
+                *log == message.log && *records < BATCH_RECORDS_MAX && bytes + length <= BATCH_BYTES_MAX
+            });
+            let (records, bytes) = match &open {
+                Some((_, records, bytes)) if fits => (*records, *bytes),
+                _ => {
+                    self.batches += 1;
+                    (0, 0)
+                }
+            };
+            open = Some((message.log.clone(), records + 1, bytes + length));
+            self.push(link, id, message, Some(self.batches));
+        }
+        self.write(link);
+    }
+
+    fn push(&mut self, link: &mut Link, id: CommandId, message: NewMessage, batch: Option<u64>) {
         if let Err(error) = self.check(&message) {
             return link.emit(Output::Send { id, state: SendState::Failed(error) });
         }
@@ -102,9 +143,9 @@ impl Outbox {
             self.lanes.retain(|_, lane| !lane.entries.is_empty());
         }
         let lane = self.lanes.entry(log.clone()).or_insert_with(Lane::new);
-        lane.entries.push_back(Entry { id, message, client_message_id, dseq: 0, request: None, doubtful: false });
+        let entry = Entry { id, message, client_message_id, batch, dseq: 0, request: None, doubtful: false };
+        lane.entries.push_back(entry);
         self.enqueue(&log);
-        self.write(link);
     }
 
     fn check(&self, message: &NewMessage) -> Result<(), SendError> {
@@ -133,20 +174,21 @@ impl Outbox {
         }
     }
 
-    /// Writes what the window allows, one message of each lane in turn.
+    /// Writes what the window allows, one message or batch of each lane in turn.
     pub(crate) fn write(&mut self, link: &mut Link) {
         while link.ready && self.in_flight < SENDS_IN_FLIGHT_MAX {
             let Some(log) = self.writable.pop_front() else { return };
             let Some(lane) = self.lanes.get_mut(&log) else { continue };
             lane.queued = false;
-            if lane.write_next(link) {
-                self.in_flight += 1;
+            let written = lane.write_next(link);
+            if written > 0 {
+                self.in_flight += written;
                 self.enqueue(&log);
             }
         }
     }
 
-    /// An ACK. Returns where the message is, for its receipts.
+    /// An ACK of the first message that waits for this request. Returns where it is, for its receipts.
     pub(crate) fn acked(
         &mut self,
         link: &mut Link,
@@ -171,7 +213,24 @@ impl Outbox {
         Some((entry.id, ack.position.seq))
     }
 
-    /// A refusal: the message fails, or its lane waits and repeats.
+    /// How many messages wait for the answer to this request.
+    pub(crate) fn written(&self, log: &LogName, request: u32) -> usize {
+        let entries = self.lanes.get(log).map(|lane| lane.entries.iter());
+        entries.into_iter().flatten().filter(|entry| entry.request == Some(request)).count()
+    }
+
+    /// A refusal of everything that the request carried.
+    pub(crate) fn refused_all(&mut self, link: &mut Link, log: &LogName, request: u32, refusal: &Refusal) -> Verdict {
+        let mut verdict = Verdict::Fine;
+        for _ in 0..self.written(log, request) {
+            if self.refused(link, log, request, refusal.clone()) == Verdict::Reconnect {
+                verdict = Verdict::Reconnect;
+            }
+        }
+        verdict
+    }
+
+    /// A refusal of the first message that waits for this request: it fails, or its lane waits and repeats.
     pub(crate) fn refused(&mut self, link: &mut Link, log: &LogName, request: u32, refusal: Refusal) -> Verdict {
         if !refusal.is_transient() {
             if let Some(entry) = self.settle(log, request) {
@@ -187,6 +246,7 @@ impl Outbox {
             return Verdict::Fine;
         };
         lane.entries[at].request = None;
+        lane.entries[at].doubtful |= refusal.outcome == Outcome::Unknown;
         lane.in_flight -= 1;
         self.in_flight -= 1;
         let stuck = lane.hold(link, log, at, &refusal);
@@ -269,21 +329,36 @@ impl Lane {
         }
     }
 
-    /// Writes the first message that is not written; false if there is none.
-    fn write_next(&mut self, link: &mut Link) -> bool {
+    /// Writes the first message that is not written, with the rest of its batch. Returns how many messages.
+    fn write_next(&mut self, link: &mut Link) -> usize {
         if self.hold != Hold::Open {
-            return false;
+            return 0;
         }
-        let Some(entry) = self.entries.get_mut(self.in_flight) else { return false };
-        if entry.dseq == 0 {
-            entry.dseq = self.next_dseq;
+        let unwritten = self.entries.iter().skip(self.in_flight);
+        let batch = unwritten.clone().next().and_then(|entry| entry.batch).filter(|_| link.batches);
+        let count = match batch {
+            Some(batch) => unwritten.take_while(|entry| entry.batch == Some(batch)).count(),
+            None => usize::from(self.in_flight < self.entries.len()),
+        };
+        let entries = self.entries.range_mut(self.in_flight..self.in_flight + count);
+        let mut written: Vec<&mut Entry> = entries.collect();
+        for entry in &mut written {
+            entry.number(link, self.next_dseq);
+        }
+        if let Some(first) = written.first() {
+            let pending = Pending::Send(first.message.log.clone());
+            let mut sends: Vec<NewSend<'_>> = written.iter().map(|entry| entry.new_send()).collect();
+            // A batch has one place in the order, named by its first record.
+            sends.iter_mut().skip(1).for_each(|send| send.dseq = 0);
+            let request = link.request(pending, |id| match sends.as_slice() {
+                [send] => send.to_frame(id),
+                sends => SendBatch::to_frame(id, sends),
+            });
+            written.iter_mut().for_each(|entry| entry.request = Some(request));
             self.next_dseq += 1;
-            let client_message_id = *entry.client_message_id.get_or_insert_with(|| link.message_id());
-            link.emit(Output::Send { id: entry.id, state: SendState::Sending { client_message_id } });
+            self.in_flight += count;
         }
-        entry.write(link);
-        self.in_flight += 1;
-        true
+        count
     }
 
     /// Stops the lane after a refusal of the message at `at`. True if it gets nowhere on this connection.
@@ -304,19 +379,24 @@ impl Lane {
     /// Makes ready to write everything again, numbered without holes from the first one that was written before.
     fn reopen(&mut self) {
         self.hold = Hold::Open;
-        let Some(base) = self.entries.front().map(|entry| entry.dseq).filter(|dseq| *dseq > 0) else { return };
-        self.next_dseq = base;
-        for entry in self.entries.iter_mut().filter(|entry| entry.dseq > 0) {
-            entry.dseq = self.next_dseq;
-            self.next_dseq += 1;
+        if let Some(base) = self.entries.front().map(|entry| entry.dseq).filter(|dseq| *dseq > 0) {
+            self.next_dseq = base;
         }
     }
 }
 
 impl Entry {
-    fn write(&mut self, link: &mut Link) {
+    /// Gives it its place, which it may have had before, and at the first time its id.
+    fn number(&mut self, link: &mut Link, dseq: u64) {
+        let client_message_id = *self.client_message_id.get_or_insert_with(|| link.message_id());
+        if std::mem::replace(&mut self.dseq, dseq) == 0 {
+            link.emit(Output::Send { id: self.id, state: SendState::Sending { client_message_id } });
+        }
+    }
+
+    fn new_send(&self) -> NewSend<'_> {
         let message = &self.message;
-        let send = NewSend {
+        NewSend {
             client_message_id: self.client_message_id.unwrap_or_default(),
             dseq: self.dseq,
             kind: message.kind,
@@ -325,8 +405,7 @@ impl Entry {
             act_as: message.act_as.as_ref(),
             envelope: &message.envelope,
             body: &message.body,
-        };
-        self.request = Some(link.request(Pending::Send(message.log.clone()), |id| send.to_frame(id)));
+        }
     }
 }
 

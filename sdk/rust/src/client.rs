@@ -7,8 +7,8 @@ use std::sync::{
 
 use antiphon_protocol::{ConversationId, FrameType, LogName, UserId, control};
 use antiphon_sdk_core::{
-    Answer, ConnectionState, Digest, From, NewMessage, Page, Range, Receipt, RequestError, SendError, SendState,
-    StopReason,
+    Answer, ConnectionState, Digest, From, Messages, NewMessage, Page, Range, Receipt, RequestError, SendError,
+    SendState, StopReason,
 };
 use bytes::Bytes;
 use prost::Message;
@@ -165,6 +165,26 @@ impl Client {
         Ok(sent?)
     }
 
+    /// Sends messages in their order, written together, and waits until each is durable or has failed.
+    ///
+    /// Not atomic: the results are those of the messages, in the same order. Waits as [`send`](Self::send) does.
+    pub async fn send_batch(&self, messages: Vec<NewMessage>) -> Result<Vec<Result<Receipt>>> {
+        let (messages, answers): (Vec<_>, Vec<_>) = messages
+            .into_iter()
+            .map(|message| {
+                let (reply, answer) = oneshot::channel();
+                ((message, reply), answer)
+            })
+            .unzip();
+        self.call(Call::SendBatch { messages }).await?;
+        let mut results = Vec::with_capacity(answers.len());
+        for answer in answers {
+            let sent = answer.await.map_err(|_| SendError::Stopped(self.stop_reason()));
+            results.push(sent.and_then(|sent| sent).map_err(Error::from));
+        }
+        Ok(results)
+    }
+
     /// Puts a message into the outbox. Its fate can be followed, or waited for.
     pub async fn send_queued(&self, message: NewMessage) -> Result<Queued> {
         let (state, states) = watch::channel(SendState::Queued);
@@ -225,6 +245,13 @@ impl Client {
     pub async fn history(&self, range: Range) -> Result<Page> {
         let (reply, answer) = oneshot::channel();
         self.call(Call::Fetch { range, reply }).await?;
+        Ok(answer.await.map_err(|_| RequestError::Stopped(self.stop_reason()))??)
+    }
+
+    /// Reads messages as they stand: edited, redacted, reacted to. Later events apply on top, by [`crate::fold`].
+    pub async fn messages(&self, range: Range) -> Result<Messages> {
+        let (reply, answer) = oneshot::channel();
+        self.call(Call::Messages { range, reply }).await?;
         Ok(answer.await.map_err(|_| RequestError::Stopped(self.stop_reason()))??)
     }
 

@@ -22,7 +22,7 @@ use crate::{
     client::Attention,
     tls,
     transport::{Cause, FromBroker, FromControl, Link},
-    waiters::{AnswerReply, AttachReply, PageReply, Queues, SendReply, Waiters},
+    waiters::{AnswerReply, AttachReply, MessagesReply, PageReply, Queues, SendReply, Waiters},
 };
 
 /// Things of one kind taken in before the outputs are performed.
@@ -38,6 +38,13 @@ pub(crate) enum Call {
     SendQueued {
         message: NewMessage,
         state: watch::Sender<SendState>,
+    },
+    SendBatch {
+        messages: Vec<(NewMessage, SendReply)>,
+    },
+    Messages {
+        range: Range,
+        reply: MessagesReply,
     },
     Subscribe {
         log: LogName,
@@ -303,6 +310,20 @@ impl Driver {
                 self.waiters.states.insert(id, state);
                 self.command(Command::Send { id, message });
             }
+            Call::SendBatch { messages } => {
+                let mut batch = Vec::with_capacity(messages.len());
+                for (message, reply) in messages {
+                    self.last_id += 1;
+                    let id = CommandId(self.last_id);
+                    self.waiters.sends.insert(id, reply);
+                    batch.push((id, message));
+                }
+                self.command(Command::SendBatch(batch));
+            }
+            Call::Messages { range, reply } => {
+                self.waiters.messages.insert(id, reply);
+                self.command(Command::FetchMessages { id, range });
+            }
             Call::Subscribe { log, from, items, reply } => {
                 // A call that was given up while its answer was on its way tells nobody; its log must be free again.
                 self.unsubscribe_dropped();
@@ -353,6 +374,7 @@ impl Driver {
                 }
             }
             Output::Page { id, result } => self.waiters.page(id, result),
+            Output::Messages { id, result } => self.waiters.messages(id, result),
             Output::Answer { id, result } => self.waiters.answer(id, result),
             Output::Digest(digest) => {
                 // Nobody may be listening.

@@ -40,11 +40,13 @@ mod waiters;
 pub use antiphon_protocol::{
     Action, ContentType, ConversationId, DeviceId, ErrorCode, EventKind, FrameType, InvalidId, LogName, Position,
     UserId,
+    control::{MessageState, MessageView},
+    fold,
 };
 pub use antiphon_sdk_core::{
-    Answer, Attached, ConnectionState, Cursor, DetachReason, Digest, Direction, Event, From, Item, NewMessage,
-    OutboxLimits, Outcome, Page, Range, Receipt as Sent, Refusal, RequestError, ResetReason, SendError, SendState,
-    Session, Signal, StopReason,
+    Answer, Attached, ConnectionState, Cursor, DetachReason, Digest, Direction, Event, From, Item, Messages,
+    NewMessage, OutboxLimits, Outcome, Page, Range, Receipt as Sent, Refusal, RequestError, ResetReason, SendError,
+    SendState, Session, Signal, StopReason,
 };
 
 pub use client::{Client, Queued};

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use antiphon_sdk_core::{
-    Answer, Attached, CommandId, DetachReason, Item, Page, Receipt, RequestError, SendError, SendState, SubscriptionId,
+    Answer, Attached, CommandId, DetachReason, Item, Messages, Page, Receipt, RequestError, SendError, SendState,
+    SubscriptionId,
 };
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
@@ -15,6 +16,7 @@ const RECEIPTS_MAX: usize = 256;
 
 pub(crate) type SendReply = oneshot::Sender<Result<Receipt, SendError>>;
 pub(crate) type PageReply = oneshot::Sender<Result<Page, RequestError>>;
+pub(crate) type MessagesReply = oneshot::Sender<Result<Messages, RequestError>>;
 pub(crate) type AnswerReply = oneshot::Sender<Result<Answer, RequestError>>;
 pub(crate) type AttachReply = oneshot::Sender<Result<Attached, DetachReason>>;
 
@@ -25,6 +27,7 @@ pub(crate) struct Waiters {
     pub(crate) states: BTreeMap<CommandId, watch::Sender<SendState>>,
     sent: VecDeque<CommandId>,
     pub(crate) pages: BTreeMap<CommandId, PageReply>,
+    pub(crate) messages: BTreeMap<CommandId, MessagesReply>,
     pub(crate) answers: BTreeMap<CommandId, AnswerReply>,
 }
 
@@ -65,6 +68,13 @@ impl Waiters {
 
     pub(crate) fn page(&mut self, id: CommandId, result: Result<Page, RequestError>) {
         if let Some(reply) = self.pages.remove(&id) {
+            // The caller may have stopped waiting.
+            let _ = reply.send(result);
+        }
+    }
+
+    pub(crate) fn messages(&mut self, id: CommandId, result: Result<Messages, RequestError>) {
+        if let Some(reply) = self.messages.remove(&id) {
             // The caller may have stopped waiting.
             let _ = reply.send(result);
         }

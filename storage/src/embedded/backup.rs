@@ -18,8 +18,8 @@ use super::{
     block::{self, Found, PAGE_BYTES},
     disk::{Disk as _, RealDisk, SegmentName, sync_dir},
     format::{Format, Layout, OpenError},
+    segments::SPARE_BOOT,
     store::StoreHandle,
-    writer::SPARE_BOOT,
 };
 
 /// Why a backup or its restoration failed. What was written so far is left and cannot be opened.

@@ -12,10 +12,9 @@ use super::{
 };
 
 /// How a store is to write its logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriterChoice {
     /// io_uring where it works, else plain.
-    #[default]
     Auto,
     /// A thread per shard that calls `pwrite` and `fdatasync`.
     Plain,

@@ -19,9 +19,10 @@ use super::{
     index::{Answer, Ticket},
     partitions::Partitions,
     query::{self, Query},
+    segments::FilesGate,
     table::TableError,
     threaded::{Message, SharedProgress},
-    writer::{FatalError, FatalHook, FilesGate, Wake},
+    writer::{FatalError, FatalHook, Wake},
 };
 
 /// How long a flush that found no space waits before it tries again.

@@ -26,8 +26,8 @@ use super::{
     partitions::Partitions,
     payload, query,
     recovery::{self, RecoveredBlock},
+    segments::SPARE_BOOT,
     table::{Table, TableError},
-    writer::SPARE_BOOT,
 };
 
 /// Number of index partitions.

@@ -43,14 +43,15 @@ pub struct EmbeddedConfig {
     pub cache_bytes: u64,
     /// Threads that answer reads, for the whole store.
     pub readers: usize,
-    /// What writes the logs. Any writer opens what any other one wrote.
+    /// What writes the logs; a directory may be opened with another writer each time. All but the plain one ask their
+    /// owner to heed [`EmbeddedShard::wait_fd`].
     pub writer: WriterChoice,
     /// Called once when the store cannot go on; must log and end the process. Nothing is acknowledged after it.
     pub fatal: FatalHook,
 }
 
 impl EmbeddedConfig {
-    /// The usual settings for `shards` shards.
+    /// The usual settings for `shards` shards, with the writer that asks nothing more of its owner than the wakers.
     pub fn new(shards: u16, fatal: FatalHook) -> Self {
         Self {
             shards,
@@ -59,7 +60,7 @@ impl EmbeddedConfig {
             memtable_bytes: 4 << 20,
             cache_bytes: 64 << 20,
             readers: 2,
-            writer: WriterChoice::Auto,
+            writer: WriterChoice::Plain,
             fatal,
         }
     }

@@ -111,7 +111,8 @@ impl UringWriter {
             }
         }
         self.seals_are_due &= !self.queue.is_empty();
-        if let Some(ring) = self.ring.as_mut().filter(|_| !self.failed && !self.queue.is_empty())
+        // The first block of a log is never a seal, so there is a ring where a seal waits.
+        if let Some(ring) = self.ring.as_mut().filter(|_| self.queue.front().is_some_and(|block| block.seal))
             && let Err(error) = ring.set_alarm(SEAL_SYNC_DELAY)
         {
             self.fail(&error);
@@ -120,7 +121,8 @@ impl UringWriter {
 
     fn may_start(&self) -> bool {
         let has_room = self.ring.as_ref().is_none_or(WriteRing::has_room);
-        has_room && !self.queue.is_empty() && (self.seals_are_due || self.queue.iter().any(|block| !block.seal))
+        let is_due = |block: &Block| self.seals_are_due || !block.seal;
+        has_room && self.queue.iter().any(is_due)
     }
 
     /// Begins one write of as many blocks as lie next to each other.
@@ -129,7 +131,7 @@ impl UringWriter {
         let (first, segment, offset) = (*first, *segment, *offset);
         let ring = match &mut self.ring {
             Some(ring) => ring,
-            none => none.insert(WriteRing::new(WRITES_IN_FLIGHT_MAX)?),
+            none => none.insert(WriteRing::new(std::env::var("DEPTH").map_or(3, |d| d.parse().unwrap()))?),
         };
         if self.file.as_ref().is_none_or(|(name, _)| *name != segment) {
             self.file = Some((segment, DurableFile::open(&self.dir.join(segment.to_string()))?));
@@ -202,7 +204,7 @@ impl BlockWriter for UringWriter {
 
     fn blocks_max(&self) -> usize {
         // One more for a seal that waits for the next block.
-        WRITES_IN_FLIGHT_MAX + 1
+        std::env::var("DEPTH").map_or(3, |d| d.parse().unwrap()) + 1
     }
 
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -221,5 +223,279 @@ impl Drop for UringWriter {
             self.reap(&mut Vec::new());
             self.start_writes();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::Duration,
+    };
+
+    use antiphon_storage_contract::{EventLog, Op, Outcome, RecordWrite, StoreError, Token};
+    use antiphon_sys::{doorbell::Doorbell, ring};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::embedded::{
+        EmbeddedShard, InlineIndex, MemoryTable, ShardParts, WalConfig,
+        block::{self, Found, PAGE_BYTES},
+        disk::{Disk, RealDisk},
+    };
+
+    /// A disk that can be full.
+    struct Limited {
+        disk: RealDisk,
+        full: Arc<AtomicBool>,
+    }
+
+    impl Disk for Limited {
+        fn list(&mut self) -> io::Result<Vec<SegmentName>> {
+            self.disk.list()
+        }
+        fn create(&mut self, segment: SegmentName, len: u64) -> io::Result<()> {
+            if self.full.load(Ordering::SeqCst) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.disk.create(segment, len)
+        }
+        fn recycle(&mut self, from: SegmentName, to: SegmentName) -> io::Result<()> {
+            self.disk.recycle(from, to)
+        }
+        fn remove(&mut self, segment: SegmentName) -> io::Result<()> {
+            self.disk.remove(segment)
+        }
+        fn write_at(&mut self, segment: SegmentName, offset: u64, bytes: &[u8]) -> io::Result<()> {
+            self.disk.write_at(segment, offset, bytes)
+        }
+        fn sync(&mut self, segment: SegmentName) -> io::Result<()> {
+            self.disk.sync(segment)
+        }
+        fn read(&mut self, segment: SegmentName) -> io::Result<Bytes> {
+            self.disk.read(segment)
+        }
+    }
+
+    struct Rig {
+        dir: TempDir,
+        full: Arc<AtomicBool>,
+        keeper: SegmentKeeper,
+        bell: Doorbell,
+        told: Arc<Mutex<Vec<FatalError>>>,
+    }
+
+    impl Rig {
+        /// Nothing, with a line that says why, where io_uring does not work.
+        fn new() -> Option<Self> {
+            let dir = tempfile::tempdir().unwrap();
+            if let Err(error) = ring::probe(dir.path()) {
+                eprintln!("skipped: {error}");
+                return None;
+            }
+            let (bell, told) = (Doorbell::new().unwrap(), Arc::default());
+            bell.arm();
+            let full = Arc::new(AtomicBool::new(false));
+            let disk = Limited { disk: RealDisk::new(dir.path()), full: full.clone() };
+            let (keeper, _) = SegmentKeeper::start(Box::new(disk), Arc::default(), fatal(&told)).unwrap();
+            Some(Self { dir, full, keeper, bell, told })
+        }
+
+        fn wake(&self) -> Wake {
+            let ringer = self.bell.ringer();
+            Arc::new(move || ringer.ring())
+        }
+
+        fn writer(&self) -> UringWriter {
+            UringWriter::new(self.dir.path().to_owned(), &self.keeper, self.wake(), fatal(&self.told))
+        }
+
+        /// Waits as the owner of a shard does. What happened is found by polling.
+        fn wait(&self, fd: Option<BorrowedFd<'_>>) {
+            let fd = fd.unwrap_or(self.bell.as_fd());
+            let sources = [Source::readable(&self.bell), Source::readable(&fd)];
+            let ready = wait(sources, Some(Duration::from_secs(30))).unwrap();
+            assert!(ready.iter().any(|ready| ready.readable), "nothing happened for 30 seconds");
+            self.bell.disarm(ready[0].readable);
+            self.bell.arm();
+        }
+
+        /// The answers up to and with the `count`th.
+        fn finish(&self, writer: &mut UringWriter, count: usize) -> Vec<WriteFinished> {
+            let mut finished = Vec::new();
+            writer.poll(&mut finished);
+            while finished.len() < count {
+                self.wait(writer.wait_fd());
+                writer.poll(&mut finished);
+            }
+            finished
+        }
+
+        fn told(&self) -> usize {
+            self.told.lock().unwrap().len()
+        }
+    }
+
+    fn fatal(told: &Arc<Mutex<Vec<FatalError>>>) -> FatalHook {
+        let told = told.clone();
+        Arc::new(move |error| told.lock().unwrap().push(error))
+    }
+
+    const SEGMENT: SegmentName = SegmentName { boot: 1, shard: 0, number: 1 };
+
+    fn write(number: u64, page: u64, seal: bool) -> WriteRequest {
+        let bytes = Bytes::from(vec![number as u8; PAGE_BYTES]);
+        WriteRequest::Write { number, segment: SEGMENT, offset: page * PAGE_BYTES as u64, bytes, seal }
+    }
+
+    fn written(number: u64) -> WriteFinished {
+        WriteFinished::Written { number }
+    }
+
+    #[test]
+    fn a_seal_goes_out_with_the_next_block() {
+        let Some(rig) = Rig::new() else { return };
+        let mut writer = rig.writer();
+        writer.submit(WriteRequest::Allocate { segment: SEGMENT, len: 64 << 10 });
+        assert_eq!(rig.finish(&mut writer, 1), [WriteFinished::Allocated(SEGMENT)]);
+        writer.submit(write(1, 0, false));
+        assert_eq!(rig.finish(&mut writer, 1), [written(1)]);
+        writer.submit(write(2, 1, true));
+        writer.submit(write(3, 2, false));
+        assert_eq!(rig.finish(&mut writer, 2), [written(2), written(3)]);
+        assert_eq!(writer.counters(), WriterCounters { blocks: 3, bytes: 3 * 4096, syncs: 2 });
+    }
+
+    #[test]
+    fn a_seal_goes_out_alone_after_a_quiet_moment_or_at_the_end() {
+        let Some(rig) = Rig::new() else { return };
+        let mut writer = rig.writer();
+        RealDisk::new(rig.dir.path()).create(SEGMENT, 64 << 10).unwrap();
+        writer.submit(write(1, 0, false));
+        assert_eq!(rig.finish(&mut writer, 1), [written(1)]);
+        writer.submit(write(2, 1, true));
+        assert_eq!(rig.finish(&mut writer, 1), [written(2)]);
+        writer.submit(write(3, 2, true));
+        drop(writer);
+        let bytes = RealDisk::new(rig.dir.path()).read(SEGMENT).unwrap();
+        assert_eq!([bytes[4096], bytes[8192], bytes[12_288]], [2, 3, 0]);
+    }
+
+    #[test]
+    fn nothing_is_reported_as_written_after_a_failed_write() {
+        let Some(rig) = Rig::new() else { return };
+        let mut writer = rig.writer();
+        RealDisk::new(rig.dir.path()).create(SEGMENT, 64 << 10).unwrap();
+        writer.submit(write(1, 0, false));
+        assert_eq!(rig.finish(&mut writer, 1), [written(1)]);
+        // No file system has files this long, so the kernel fails the write.
+        writer.submit(write(2, 1 << 50, false));
+        writer.submit(write(3, 1, false));
+        let mut finished = rig.finish(&mut writer, 1);
+        while !matches!(finished.last(), Some(WriteFinished::Failed(_))) {
+            rig.wait(writer.wait_fd());
+            writer.poll(&mut finished);
+        }
+        assert!(!finished.contains(&written(2)));
+        let told = rig.told.lock().unwrap().clone();
+        assert_eq!(finished.last(), Some(&WriteFinished::Failed(told[0].clone())));
+        for number in 4..10 {
+            writer.submit(write(number, number, false));
+            let mut finished = Vec::new();
+            writer.poll(&mut finished);
+            assert_eq!((finished, told.len()), (vec![], 1));
+        }
+        drop(writer);
+        let bytes = RealDisk::new(rig.dir.path()).read(SEGMENT).unwrap();
+        assert!(bytes[2 * PAGE_BYTES..].iter().all(|byte| *byte == 0));
+    }
+
+    struct Shard<'a> {
+        rig: &'a Rig,
+        shard: EmbeddedShard<UringWriter, InlineIndex<MemoryTable>>,
+        next: u64,
+    }
+
+    impl<'a> Shard<'a> {
+        fn new(rig: &'a Rig, segment_bytes: u64) -> Self {
+            let tables = Arc::new((0..64).map(|_| Arc::default()).collect());
+            let wal = WalConfig { boot: 1, shard: 0, shards: 1, segment_bytes, wal_bytes_max: 1 << 30 };
+            let index = InlineIndex::new(tables, 1);
+            let parts = ShardParts { wal, writer: rig.writer(), index, wake: rig.wake() };
+            Self { rig, shard: EmbeddedShard::new(parts), next: 0 }
+        }
+
+        fn put(&mut self, bytes: usize) -> Result<Outcome, StoreError> {
+            self.next += 1;
+            let records = vec![RecordWrite { key: Bytes::from_static(b"k"), value: Some(vec![7; bytes].into()) }];
+            self.shard.submit(Op::PutRecords { log: antiphon_protocol::LogKey([1; 16]), records }, Token(self.next));
+            let mut completions = Vec::new();
+            loop {
+                self.shard.poll_completions(&mut completions);
+                if let Some(completion) = completions.pop() {
+                    return completion.result;
+                }
+                self.rig.wait(self.shard.wait_fd());
+            }
+        }
+    }
+
+    #[test]
+    fn every_block_is_found_where_it_was_placed() {
+        let Some(rig) = Rig::new() else { return };
+        let mut shard = Shard::new(&rig, 64 << 10);
+        for n in 0..60 {
+            assert_eq!(shard.put(n * 97), Ok(Outcome::Done));
+        }
+        assert!(shard.shard.counters().writer.blocks > 60);
+        drop(shard);
+        let mut disk = RealDisk::new(rig.dir.path());
+        let (mut next, mut filled) = (1, 0);
+        for segment in disk.list().unwrap() {
+            let bytes = disk.read(segment).unwrap();
+            let mut offset = 0;
+            while let Found::Block(header, payload) = block::find(&bytes, segment, offset) {
+                assert_eq!(header.number, next);
+                (next, filled) = (next + 1, filled + u64::from(!payload.is_empty()));
+                offset += block::padded_len(payload.len()) as u64;
+            }
+        }
+        assert_eq!(filled, 60);
+    }
+
+    #[test]
+    fn a_segment_that_cannot_be_opened_is_the_end() {
+        let Some(rig) = Rig::new() else { return };
+        let mut shard = Shard::new(&rig, 64 << 10);
+        assert_eq!(shard.put(10), Ok(Outcome::Done));
+        let second = rig.dir.path().join(SegmentName { number: 2, ..SEGMENT }.to_string());
+        while !second.exists() {
+            rig.wait(None);
+        }
+        fs::remove_file(&second).unwrap();
+        let error = (0..10).map(|_| shard.put(20_000)).find_map(Result::err);
+        assert!(matches!(error, Some(StoreError::Unavailable(_))), "{error:?}");
+        for _ in 0..20 {
+            assert!(matches!(shard.put(10), Err(StoreError::Unavailable(_))));
+        }
+        assert_eq!(rig.told(), 1);
+    }
+
+    #[test]
+    fn a_full_disk_refuses_writes_and_space_ends_the_refusal() {
+        let Some(rig) = Rig::new() else { return };
+        let mut shard = Shard::new(&rig, 64 << 10);
+        assert_eq!(shard.put(10), Ok(Outcome::Done));
+        rig.full.store(true, Ordering::SeqCst);
+        let refused = (0..20).map(|_| shard.put(20_000)).find_map(Result::err);
+        assert_eq!(refused, Some(StoreError::Full));
+        assert_eq!(shard.put(20_000), Err(StoreError::Full));
+        rig.full.store(false, Ordering::SeqCst);
+        assert_eq!(shard.put(20_000), Ok(Outcome::Done));
+        assert_eq!(rig.told(), 0);
     }
 }

@@ -29,8 +29,8 @@ use super::{
     query::{self, Bounds},
     recovery::{self, RecoveredBlock},
     replay::PARTITIONS,
+    segments::SPARE_BOOT,
     table::{KeyRange, Table as _, View},
-    writer::SPARE_BOOT,
 };
 
 /// Something that is not as it should be.

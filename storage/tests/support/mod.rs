@@ -2,11 +2,10 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "every test binary uses its own part")]
 
 use std::{
+    cell::Cell,
+    os::fd::AsFd,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        mpsc::{self, Receiver},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -14,10 +13,15 @@ use antiphon_storage::{
     Completion, EventLog, Op, Token,
     conformance::Backend,
     embedded::{
-        Embedded, EmbeddedConfig, EmbeddedShard, FatalError, OpenError, StoreHandle, Wake,
+        Embedded, EmbeddedConfig, EmbeddedShard, FatalError, OpenError, StoreHandle, Wake, WriterChoice,
         simulated::{SimulatedShard, SimulatedStore},
     },
     memory::MemoryLog,
+};
+use antiphon_sys::{
+    doorbell::Doorbell,
+    poller::{self, Source},
+    ring,
 };
 use tempfile::TempDir;
 
@@ -44,7 +48,27 @@ impl Backend for Memory {
     }
 }
 
-/// Small sizes, so that tests reach every limit.
+thread_local! {
+    static WRITER: Cell<WriterChoice> = const { Cell::new(WriterChoice::Plain) };
+}
+
+/// Whether io_uring works in this machine's temporary folder; says so if it does not.
+pub fn has_io_uring() -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    ring::probe(dir.path()).inspect_err(|error| eprintln!("skipped for io_uring: {error}")).is_ok()
+}
+
+/// Runs a test once for each writer, which is that of every [`small`] store meanwhile.
+pub fn with_each_writer(test: impl Fn()) {
+    let io_uring = has_io_uring().then_some(WriterChoice::IoUring);
+    for writer in [WriterChoice::Plain].into_iter().chain(io_uring) {
+        eprintln!("with the writer {writer:?}");
+        WRITER.set(writer);
+        test();
+    }
+}
+
+/// Small sizes, so that tests reach every limit, and the writer of this round.
 pub fn small(shards: u16) -> EmbeddedConfig {
     EmbeddedConfig {
         segment_bytes: 128 << 10,
@@ -52,6 +76,7 @@ pub fn small(shards: u16) -> EmbeddedConfig {
         memtable_bytes: 32 << 10,
         cache_bytes: 1 << 20,
         readers: 1,
+        writer: WRITER.get(),
         ..EmbeddedConfig::new(shards, Arc::new(|error| panic!("{error}")))
     }
 }
@@ -71,7 +96,8 @@ pub struct Open {
     pub shards: Vec<EmbeddedShard>,
     config: EmbeddedConfig,
     dir: PathBuf,
-    woken: Receiver<()>,
+    /// Always armed.
+    bell: Doorbell,
     /// Shards of the next start.
     pub next_shards: u16,
     /// Kept for as long as the test uses the directory.
@@ -80,16 +106,15 @@ pub struct Open {
 
 impl Open {
     pub fn new(dir: &Path, config: EmbeddedConfig) -> Result<Self, OpenError> {
-        let (sender, woken) = mpsc::channel();
+        let bell = Doorbell::new().unwrap();
+        bell.arm();
         let waker = |_| {
-            let sender = sender.clone();
-            Arc::new(move || {
-                let _ = sender.send(());
-            }) as Wake
+            let ringer = bell.ringer();
+            Arc::new(move || ringer.ring()) as Wake
         };
         let shards = Embedded::open(dir, config.clone(), (0..config.shards).map(waker).collect())?;
         let next_shards = config.shards;
-        Ok(Self { shards, config, dir: dir.to_owned(), woken, next_shards, _owned: None })
+        Ok(Self { shards, config, dir: dir.to_owned(), bell, next_shards, _owned: None })
     }
 
     /// A store in a folder of its own.
@@ -120,8 +145,15 @@ impl EventLog for Open {
 
 impl Backend for Open {
     fn wait(&mut self) {
-        self.woken.recv_timeout(Duration::from_secs(30)).expect("nothing happened for 30 seconds");
-        while self.woken.try_recv().is_ok() {}
+        let mut fds = vec![self.bell.as_fd()];
+        fds.extend(self.shards.iter().filter_map(EmbeddedShard::wait_fd));
+        // The bell fills the places that no shard needs.
+        let sources = std::array::from_fn::<_, 65, _>(|at| Source::readable(fds.get(at).unwrap_or(&fds[0])));
+        let ready = poller::wait(sources, Some(Duration::from_secs(30))).unwrap();
+        assert!(ready.iter().any(|ready| ready.readable), "nothing happened for 30 seconds");
+        // What rang between the two is found by the poll that follows.
+        self.bell.disarm(ready[0].readable);
+        self.bell.arm();
     }
 
     fn reopen(self: Box<Self>) -> Box<dyn Backend> {

@@ -1,6 +1,9 @@
 //! One connection and the session on it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use antiphon_protocol::{
     Decoder, DeviceId, LogKey,
@@ -34,6 +37,10 @@ pub(super) struct Greeting {
     pub(super) resume_token: Bytes,
     /// SEND_BATCH was offered.
     pub(super) has_batch: bool,
+    /// `follow` is in force.
+    pub(super) has_follow: bool,
+    /// HELLO asked for HEAD of every conversation.
+    pub(super) follows: bool,
 }
 
 /// An authenticated session on its connection.
@@ -44,11 +51,19 @@ pub(super) struct Session {
     pub(super) is_resumed: bool,
     /// SEND_BATCH was agreed on.
     pub(super) has_batch: bool,
+    /// `follow` is in force.
+    pub(super) has_follow: bool,
+    /// HELLO asked for HEAD of every conversation.
+    pub(super) follows: bool,
     pub(super) actor: Arc<Actor>,
     /// Key of the user's inbox.
     pub(super) user_key: LogKey,
     /// Tokens issued before this are void, Unix milliseconds.
     pub(super) not_before_ms: u64,
+    /// Keys of the inboxes of the users whom it watches.
+    pub(super) watching: BTreeSet<LogKey>,
+    /// How many lists of them it has sent.
+    pub(super) watch_list: u32,
     /// Live subscriptions: handle to log.
     pub(super) subscriptions: BTreeMap<u32, LogKey>,
     /// Subscribe requests without an answer yet.

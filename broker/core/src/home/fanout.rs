@@ -6,7 +6,7 @@
 use std::ops::Bound;
 
 use antiphon_protocol::{
-    Class, FrameType,
+    Class, FrameType, LogKey,
     control::{self, detach::Reason},
     frames,
 };
@@ -106,6 +106,17 @@ impl Home {
             self.connections.push(id, Class::Events, frames::control(FrameType::Detach, handle, &detach));
         }
         was_followed
+    }
+
+    /// A conversation that the session follows has changed. Whoever subscribes to it has the event.
+    pub(super) fn digested(&mut self, fx: &mut Effects, id: ConnectionId, log: LogKey, frame: Bytes) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let is_subscribed =
+            |connection: &Connection| connection.session().is_none_or(|s| s.subscriptions.values().any(|key| *key == log));
+        if !is_subscribed(connection) {
+            fx.counters.state_dropped += connection.outbox.push_state(frame) as u64;
+            self.connections.list_writable(id);
+        }
     }
 
     fn tell(&mut self, fx: &mut Effects, except: (ShardId, ConnectionId), frame: &Bytes, id: ConnectionId) {

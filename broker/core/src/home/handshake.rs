@@ -6,7 +6,7 @@ use antiphon_protocol::{
     frames,
     limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, SUBSCRIPTIONS_MAX, TOKEN_BYTES_MAX},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::{
@@ -29,6 +29,8 @@ use crate::{
 
 /// The capability that brings SEND_BATCH.
 const BATCH: &str = "batch";
+/// The capability that brings HEAD.
+const FOLLOW: &str = "follow";
 
 impl Home {
     /// The first frame of a connection.
@@ -67,8 +69,17 @@ impl Home {
                 Some(parsed.map_err(|error| Refusal::field(ErrorCode::InvalidField, "device", error.to_string()))?)
             }
         };
-        let has_batch = hello.capabilities.iter().any(|capability| capability == BATCH);
-        Ok((Greeting { request_id: frame.id, device, resume_token: hello.resume_token, has_batch }, hello.token))
+        let offers = |name: &str| hello.capabilities.iter().any(|capability| capability == name);
+        let (has_batch, has_follow) = (offers(BATCH), offers(FOLLOW));
+        let greeting = Greeting {
+            request_id: frame.id,
+            device,
+            resume_token: hello.resume_token,
+            has_batch,
+            has_follow,
+            follows: has_follow && hello.follow_mine,
+        };
+        Ok((greeting, hello.token))
     }
 
     fn verify(&mut self, fx: &mut Effects, id: ConnectionId, verification: Verification, token: String) {
@@ -121,6 +132,7 @@ impl Home {
             (None, None) => nameless_device(ResumeKey::claimed_session(&greeting.resume_token).unwrap_or(fresh))?,
         };
         let (hello_id, has_batch) = (greeting.request_id, greeting.has_batch);
+        let (has_follow, follows) = (greeting.has_follow, greeting.follows);
         let resume_token = greeting.resume_token.clone();
         let is_nameless = claims.device.is_none() && greeting.device.is_none();
         let mut actor = Actor::new(claims.clone(), device);
@@ -131,15 +143,19 @@ impl Home {
         let session_id = resumed.unwrap_or(fresh);
         let user_key = LogName::Inbox(actor.user.clone()).key(&actor.tenant);
         self.timers.insert((Time::from_unix_ms(actor.expires_at_ms()), Timer::Expiry(id)));
-        let registration = Registration { actor: actor.clone(), key: user_key, connection: id, session_id };
+        let registration = Registration { actor: actor.clone(), key: user_key, connection: id, session_id, follows };
         connection.phase = Phase::AwaitRegistered(Box::new(Session {
             hello_id,
             session_id,
             is_resumed: resumed.is_some(),
             has_batch,
+            has_follow,
+            follows,
             actor,
             user_key,
             not_before_ms: 0,
+            watching: BTreeSet::new(),
+            watch_list: 0,
             subscriptions: BTreeMap::new(),
             subscribing: 0,
             in_flight: 0,
@@ -176,7 +192,10 @@ impl Home {
             max_frame_bytes: FRAME_BYTES_MAX as u32,
             max_body_bytes: BODY_BYTES_MAX as u32,
             max_subscriptions: SUBSCRIPTIONS_MAX as u32,
-            capabilities: session.has_batch.then(|| BATCH.to_owned()).into_iter().collect(),
+            capabilities: [(BATCH, session.has_batch), (FOLLOW, session.has_follow)]
+                .into_iter()
+                .filter_map(|(name, in_force)| in_force.then(|| name.to_owned()))
+                .collect(),
             expires_at_ms: session.actor.expires_at_ms(),
         };
         let frame = frames::control(FrameType::Welcome, session.hello_id, &welcome);

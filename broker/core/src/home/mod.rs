@@ -7,6 +7,7 @@ mod connection;
 mod connections;
 mod fanout;
 mod handshake;
+mod presence;
 mod requests;
 mod sync;
 
@@ -166,6 +167,9 @@ impl Home {
         };
         fx.counters.sessions -= 1;
         self.gatherings.remove(&id);
+        for user in &session.watching {
+            fx.post(fx.routing.owner(*user), ShardMessage::Unwatch { user: *user, connection: id, list: u32::MAX });
+        }
         self.timers.remove(&(Time::from_unix_ms(session.actor.expires_at_ms()), Timer::Expiry(id)));
         for handle in session.subscriptions.keys() {
             self.unfollow(fx, *handle, id);
@@ -175,6 +179,7 @@ impl Home {
             key: session.user_key,
             connection: id,
             session_id: session.session_id,
+            follows: session.follows,
         };
         fx.post(fx.routing.owner(session.user_key), ShardMessage::Unregister(Box::new(registration)));
     }
@@ -218,6 +223,10 @@ impl Home {
                     self.close_with(fx, connection, &Refusal::new(code, message));
                 }
             }
+            ShardMessage::Digested { connection, log, frame } => self.digested(fx, connection, log, frame),
+            ShardMessage::PresenceTold { connection, user, frame } => {
+                self.presence_told(fx, from, connection, user, frame);
+            }
             ShardMessage::Revoked { connection, not_before_ms } => self.revoked(fx, connection, not_before_ms),
             ShardMessage::Evict { connection } => {
                 let refusal = Refusal::new(ErrorCode::Replaced, "a newer connection of this device took over");
@@ -233,6 +242,11 @@ impl Home {
             | ShardMessage::Release { .. }
             | ShardMessage::Register(_)
             | ShardMessage::Admitted(_)
+            | ShardMessage::SetPresence { .. }
+            | ShardMessage::Watched { .. }
+            | ShardMessage::Unwatch { .. }
+            | ShardMessage::Follow { .. }
+            | ShardMessage::Digest { .. }
             | ShardMessage::InboxEvent { .. }
             | ShardMessage::EffectDone { .. }
             | ShardMessage::Unregister(_) => debug_assert!(false, "the shard routes these to its owner side"),

@@ -169,6 +169,18 @@ impl Home {
                 let sync: control::Sync = frames::decode_request(body)?;
                 self.own_inbox(id, Operation::List(sync))
             }
+            FrameType::PresenceSet => {
+                let set: control::PresenceSet = frames::decode_request(body)?;
+                if control::PresenceStatus::try_from(set.status).is_err() {
+                    let message = "there is no such status";
+                    return Err(Refusal::field(ErrorCode::InvalidField, "status", message));
+                }
+                self.own_inbox(id, Operation::SetPresence(set))
+            }
+            FrameType::PresenceSubscribe => {
+                let operation = self.watch(fx, id, &frames::decode_request(body)?)?;
+                self.own_inbox(id, operation)
+            }
             FrameType::Preferences => {
                 let preferences: control::Preferences = frames::decode_request(body)?;
                 self.own(id, OwnChange::Preferences(preferences))

@@ -30,6 +30,7 @@ mod send_order;
 mod subscribe;
 mod summary;
 mod tail;
+mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -309,6 +310,18 @@ impl Log {
             }
             Operation::Summarize { .. } => {
                 self.summarize(fx, &request);
+                Flow::Done
+            }
+            Operation::SetPresence(_) => {
+                self.set_presence(fx, &request);
+                Flow::Done
+            }
+            Operation::Watch { .. } => {
+                self.watch(fx, &request);
+                Flow::Done
+            }
+            Operation::Watched(_) => {
+                self.watched(fx, request);
                 Flow::Done
             }
             // It is taken up by now.

@@ -37,8 +37,10 @@ impl Log {
             return self.refuse(fx, &request, &Refusal::field(ErrorCode::TokenRevoked, "token", message));
         }
         let Operation::Register(registration) = request.operation else { return };
-        let from = request.origin.shard;
-        fx.post(fx.shard, ShardMessage::Admitted(Box::new(Admission { registration, from, not_before_ms })));
+        let all = contents.inbox.memberships(None).map(|(id, _)| id.clone());
+        let memberships = if registration.follows { all.collect() } else { Vec::new() };
+        let admission = Admission { registration, from: request.origin.shard, not_before_ms, memberships };
+        fx.post(fx.shard, ShardMessage::Admitted(Box::new(admission)));
     }
 
     /// Refuses what no client asked for. False for a client's request.
@@ -50,7 +52,8 @@ impl Log {
             }
             Operation::Effect(effect) => report(fx, effect.source, &self.name, effect.seq, false),
             Operation::Summarize { .. } => summary::reply(fx, request, summary::refused(refusal)),
-            Operation::TakeUp => {}
+            // What is not known looks like nobody there.
+            Operation::TakeUp | Operation::Watched(_) => {}
             _ => return false,
         }
         true
@@ -191,7 +194,7 @@ impl Log {
 
     /// Tells the part of this shard that keeps users of an event of an inbox that concerns their sessions.
     pub(super) fn tell_users(&self, fx: &mut Effects, row: &Row) {
-        let kinds = [EventKind::CONVERSATION_ADDED, EventKind::CONVERSATION_REMOVED, EventKind::REVOKED];
+        let kinds = [EventKind::CONVERSATION_ADDED, EventKind::CONVERSATION_REMOVED, EventKind::BLOCK, EventKind::REVOKED];
         if kinds.contains(&row.kind()) {
             fx.post(fx.shard, ShardMessage::InboxEvent { key: self.key, row: row.clone() });
         }

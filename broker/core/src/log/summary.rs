@@ -1,15 +1,20 @@
 //! What lists of conversations show: an inbox names its user's conversations, each conversation's owner says the rest.
 
+use std::collections::BTreeMap;
+
 use antiphon_protocol::{
-    ErrorCode, FrameType, LogName, UserId,
-    control::{Sync, Synced, SyncedLog},
+    ErrorCode, FrameType, LogKey, LogName, UserId,
+    control::{Head, Sync, Synced, SyncedLog},
+    frames,
 };
 
 use super::{Contents, Inbox, Log, State};
 use crate::{
+    digests::Followers,
     effects::Effects,
     limits::SYNC_ENTRIES_MAX,
     refusal::Refusal,
+    routing::ShardId,
     shard_message::{Listing, Operation, Request, ShardMessage},
 };
 
@@ -36,6 +41,33 @@ impl Log {
             Err(refusal) => refused(&refusal),
         };
         reply(fx, request, entry);
+    }
+
+    /// Tells the owners of these users what the conversation is like now.
+    pub(crate) fn digest(&self, fx: &mut Effects, shards: &BTreeMap<ShardId, Followers>) {
+        let State::Ready(contents) = &self.state else { return };
+        let head = Head {
+            log: self.name.to_string(),
+            epoch: contents.epoch,
+            seq: contents.head,
+            msgno: contents.head_msgno,
+            last: contents.newest.to_control(),
+        };
+        let frame = frames::control(FrameType::Head, 0, &head);
+        let is_entitled =
+            |user: &UserId| contents.conversation.member(user).is_some() && !contents.conversation.deleted;
+        for (shard, followers) in shards {
+            let entitled = followers.iter().filter(|(user, _)| is_entitled(user));
+            let inboxes: Vec<LogKey> = entitled.map(|(_, inbox)| *inbox).collect();
+            if !inboxes.is_empty() {
+                fx.post(*shard, ShardMessage::Digest { log: self.key, frame: frame.clone(), inboxes });
+            }
+        }
+    }
+
+    /// Last durable position; 0 while the log is not read.
+    pub(crate) fn head(&self) -> u64 {
+        if let State::Ready(contents) = &self.state { contents.head } else { 0 }
     }
 
     /// Whether this is a deleted conversation whose member the user was to the end.

@@ -3,72 +3,179 @@
 //! A session is known here once the user's inbox has admitted it (see `log::own`), so revocation, which is an event of the
 //! inbox, is decided there and carried out here. Only what is connected is kept; nothing survives a restart.
 
-use std::collections::BTreeMap;
+mod following;
+mod presence;
 
-use antiphon_protocol::{DeviceId, EventKind, LogKey, Row, control, frames};
+use std::collections::{BTreeMap, BTreeSet};
+
+use antiphon_protocol::{ConversationId, DeviceId, EventKind, LogKey, Row, control::{self, PresenceStatus}, frames};
+use bytes::Bytes;
+
+use following::Following;
+use presence::Presences;
 
 use crate::{
     connection_id::ConnectionId,
     effects::Effects,
     routing::ShardId,
-    shard_message::{Admission, Registration, ShardMessage},
+    shard_message::{Admission, Registration, ShardMessage, Watch},
+    time::Time,
 };
 
 /// One connected device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 struct Seat {
     shard: ShardId,
     connection: ConnectionId,
+    /// Gets HEAD for every conversation of the user.
+    follows: bool,
+}
+
+impl Seat {
+    fn is_at(&self, shard: ShardId, connection: ConnectionId) -> bool {
+        (self.shard, self.connection) == (shard, connection)
+    }
 }
 
 /// A user with connected devices.
 #[derive(Debug, Default)]
 struct User {
     devices: BTreeMap<DeviceId, Seat>,
+    /// While a device follows.
+    following: Option<Following>,
 }
 
 /// The connected users whose inboxes this shard owns, by key of the inbox.
 #[derive(Debug, Default)]
 pub(crate) struct Users {
     users: BTreeMap<LogKey, User>,
+    presences: Presences,
 }
 
 impl Users {
     /// A session begins: evicts the device's older connection and lets the new one be welcomed.
     pub(crate) fn register(&mut self, fx: &mut Effects, admission: Admission) {
-        let Admission { registration, from, not_before_ms } = admission;
-        let seat = Seat { shard: from, connection: registration.connection };
+        let Admission { registration, from, not_before_ms, memberships } = admission;
+        let seat = Seat { shard: from, connection: registration.connection, follows: registration.follows };
         let user = self.users.entry(registration.key).or_default();
         if let Some(older) = user.devices.insert(registration.actor.device.clone(), seat)
-            && older != seat
+            && !older.is_at(seat.shard, seat.connection)
         {
             fx.post(older.shard, ShardMessage::Evict { connection: older.connection });
         }
+        if seat.follows {
+            user.follow(fx, &registration, memberships);
+        }
+        user.end_following(fx);
+        self.presences.arrived(fx, registration.key, &registration.actor.user);
         fx.post(from, ShardMessage::Registered { registration, not_before_ms });
     }
 
     /// A connection is gone; a newer one of the same device stays.
-    pub(crate) fn unregister(&mut self, from: ShardId, registration: &Registration) {
+    pub(crate) fn unregister(&mut self, fx: &mut Effects, from: ShardId, registration: &Registration) {
         let Some(user) = self.users.get_mut(&registration.key) else { return };
-        let seat = Seat { shard: from, connection: registration.connection };
-        if user.devices.get(&registration.actor.device) == Some(&seat) {
+        let seat = user.devices.get(&registration.actor.device);
+        if seat.is_some_and(|seat| seat.is_at(from, registration.connection)) {
             user.devices.remove(&registration.actor.device);
         }
+        user.end_following(fx);
         if user.devices.is_empty() {
             self.users.remove(&registration.key);
+            self.presences.left(fx, registration.key);
         }
+    }
+
+    /// The user says how to be shown.
+    pub(crate) fn set_presence(&mut self, fx: &mut Effects, key: LogKey, status: PresenceStatus, text: String) {
+        self.presences.set(fx, key, status, text);
+    }
+
+    /// A session watches a user.
+    pub(crate) fn watch(&mut self, fx: &mut Effects, watch: &Watch, is_allowed: bool) {
+        self.presences.watch(fx, watch, is_allowed);
+    }
+
+    /// A session watches a user no more.
+    pub(crate) fn unwatch(&mut self, from: ShardId, user: LogKey, connection: ConnectionId, list: u32) {
+        self.presences.unwatch(user, (from, connection), list);
+    }
+
+    /// When something is due next.
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        self.presences.next_due()
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, fx: &mut Effects) {
+        self.presences.handle_timeout(fx);
     }
 
     /// Something that concerns the user's sessions became durable in the inbox.
     pub(crate) fn inbox_event(&mut self, fx: &mut Effects, key: LogKey, row: &Row) {
-        let Some(user) = self.users.get_mut(&key) else { return };
-        if row.kind() == EventKind::REVOKED
-            && let Ok(event) = frames::decode_answer::<control::Revoked>(&row.body())
+        if row.kind() == EventKind::BLOCK
+            && let Ok(event) = frames::decode_answer::<control::Block>(&row.body())
+            && event.blocked
         {
-            for seat in user.devices.values() {
-                let message = ShardMessage::Revoked { connection: seat.connection, not_before_ms: event.not_before_ms };
-                fx.post(seat.shard, message);
+            self.presences.hide_from(fx, key, &event.user);
+        }
+        let Some(user) = self.users.get_mut(&key) else { return };
+        match row.kind() {
+            EventKind::REVOKED => user.revoke(fx, row),
+            EventKind::CONVERSATION_ADDED => {
+                if let Ok(event) = frames::decode_answer::<control::ConversationAdded>(&row.body())
+                    && let (Some(following), Ok(id)) = (&mut user.following, event.conversation.parse())
+                {
+                    following.add(fx, id);
+                }
             }
+            EventKind::CONVERSATION_REMOVED => {
+                if let Ok(event) = frames::decode_answer::<control::ConversationRemoved>(&row.body())
+                    && let (Some(following), Ok(id)) = (&mut user.following, event.conversation.parse())
+                {
+                    following.remove(fx, &id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A conversation of these users has changed.
+    pub(crate) fn digest(&self, fx: &mut Effects, log: LogKey, frame: &Bytes, inboxes: &[LogKey]) {
+        let users = inboxes.iter().filter_map(|inbox| self.users.get(inbox));
+        for seat in users.flat_map(|user| user.devices.values()).filter(|seat| seat.follows) {
+            let (connection, frame) = (seat.connection, frame.clone());
+            fx.post(seat.shard, ShardMessage::Digested { connection, log, frame });
+        }
+    }
+}
+
+impl User {
+    fn follow(&mut self, fx: &mut Effects, registration: &Registration, memberships: Vec<ConversationId>) {
+        let following = self.following.get_or_insert_with(|| Following {
+            tenant: registration.actor.tenant.clone(),
+            user: registration.actor.user.clone(),
+            inbox: registration.key,
+            conversations: BTreeSet::new(),
+        });
+        for conversation in memberships {
+            following.add(fx, conversation);
+        }
+    }
+
+    /// Once no device follows any more.
+    fn end_following(&mut self, fx: &mut Effects) {
+        if !self.devices.values().any(|seat| seat.follows)
+            && let Some(following) = self.following.take()
+        {
+            following.end(fx);
+        }
+    }
+
+    fn revoke(&self, fx: &mut Effects, row: &Row) {
+        let Ok(event) = frames::decode_answer::<control::Revoked>(&row.body()) else { return };
+        for seat in self.devices.values() {
+            let message = ShardMessage::Revoked { connection: seat.connection, not_before_ms: event.not_before_ms };
+            fx.post(seat.shard, message);
         }
     }
 }

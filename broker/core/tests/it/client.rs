@@ -102,6 +102,7 @@ pub(crate) enum Event {
 pub(crate) enum Told {
     Cursor(MemberCursor),
     Signal(Signaled),
+    Head(control::Head),
 }
 
 #[derive(Debug)]
@@ -246,6 +247,7 @@ impl Client {
     fn absorb_state(&mut self, frame: &RawFrame) {
         self.told.push(match frame.frame_type {
             FrameType::Cursors => Told::Cursor(frames::decode_answer(&frame.body).unwrap()),
+            FrameType::Head => Told::Head(frames::decode_answer(&frame.body).unwrap()),
             FrameType::Signaled => Told::Signal(frames::decode_answer(&frame.body).unwrap()),
             other => panic!("{} is not expected", other.name()),
         });

@@ -128,6 +128,8 @@ impl Cluster {
         }
         let now = self.now;
         self.shards.iter_mut().for_each(|shard| shard.end_turn(now));
+        // What was due may have become mail.
+        moved |= self.carry_mail();
         moved |= self.perform();
         moved |= self.read();
         moved || self.shards.iter().any(Shard::has_work)

@@ -15,6 +15,8 @@ mod cursors;
 #[cfg(test)]
 mod dedupe;
 #[cfg(test)]
+mod digests;
+#[cfg(test)]
 mod handshake;
 #[cfg(test)]
 mod harness;

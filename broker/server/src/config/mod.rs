@@ -93,8 +93,6 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Connections of one shard; further handshakes are refused.
     pub connections_per_shard_max: u32,
-    /// Bytes queued for one session; beyond it the session is told that it lags and pulls the rest.
-    pub outbox_bytes_max: usize,
 }
 
 /// How the process logs.

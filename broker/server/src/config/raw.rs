@@ -57,7 +57,6 @@ pub(super) struct RawTls {
 pub(super) struct RawLimits {
     pub(super) idle_timeout_seconds: Option<i64>,
     pub(super) connections_per_shard_max: Option<i64>,
-    pub(super) outbox_bytes_max: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

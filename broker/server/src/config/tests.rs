@@ -42,8 +42,7 @@ fn nothing_configured_is_development_on_loopback() {
     assert_eq!(config.data_dir, Path::new("antiphon-data"));
     assert_eq!((config.shards.get(), config.development, config.tls), (4, true, None));
     assert_eq!(config.log, LogSettings { format: LogFormat::Text, filter: "info".to_owned() });
-    let limits =
-        Limits { idle_timeout: Duration::from_secs(30), connections_per_shard_max: 20_000, outbox_bytes_max: 262_144 };
+    let limits = Limits { idle_timeout: Duration::from_secs(30), connections_per_shard_max: 20_000 };
     assert_eq!(config.limits, limits);
 }
 
@@ -108,7 +107,7 @@ fn syntax_errors_are_one_line_with_file_line_and_key() {
     let cases = [
         ("development = true\nshards = \"four\"\n", &["antiphon.toml, line 2, `shards`", "i64"][..]),
         ("lisen = \"127.0.0.1:1\"\n", &["line 1", "`lisen`", "unknown field", "`listen`"]),
-        ("[limits]\noutbox = 1\n", &["line 2", "`outbox`", "`outbox_bytes_max`"]),
+        ("[limits]\nidle = 1\n", &["line 2", "`idle`", "`idle_timeout_seconds`"]),
         ("\n\n[[issuers]]\nkey = 1\n", &["line 4", "`key`"]),
         ("listen = \n", &["line 1"]),
         ("[tls\n", &["line 1"]),
@@ -134,7 +133,6 @@ fn values_out_of_range_name_key_range_and_value() {
         ("[limits]\nidle_timeout_seconds = 9", &["limits.idle_timeout_seconds", "10 to 600", "not 9"]),
         ("[limits]\nidle_timeout_seconds = 4294967326", &["limits.idle_timeout_seconds", "4294967326"]),
         ("[limits]\nconnections_per_shard_max = 0", &["limits.connections_per_shard_max"]),
-        ("[limits]\noutbox_bytes_max = 1024", &["limits.outbox_bytes_max", "128 KiB"]),
         ("[log]\nformat = \"xml\"", &["log.format", "\"text\" or \"json\"", "\"xml\""]),
         ("[tls]\ncertificate = \"c\"", &["tls.key is missing"]),
         ("[tls]\nkey = \"k\"", &["tls.certificate is missing"]),

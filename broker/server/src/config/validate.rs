@@ -109,18 +109,7 @@ fn limits(raw: &RawLimits) -> Result<Limits, ConfigError> {
         1..=1_000_000,
         "1 to 1000000 connections",
     )?;
-    let outbox = within(
-        "limits.outbox_bytes_max",
-        raw.outbox_bytes_max,
-        256 << 10,
-        128 << 10..=16 << 20,
-        "131072 to 16777216 bytes (128 KiB to 16 MiB)",
-    )?;
-    Ok(Limits {
-        idle_timeout: Duration::from_secs(idle.into()),
-        connections_per_shard_max: connections,
-        outbox_bytes_max: outbox as usize,
-    })
+    Ok(Limits { idle_timeout: Duration::from_secs(idle.into()), connections_per_shard_max: connections })
 }
 
 fn within(
