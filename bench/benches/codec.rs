@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use antiphon_bench::world::log;
 use antiphon_protocol::{
-    ContentType, Decoder, EventKind, NewRow, Row,
+    ContentType, Decoder, EventKind, NewRow, Row, UserId,
     frames::{self, NewSend, Page, Send},
     header::HEADER_BYTES,
     limits::FRAME_BYTES_MAX,
@@ -16,7 +16,7 @@ use uuid::Uuid;
 const BODY: &[u8] = &[b'x'; 200];
 const PAGE_ROWS: u64 = 100;
 
-fn row(seq: u64) -> NewRow<'static> {
+fn row(seq: u64, sender: &UserId) -> NewRow<'_> {
     NewRow {
         seq,
         msgno: seq,
@@ -25,7 +25,7 @@ fn row(seq: u64) -> NewRow<'static> {
         client_message_id: Uuid::from_u128(u128::from(seq) << 64),
         kind: EventKind::MESSAGE,
         content_type: ContentType::Text,
-        sender: &sender,
+        sender,
         via: None,
         envelope: &[],
         body: BODY,
@@ -70,16 +70,18 @@ fn send(c: &mut Criterion) {
 }
 
 fn event(c: &mut Criterion) {
+    let sender = UserId::new("user17").unwrap();
     let mut group = c.benchmark_group("event");
     group.throughput(Throughput::Elements(1));
-    group.bench_function("encode", |b| b.iter(|| frames::new_event(1, black_box(&row(9)))));
-    let stored = row(9).to_row();
+    group.bench_function("encode", |b| b.iter(|| frames::new_event(1, black_box(&row(9, &sender)))));
+    let stored = row(9, &sender).to_row();
     group.bench_function("read", |b| b.iter_batched(|| stored.bytes().clone(), Row::new, BatchSize::SmallInput));
     group.finish();
 }
 
 fn page(c: &mut Criterion) {
-    let rows: Vec<Row> = (1..=PAGE_ROWS).map(|seq| row(seq).to_row()).collect();
+    let sender = UserId::new("user17").unwrap();
+    let rows: Vec<Row> = (1..=PAGE_ROWS).map(|seq| row(seq, &sender).to_row()).collect();
     let page = Page { epoch: 1, head: PAGE_ROWS, floor: 1, next: 0, rows };
     let frame = page.to_frame(1);
     let mut group = c.benchmark_group("page of 100");

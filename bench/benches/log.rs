@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon_protocol::{ContentType, EventKind, LogKey, NewRow, Row};
+use antiphon_protocol::{ContentType, EventKind, LogKey, NewRow, Row, UserId};
 use antiphon_storage::{
     Completion, EventLog, Op, Token,
     embedded::{Embedded, EmbeddedConfig, EmbeddedShard},
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 const LOG: LogKey = LogKey([9; 16]);
 
-fn row(seq: u64) -> Row {
+fn row(seq: u64, sender: &UserId) -> Row {
     let new = NewRow {
         seq,
         msgno: seq,
@@ -28,7 +28,7 @@ fn row(seq: u64) -> Row {
         client_message_id: Uuid::from_u128(u128::from(seq) << 64),
         kind: EventKind::MESSAGE,
         content_type: ContentType::Text,
-        sender: &sender,
+        sender,
         via: None,
         envelope: &[],
         body: &[b'x'; 200],
@@ -38,6 +38,7 @@ fn row(seq: u64) -> Row {
 
 struct Store {
     shard: EmbeddedShard,
+    sender: UserId,
     seq: u64,
     completions: Vec<Completion>,
     _folder: tempfile::TempDir,
@@ -48,12 +49,18 @@ impl Store {
         let folder = tempfile::Builder::new().prefix("antiphon-bench-").tempdir().unwrap();
         let config = EmbeddedConfig::new(1, Arc::new(|error| panic!("the store failed: {error}")));
         let mut shards = Embedded::open(folder.path(), config, vec![Arc::new(|| {})]).unwrap();
-        Self { shard: shards.remove(0), seq: 0, completions: Vec::new(), _folder: folder }
+        Self {
+            shard: shards.remove(0),
+            sender: UserId::new("user17").unwrap(),
+            seq: 0,
+            completions: Vec::new(),
+            _folder: folder,
+        }
     }
 
     /// Appends `rows` rows in one operation and waits until they are durable.
     fn append(&mut self, rows: u64) {
-        let rows: Vec<Row> = (self.seq + 1..=self.seq + rows).map(row).collect();
+        let rows: Vec<Row> = (self.seq + 1..=self.seq + rows).map(|seq| row(seq, &self.sender)).collect();
         self.seq += rows.len() as u64;
         self.shard.submit(Op::Append { log: LOG, rows }, Token(self.seq));
         let deadline = Instant::now() + Duration::from_secs(10);

@@ -1,10 +1,10 @@
 //! One publisher, many subscribers, on a bare `quinn-proto` driver: the control that the broker's fan-out is compared to.
 //!
 //! One thread drives `quinn-proto` with this workspace's socket layer: `recvmmsg` with receive offload, one `sendmmsg`
-//! for up to 64 packets to different connections. Each round writes one frame to one long-lived stream of every
-//! connection. Certificate type, cipher, transport settings, socket options and the receiving side are the broker's and
-//! its load generator's, so that what differs is what the broker does besides: decode, order, store, sync, acknowledge,
-//! hand out.
+//! for up to 64 packets to different connections. Each round writes one frame, the broker's EVENT with a row, to one
+//! long-lived stream of every connection. Certificate type, cipher, transport settings, socket options and the receiving side are the broker's and
+//! its load generator's, down to the check of every position, so that what differs is what the broker does besides:
+//! decode, order, store, sync, acknowledge, hand out.
 
 use std::{
     collections::BTreeSet,
@@ -13,7 +13,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -21,12 +21,12 @@ use std::{
 
 use antiphon_core::ShardId;
 use antiphon_loadgen::{
-    fanout::SESSIONS_PER_SOCKET,
+    fanout::{SESSIONS_PER_SOCKET, Tally, follow},
     machine::pin,
-    wire::{Dialer, WireError},
+    wire::{Dialer, FrameReader},
 };
 use antiphon_node::{ConnectionIds, TransportSettings};
-use antiphon_protocol::{ALPN, FrameType, frames};
+use antiphon_protocol::{ALPN, Class, ContentType, EventKind, NewRow, UserId, frames};
 use antiphon_sdk::Trust;
 use antiphon_sys::{
     cpu::thread_time,
@@ -39,12 +39,17 @@ use quinn_proto::{
     Connection, ConnectionHandle, DatagramEvent, Dir, EcnCodepoint, Endpoint, EndpointConfig, Event, ServerConfig,
     StreamId, crypto::rustls::QuicServerConfig,
 };
+use tokio::{sync::watch, task::JoinSet, time::sleep};
+use uuid::Uuid;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// Datagrams taken between two looks at the clock, as the broker's budget.
 const RECEIVED_PER_TURN: usize = 64;
 /// From the last connection to the first round, and from the last round to the end.
 const REST: Duration = Duration::from_millis(500);
+/// How often is looked whether all frames have arrived, and how long after the last round at most.
+const LOOK: Duration = Duration::from_millis(2);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
@@ -73,10 +78,6 @@ impl Load {
     fn warm_up_rounds(&self) -> u64 {
         (self.warm_up * self.rate).round() as u64
     }
-
-    fn frame(&self) -> Bytes {
-        frames::raw(FrameType::Event, 1, &vec![b'x'; self.bytes])
-    }
 }
 
 /// What it cost.
@@ -99,20 +100,21 @@ pub fn measure(load: Load) -> Result<Figures, Box<dyn Error>> {
     let (address, socket) = (group.local_addr(), group.socket(0)?);
     let server = server_config(certificate)?;
 
+    let sender = UserId::new("publisher")?;
     let progress = Arc::new(Progress::default());
     let seen = progress.clone();
     let driver = thread::Builder::new().name("bare-driver".into()).spawn(move || -> io::Result<Counts> {
         if let Some(core) = load.server_core {
             pin(core)?;
         }
-        Driver::new(socket, server, load, seen).run()
+        Driver::new(socket, server, load, sender, seen).run()
     })?;
     if let Some(core) = load.core {
         pin(core)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let received = runtime.block_on(receive(load, address, trust, &progress));
-    progress.is_over.store(1, Ordering::Release);
+    progress.is_over.store(true, Ordering::Release);
     let counts = driver.join().map_err(|_| "the bare driver panicked")??;
     received?;
     let deliveries = (load.rounds() * load.members as u64) as f64;
@@ -139,8 +141,14 @@ fn server_config(certificate: rcgen::CertifiedKey<rcgen::KeyPair>) -> Result<Arc
 #[derive(Debug, Default)]
 struct Progress {
     /// Frames that arrived, over all receivers.
-    received: AtomicU64,
-    is_over: AtomicUsize,
+    tally: Arc<Tally>,
+    is_over: AtomicBool,
+}
+
+impl Progress {
+    fn delivered(&self) -> u64 {
+        self.tally.delivered.load(Ordering::Relaxed)
+    }
 }
 
 /// Connects the receivers and reads until every frame is there.
@@ -152,35 +160,32 @@ async fn receive(
 ) -> Result<(), Box<dyn Error>> {
     let sockets = load.members.div_ceil(SESSIONS_PER_SOCKET);
     let dialer = Dialer::new(address, &trust, sockets, KEEP_ALIVE)?;
-    let frames = load.warm_up_rounds() + load.rounds();
-    let frame_bytes = load.frame().len() as u64;
-    let mut readers = tokio::task::JoinSet::new();
+    let (_plan, no_latencies) = watch::channel(None);
+    let (mut connections, mut readers) = (Vec::new(), JoinSet::new());
     for number in 0..load.members {
         let connection = dialer.connect(number).await?;
-        let progress = progress.clone();
+        let (stream, tally, plan) = (connection.clone(), progress.tally.clone(), no_latencies.clone());
+        connections.push(connection);
         readers.spawn(async move {
-            let mut stream = connection.accept_uni().await?;
-            let (mut bytes, mut whole) = (0, 0);
-            while whole < frames {
-                let chunk = stream.read_chunk(64 << 10, true).await?.ok_or(WireError::StreamEnded)?;
-                bytes += chunk.bytes.len() as u64;
-                progress.received.fetch_add(bytes / frame_bytes - whole, Ordering::Relaxed);
-                whole = bytes / frame_bytes;
-            }
-            Ok::<_, WireError>(connection)
+            let mut events = FrameReader::new(stream.accept_uni().await.map_err(|error| error.to_string())?);
+            events.next().await.map_err(|error| error.to_string())?;
+            follow(events, 1, plan, tally).await.1
         });
     }
-    let deadline = Duration::from_secs_f64(load.seconds + load.warm_up) + Duration::from_secs(30);
-    let all = async {
-        let mut connections = Vec::new();
-        while let Some(reader) = readers.join_next().await {
-            connections.push(reader??);
+    let expected = (load.warm_up_rounds() + load.rounds()) * load.members as u64;
+    let deadline = Instant::now() + Duration::from_secs_f64(load.seconds + load.warm_up) + PATIENCE;
+    while progress.delivered() < expected {
+        tokio::select! {
+            () = sleep(LOOK) => {}
+            Some(reader) = readers.join_next() => reader??,
         }
-        // Until the driver has read the clock after the last frame.
-        tokio::time::sleep(REST * 2).await;
-        Ok::<_, Box<dyn Error>>(())
-    };
-    tokio::time::timeout(deadline, all).await.map_err(|_| "a frame of the bare driver did not arrive")?
+        if Instant::now() > deadline {
+            return Err("a frame of the bare driver did not arrive".into());
+        }
+    }
+    // Until the driver has read the clock after the last frame.
+    sleep(REST).await;
+    Ok(())
 }
 
 /// What the driver counted between the first round of the measurement and the arrival of its last frame.
@@ -211,12 +216,20 @@ struct Driver {
     out: u64,
     received: u64,
     load: Load,
-    frame: Bytes,
+    sender: UserId,
+    body: Vec<u8>,
+    seq: u64,
     progress: Arc<Progress>,
 }
 
 impl Driver {
-    fn new(socket: ShardSocket, server: Arc<ServerConfig>, load: Load, progress: Arc<Progress>) -> Self {
+    fn new(
+        socket: ShardSocket,
+        server: Arc<ServerConfig>,
+        load: Load,
+        sender: UserId,
+        progress: Arc<Progress>,
+    ) -> Self {
         let mut config = EndpointConfig::new(Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[7; 32])));
         let ids = ConnectionIds::new(ShardId(0), 1, [7; 32], [8; 32]);
         config.cid_generator(move || Box::new(ids.clone()));
@@ -232,7 +245,9 @@ impl Driver {
             connected: 0,
             out: 0,
             received: 0,
-            frame: load.frame(),
+            sender,
+            body: vec![b'x'; load.bytes],
+            seq: 0,
             load,
             progress,
         }
@@ -273,7 +288,7 @@ impl Driver {
     }
 
     fn is_over(&self) -> bool {
-        self.progress.is_over.load(Ordering::Acquire) != 0
+        self.progress.is_over.load(Ordering::Acquire)
     }
 
     /// Works until `due`, then writes one frame to every connection.
@@ -281,24 +296,47 @@ impl Driver {
         while Instant::now() < due {
             self.turn(due)?;
         }
+        let frame = self.next_frame();
         for slot in 0..self.peers.len() {
             let Some(peer) = self.peers[slot].as_mut() else { continue };
             if peer.stream.is_none() {
                 peer.stream = peer.quic.streams().open(Dir::Uni);
+                if let Some(stream) = peer.stream {
+                    let _ = peer.quic.send_stream(stream).write_chunks(&mut [frames::open(Class::Events)]);
+                }
             }
             if let Some(stream) = peer.stream {
                 // A window that is full or a peer that is gone shows as a frame that does not arrive.
-                let _ = peer.quic.send_stream(stream).write_chunks(&mut [self.frame.clone()]);
+                let _ = peer.quic.send_stream(stream).write_chunks(&mut [frame.clone()]);
                 self.list(slot);
             }
         }
         self.transmit(Instant::now())
     }
 
+    /// The frame that a broker would send for the next message.
+    fn next_frame(&mut self) -> Bytes {
+        self.seq += 1;
+        let row = NewRow {
+            seq: self.seq,
+            msgno: self.seq,
+            time_ms: self.seq,
+            event_id: Uuid::from_u128(self.seq.into()),
+            client_message_id: Uuid::from_u128(self.seq.into()),
+            kind: EventKind::MESSAGE,
+            content_type: ContentType::Text,
+            sender: &self.sender,
+            via: None,
+            envelope: &[],
+            body: &self.body,
+        };
+        frames::new_event(1, &row).0
+    }
+
     /// Works until every connection has got `rounds` frames, at most until `deadline`.
     fn turn_until(&mut self, deadline: Instant, rounds: u64) -> io::Result<()> {
         let expected = rounds * self.load.members as u64;
-        while self.progress.received.load(Ordering::Relaxed) < expected && Instant::now() < deadline {
+        while self.progress.delivered() < expected && Instant::now() < deadline {
             self.turn(Instant::now() + Duration::from_millis(5))?;
         }
         Ok(())

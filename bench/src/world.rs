@@ -252,7 +252,7 @@ mod tests {
         let mut world = World::new(300, 200);
         let one = world.send(1);
         // At least the body to each of them; nothing but one acknowledgement to the sender.
-        assert!(one >= 300 * 200 && one < 300 * 400, "{one}");
+        assert!((300 * 200..300 * 400).contains(&one), "{one}");
         assert_eq!(world.send(3), one * 3);
     }
 

@@ -119,19 +119,22 @@ impl fmt::Display for FanoutReport {
     }
 }
 
-/// What subscribers and publisher share.
+/// Copies that came, over all followers.
 #[derive(Debug, Default)]
-struct Tally {
-    delivered: AtomicU64,
+pub struct Tally {
+    /// Each was the next one of its follower.
+    pub delivered: AtomicU64,
 }
 
 /// When each position of the measurement was to be sent.
 #[derive(Debug, Clone, Copy)]
-struct Plan {
+pub struct Plan {
     /// Position of the first message.
-    first: u64,
-    start: Instant,
-    interval: Duration,
+    pub first: u64,
+    /// When it was to be sent.
+    pub start: Instant,
+    /// From one message to the next.
+    pub interval: Duration,
 }
 
 impl Plan {
@@ -208,8 +211,9 @@ pub(crate) fn new_send<'a>(log: &'a LogName, dseq: u64, body: &'a [u8]) -> NewSe
     }
 }
 
-/// Reads one subscriber's stream until it is told to stop. `next` is the position that must come next.
-async fn subscriber(
+/// Reads a stream of events until it ends, and checks each by its position; `next` is the one that must come first.
+/// Latencies are those of the positions that the plan has.
+pub async fn follow(
     mut events: FrameReader,
     mut next: u64,
     plan: watch::Receiver<Option<Plan>>,
@@ -272,7 +276,7 @@ async fn run(args: &FanoutArgs, target: &Target) -> Result<FanoutReport, Box<dyn
     for session in &mut sessions {
         let attach = session.subscribe(&log).await?;
         let events = session.take_events().ok_or("a subscription has no events stream")?;
-        readers.spawn(subscriber(events, attach.live_from, plans.clone(), tally.clone()));
+        readers.spawn(follow(events, attach.live_from, plans.clone(), tally.clone()));
     }
     let interval = Duration::from_secs_f64(1.0 / args.rate);
     let body = vec![b'x'; args.bytes];

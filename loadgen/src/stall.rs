@@ -1,11 +1,16 @@
 //! Readers that stop reading, among others that go on: what each stalled one costs the broker in memory, that the others
 //! get everything meanwhile, and that the stalled ones catch up without a gap.
 //!
-//! Every reader is an SDK client that follows one conversation and checks it by position. Memory is the slope between
-//! half of the stalled readers and all of them, after each step's messages; before it, as many messages go out with
-//! nobody stalled, so that what only the messages cost is in all readings.
+//! Every reader is an SDK client that follows the one conversation it is a member of, and checks it by position. The
+//! stalled ones sit in different conversations as far as there are enough, so that what the broker holds for them is not
+//! the same bytes.
+//!
+//! Memory: four steps with the same number of messages each. In the first two nobody stalls: the first fills what fills
+//! once, the second shows what the messages alone add, in the store's tables above all. In the third half of the stalled
+//! readers stand still, in the fourth all. What the last two add beyond the second is what the stalled readers cost.
 
 use std::{
+    collections::VecDeque,
     error::Error,
     fmt, io,
     sync::{
@@ -41,6 +46,8 @@ const SESSIONS_PER_SOCKET: usize = 16;
 const CONNECTING_MAX: usize = 32;
 /// How long readers may get nothing new before the run is over.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Messages that may wait for their acknowledgement.
+const UNACKED_MAX: usize = 1_000;
 /// From the last delivery of a step to the reading of memory.
 const REST: Duration = Duration::from_secs(1);
 
@@ -56,23 +63,26 @@ pub enum StallKind {
 /// The load.
 #[derive(Debug, Args)]
 pub struct StallArgs {
-    /// All readers, each on a connection of its own.
+    /// All readers, each on a connection of its own; a multiple of --members.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     readers: u32,
     /// Of these, how many stall; an even number.
     #[arg(long, value_name = "N", default_value_t = 100)]
     stalled: u32,
+    /// Readers of one conversation.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    members: u32,
     /// How they stall.
     #[arg(long, value_name = "KIND", value_enum, default_value = "process")]
     kind: StallKind,
     /// Bytes of a message's body.
     #[arg(long, value_name = "B", default_value_t = 4_000)]
     bytes: usize,
-    /// Messages of each step. Default: 512 KiB of bodies, or 4 MiB where the SDK holds some too.
+    /// Messages of each step in each conversation. Default: 200 KiB of bodies, or 4 MiB where the SDK holds some too.
     #[arg(long, value_name = "N")]
     messages: Option<u64>,
-    /// Messages per second.
-    #[arg(long, value_name = "R", default_value_t = 20.0)]
+    /// Messages per second, over all conversations.
+    #[arg(long, value_name = "R", default_value_t = 500.0)]
     rate: f64,
     /// What a stalled reader may cost, in KiB.
     #[arg(long, value_name = "KIB", default_value_t = 256)]
@@ -82,10 +92,19 @@ pub struct StallArgs {
 impl StallArgs {
     fn messages(&self) -> u64 {
         let kib: u64 = match self.kind {
-            StallKind::Process => 512,
+            StallKind::Process => 200,
             StallKind::Application => 4_096,
         };
         self.messages.unwrap_or_else(|| (kib << 10).div_ceil(self.bytes.max(1) as u64))
+    }
+
+    fn conversations(&self) -> u32 {
+        self.readers / self.members.max(1)
+    }
+
+    /// Neighbours sit in different conversations.
+    fn seat(&self, reader: u32) -> Seat {
+        Seat { group: reader % self.conversations(), member: reader / self.conversations() }
     }
 }
 
@@ -96,11 +115,13 @@ pub struct StallReport {
     pub readers: u32,
     /// Of these, how many stalled.
     pub stalled: u32,
-    /// Messages of each of the three steps.
+    /// Readers of one conversation.
+    pub members: u32,
+    /// Messages of each step in each conversation.
     pub messages_per_step: u64,
-    /// Resident memory of the broker after each step, in KiB: nobody, half, all stalled, and caught up.
-    pub resident_kib: [u64; 4],
-    /// From half to all, per stalled reader.
+    /// Resident memory of the broker after each step, in KiB: two with nobody stalled, half, all; and caught up.
+    pub resident_kib: [u64; 5],
+    /// What a stalled reader added beyond what the messages did.
     pub kib_per_stalled: f64,
     /// What it may be.
     pub kib_max: u64,
@@ -108,7 +129,7 @@ pub struct StallReport {
     pub others_delivered: u64,
     /// Copies that should have come to them.
     pub others_expected: u64,
-    /// Longest time from the send of a step's last message to its last copy at a reader that did not stall.
+    /// Longest time from a step's last acknowledgement to its last copy at a reader that did not stall.
     pub others_seconds: f64,
     /// Copies that came to stalled readers, in the end.
     pub stalled_delivered: u64,
@@ -132,13 +153,14 @@ impl StallReport {
 
 impl fmt::Display for StallReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [none, half, all, end] = self.resident_kib;
+        let [filled, none, half, all, end] = self.resident_kib;
         let Self { others_delivered, others_expected, stalled_delivered, stalled_expected, .. } = self;
         writeln!(f, "stall                         {} of {} readers", self.stalled, self.readers)?;
+        writeln!(f, "readers of a conversation     {}", self.members)?;
         writeln!(f, "messages per step             {}", self.messages_per_step)?;
         writeln!(
             f,
-            "resident KiB                  {none} with none, {half} with half, {all} with all, {end} after it"
+            "resident KiB                  {filled}, then {none} with none, {half} with half, {all} with all, {end} after it"
         )?;
         writeln!(f, "KiB per stalled reader        {:.1} (at most {})", self.kib_per_stalled, self.kib_max)?;
         writeln!(f, "delivered to the others       {others_delivered} of {others_expected}")?;
@@ -174,8 +196,8 @@ struct Crew {
 /// What a thread of readers needs to begin.
 struct Readers {
     target: Arc<Target>,
-    users: Vec<String>,
-    log: LogName,
+    /// Who they are and what they follow.
+    readers: Vec<(String, LogName)>,
     tally: Arc<Tally>,
     reads: watch::Receiver<bool>,
     gates: mpsc::UnboundedReceiver<std_mpsc::Receiver<()>>,
@@ -183,16 +205,15 @@ struct Readers {
 }
 
 impl Crew {
-    /// Starts the thread and waits until all its readers follow the log.
-    async fn start(target: &Arc<Target>, users: Vec<String>, log: &LogName) -> Result<Self, Box<dyn Error>> {
-        let (tally, size) = (Arc::new(Tally::default()), users.len() as u64);
+    /// Starts the thread and waits until all its readers follow their logs.
+    async fn start(target: &Arc<Target>, readers: Vec<(String, LogName)>) -> Result<Self, Box<dyn Error>> {
+        let (tally, size) = (Arc::new(Tally::default()), readers.len() as u64);
         let (reads, reading) = watch::channel(true);
         let (gates, gates_taken) = mpsc::unbounded_channel();
         let (breaking, broken) = std_mpsc::channel();
         let readers = Readers {
             target: target.clone(),
-            users,
-            log: log.clone(),
+            readers,
             tally: tally.clone(),
             reads: reading,
             gates: gates_taken,
@@ -252,15 +273,15 @@ impl Readers {
     }
 
     async fn open(&self, readers: &mut JoinSet<()>) -> Result<(), String> {
-        let sockets = self.users.len().div_ceil(SESSIONS_PER_SOCKET);
+        let sockets = self.readers.len().div_ceil(SESSIONS_PER_SOCKET);
         let endpoints: Result<Vec<Endpoint>, _> = (0..sockets).map(|_| self.target.endpoint()).collect();
         let endpoints = endpoints.map_err(|error| error.to_string())?;
         let mut opening = JoinSet::new();
-        for (index, user) in self.users.iter().enumerate() {
+        for (index, (user, log)) in self.readers.iter().enumerate() {
             if opening.len() >= CONNECTING_MAX {
                 self.begin(opening.join_next().await, readers)?;
             }
-            let (target, user, log) = (self.target.clone(), user.clone(), self.log.clone());
+            let (target, user, log) = (self.target.clone(), user.clone(), log.clone());
             let endpoint = endpoints[index % sockets].clone();
             opening.spawn(async move {
                 let client = target.connect(&user, endpoint).await?;
@@ -328,42 +349,56 @@ struct Stage {
     second: Crew,
     others: Crew,
     sender: Client,
-    log: LogName,
+    logs: Vec<LogName>,
     pid: u32,
-    /// Rows of the log.
+    /// Rows of each log.
     rows: u64,
 }
 
 impl Stage {
     async fn set(args: &StallArgs, target: &Arc<Target>) -> Result<Self, Box<dyn Error>> {
         let pid = target.pid().ok_or("the broker's process is not known: say --broker-pid")?;
-        let groups = [Group { members: args.readers + 1, messages: Vec::new() }];
+        let group = Group { members: args.members, messages: Vec::new() };
+        let groups = vec![group; args.conversations() as usize];
         let names = Names::new(format!("stall{}", std::process::id()), &groups);
-        let service = target.connect_service(&names.service()).await?;
-        stage::create_conversations(&service, &groups, &names).await?;
-        let log = LogName::Conversation(names.conversation(0)?);
-        let users = |range: std::ops::Range<u32>| -> Result<Vec<String>, Box<dyn Error>> {
-            range.map(|member| Ok(names.user(Seat { group: 0, member })?.to_string())).collect()
+        let sender = target.connect_service(&names.service()).await?;
+        stage::create_conversations(&sender, &groups, &names).await?;
+        let readers = |range: std::ops::Range<u32>| -> Result<Vec<(String, LogName)>, Box<dyn Error>> {
+            let seats = range.map(|reader| args.seat(reader));
+            seats
+                .map(|seat| {
+                    let log = LogName::Conversation(names.conversation(seat.group)?);
+                    Ok((names.user(seat)?.to_string(), log))
+                })
+                .collect()
         };
         let half = args.stalled / 2;
-        let first = Crew::start(target, users(0..half)?, &log).await?;
-        let second = Crew::start(target, users(half..args.stalled)?, &log).await?;
-        let others = Crew::start(target, users(args.stalled..args.readers)?, &log).await?;
-        let user = names.user(Seat { group: 0, member: args.readers })?.to_string();
-        let sender = target.connect(&user, target.endpoint()?).await?;
-        let rows = service.conversation(&names.conversation(0)?).await?.head;
-        Ok(Self { first, second, others, sender, log, pid, rows })
+        let first = Crew::start(target, readers(0..half)?).await?;
+        let second = Crew::start(target, readers(half..args.stalled)?).await?;
+        let others = Crew::start(target, readers(args.stalled..args.readers)?).await?;
+        let ids: Result<Vec<_>, _> = (0..args.conversations()).map(|group| names.conversation(group)).collect();
+        let ids = ids?;
+        // All were made alike.
+        let rows = sender.conversation(&ids[0]).await?.head;
+        let logs = ids.into_iter().map(LogName::Conversation).collect();
+        Ok(Self { first, second, others, sender, logs, pid, rows })
     }
 
     /// Sends a step's messages and waits until the others have them. Returns memory then, and how late they were.
     async fn step(&mut self, args: &StallArgs) -> Result<(u64, Duration), Box<dyn Error>> {
         let start = Instant::now();
-        let mut unacked = Vec::new();
-        for number in 0..args.messages() {
+        let mut unacked = VecDeque::new();
+        let messages = args.messages() * self.logs.len() as u64;
+        for (number, log) in (0..messages).zip(self.logs.iter().cycle()) {
             let due = start + Duration::from_secs_f64(number as f64 / args.rate);
             sleep(due.saturating_duration_since(Instant::now())).await;
-            let message = NewMessage::new(self.log.clone(), ContentType::Text, vec![b'x'; args.bytes].into());
-            unacked.push(self.sender.send_queued(message).await?);
+            let message = NewMessage::new(log.clone(), ContentType::Text, vec![b'x'; args.bytes].into());
+            unacked.push_back(self.sender.send_queued(message).await?);
+            if unacked.len() > UNACKED_MAX
+                && let Some(mut oldest) = unacked.pop_front()
+            {
+                oldest.sent().await?;
+            }
         }
         for mut queued in unacked {
             queued.sent().await?;
@@ -394,18 +429,22 @@ async fn run(args: &StallArgs, target: &Arc<Target>) -> Result<StallReport, Box<
     if args.stalled < 2 || !args.stalled.is_multiple_of(2) || args.stalled >= args.readers {
         return Err("--stalled must be an even number below --readers".into());
     }
+    if args.conversations() == 0 || !args.readers.is_multiple_of(args.members) {
+        return Err("--readers must be a multiple of --members".into());
+    }
     let mut stage = Stage::set(args, target).await?;
     let mut report = StallReport {
         readers: args.readers,
         stalled: args.stalled,
+        members: args.members,
         messages_per_step: args.messages(),
         kib_max: args.kib_max,
         ..Default::default()
     };
-    for step in 0..3 {
+    for step in 0..4 {
         match step {
-            1 => stage.first.stall(args.kind),
-            2 => stage.second.stall(args.kind),
+            2 => stage.first.stall(args.kind),
+            3 => stage.second.stall(args.kind),
             _ => {}
         }
         let (kib, late) = stage.step(args).await?;
@@ -424,9 +463,9 @@ async fn run(args: &StallArgs, target: &Arc<Target>) -> Result<StallReport, Box<
     report.stalled_delivered = stage.first.delivered() + stage.second.delivered();
     report.stalled_expected = stage.rows * (stage.first.size + stage.second.size);
     sleep(REST).await;
-    report.resident_kib[3] = resident_kib(stage.pid)?;
-    let [_, half, all, _] = report.resident_kib;
-    report.kib_per_stalled = (all as f64 - half as f64) / f64::from(args.stalled / 2);
+    report.resident_kib[4] = resident_kib(stage.pid)?;
+    let [filled, none, _, all, _] = report.resident_kib.map(|kib| kib as f64);
+    report.kib_per_stalled = (all - none - 2.0 * (none - filled)) / f64::from(args.stalled);
     for crew in [stage.first, stage.second, stage.others] {
         report.broken.extend(crew.end());
     }

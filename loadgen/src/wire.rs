@@ -122,7 +122,8 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
-    fn new(stream: RecvStream) -> Self {
+    /// Reads a stream from its beginning.
+    pub fn new(stream: RecvStream) -> Self {
         Self { stream, decoder: Decoder::new(FRAME_BYTES_MAX) }
     }
 

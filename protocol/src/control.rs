@@ -17,6 +17,8 @@ pub struct Hello {
     pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, tag = "8")]
     pub client: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "9")]
+    pub attempt: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {

@@ -167,6 +167,9 @@ pub(crate) struct History {
     /// Only the newest N events.
     #[arg(long, value_name = "N", conflicts_with = "from")]
     pub(crate) last: Option<u32>,
+    /// Messages as they stand, with edits, reactions and pins, instead of events.
+    #[arg(long)]
+    pub(crate) messages: bool,
     /// One JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,

@@ -78,7 +78,10 @@ impl Mailbox {
 
 fn is_state(message: &ShardMessage) -> bool {
     match message {
-        ShardMessage::State { .. } | ShardMessage::Digest { .. } | ShardMessage::Digested { .. } => true,
+        ShardMessage::State { .. }
+        | ShardMessage::Digest { .. }
+        | ShardMessage::Digested { .. }
+        | ShardMessage::PresenceTold { .. } => true,
         ShardMessage::Request(request) => matches!(request.operation, Operation::Signal(_)),
         _ => false,
     }

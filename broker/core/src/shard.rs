@@ -328,7 +328,10 @@ impl Shard {
     /// When `end_turn` has to be called at the latest.
     pub fn poll_timeout(&self) -> Option<Time> {
         let wake = self.fx.wakes.first().map(|(time, _)| *time);
-        [self.home.poll_timeout(), self.unsaved_due, wake, self.digests.next_due(), self.users.poll_timeout()].into_iter().flatten().min()
+        [self.home.poll_timeout(), self.unsaved_due, wake, self.digests.next_due(), self.users.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What the shard has done since its boot.

@@ -468,6 +468,24 @@ pub struct Registration {
     pub session_id: Uuid,
     /// It gets HEAD for every conversation of the user.
     pub follows: bool,
+    /// Tells it from other connections of the same client.
+    pub incarnation: Incarnation,
+}
+
+/// Which connection of which start of a client: a delayed HELLO of an older one must not push a newer one out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Incarnation {
+    /// The sender instance, as HELLO gave it.
+    pub instance: Bytes,
+    /// Its number among the instance's connections; 0 = not counted.
+    pub attempt: u64,
+}
+
+impl Incarnation {
+    /// Whether `self` is known to be an earlier connection of the same start of the same client.
+    pub(crate) fn is_before(&self, other: &Self) -> bool {
+        self.attempt != 0 && self.instance == other.instance && self.attempt < other.attempt
+    }
 }
 
 impl Registration {

@@ -85,8 +85,13 @@ fn run_all(from: u64, seeds: u64) -> bool {
     if !unused.is_empty() {
         println!("never happened: {}", unused.join(", "));
     }
+    // What comes to make up for what was missed may be a tenth more than that.
+    let is_lean = sum.fetched <= sum.missed + sum.missed / 10;
+    if !is_lean {
+        println!("too much was fetched again: {} rows for {} missed", sum.fetched, sum.missed);
+    }
     println!("violations in {} seeds {failed:?}", failed.len());
-    failed.is_empty()
+    failed.is_empty() && is_lean
 }
 
 /// Whether one of the seeds finds the planted bug.

@@ -13,7 +13,8 @@
 //! bytes or is an error. After a failed submission a ring takes no further write.
 //!
 //! A ring belongs to the thread that made it; moved to another one, it refuses writes. [`probe`] says beforehand
-//! whether kernel and file system can do all this; outside Linux the answer is always no.
+//! whether kernel and file system can do all this, [`writes_through`] whether the disk makes it worthwhile; outside
+//! Linux the answer is always no.
 
 #[cfg_attr(not(target_os = "linux"), path = "ring/absent.rs")]
 #[cfg_attr(target_os = "linux", path = "ring/kernel.rs")]
@@ -23,4 +24,4 @@ mod probe;
 
 pub use kernel::{DurableFile, WriteRing};
 pub use page_buffer::{PAGE_BYTES, PageBuffer};
-pub use probe::{Unusable, probe};
+pub use probe::{Unusable, probe, writes_through};

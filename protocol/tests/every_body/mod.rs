@@ -39,7 +39,7 @@ messages! {
     Hello Welcome Auth Authenticated Bye Goaway Error Subscribe Attach Unsubscribe Detach Fetch MessagesPage Cursor MemberCursor Head
     ConversationCreate ConversationGet Conversation ConversationUpdate ConversationDelete MemberAdd MemberRemove
     MemberSetRole Join Leave Signal Signaled BatchAck MemberEvent ConversationEvent
-    Sync Synced SyncedLog LastMessage Hide Preferences Block Revoke ConversationAdded ConversationRemoved Revoked
+    Sync Synced SyncedLog LastMessage Hide Preferences Block Revoke ConversationAdded ConversationRemoved Revoked PresenceSet PresenceSubscribe Presence
 }
 
 /// Reads a body strictly. What is accepted is read alike as an answer and written alike.

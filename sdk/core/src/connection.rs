@@ -62,6 +62,8 @@ pub(crate) enum Step {
 pub(crate) struct Connection {
     config: Config,
     sender_instance: Uuid,
+    /// HELLOs sent so far.
+    attempts: u64,
     resume_token: Bytes,
     phase: Phase,
     /// Whether the shell has a connection, or is making one.
@@ -84,6 +86,7 @@ impl Connection {
         Self {
             config,
             sender_instance,
+            attempts: 0,
             resume_token: Bytes::new(),
             phase: Phase::AwaitingToken,
             transport: false,
@@ -235,7 +238,9 @@ impl Connection {
             return;
         }
         self.phase = Phase::Greeting;
-        let hello = handshake::hello(&self.config, self.sender_instance, self.token.as_ref(), &self.resume_token);
+        self.attempts += 1;
+        let (token, resume) = (self.token.as_ref(), &self.resume_token);
+        let hello = handshake::hello(&self.config, self.sender_instance, token, resume, self.attempts);
         link.request(Pending::Hello, |id| handshake::frame(id, &hello));
     }
 

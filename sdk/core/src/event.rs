@@ -18,6 +18,10 @@ impl Event {
         Self { epoch, row }
     }
 
+    pub(crate) fn row(&self) -> &Row {
+        &self.row
+    }
+
     /// Its place in the log.
     pub fn position(&self) -> Position {
         Position { epoch: self.epoch, seq: self.row.seq() }

@@ -16,6 +16,7 @@ pub(crate) fn hello(
     sender_instance: Uuid,
     token: Option<&Token>,
     resume_token: &Bytes,
+    attempt: u64,
 ) -> control::Hello {
     let mut capabilities = vec![BATCH.to_owned()];
     capabilities.extend(config.follow_mine.then(|| FOLLOW.to_owned()));
@@ -28,6 +29,7 @@ pub(crate) fn hello(
         follow_mine: config.follow_mine,
         capabilities,
         client: config.client_name.clone(),
+        attempt,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     error::Refusal,
     input::StreamId,
     link::Pending,
+    message::Messages,
     output::{Answer, Cursor, DetachReason, Digest, Output, Signal},
     sends::Verdict,
     subscriptions::FromLog,
@@ -191,8 +192,9 @@ impl Client {
                 }
             }
             FrameType::MessagesPage => {
+                let page = Messages::from_wire(answer(&frame)?).ok_or("a page holds a message that cannot be read")?;
                 self.link.answered(frame.id);
-                self.pages.messages_answered(&mut self.link, frame.id, answer(&frame)?);
+                self.pages.messages_answered(&mut self.link, frame.id, page);
             }
             FrameType::Cursors => {
                 let cursor = Cursor::from_wire(&answer(&frame)?);

@@ -29,6 +29,7 @@ mod incoming;
 mod input;
 pub mod limits;
 mod link;
+mod message;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 mod output;
@@ -46,8 +47,9 @@ pub use client::{Client, Config, OutboxLimits};
 pub use error::{Outcome, Refusal, RequestError, SendError, StopReason};
 pub use event::Event;
 pub use input::{Command, CommandId, Direction, From, Input, NewMessage, Range, StreamId, SubscriptionId, Token};
+pub use message::{Message, Messages};
 pub use output::{
-    Answer, Attached, ConnectionState, Cursor, DetachReason, Digest, Item, Messages, Output, Page, Receipt,
-    ResetReason, SendState, Session, Signal,
+    Answer, Attached, ConnectionState, Cursor, DetachReason, Digest, Item, Output, Page, Receipt, ResetReason,
+    SendState, Session, Signal,
 };
 pub use time::Time;

@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use antiphon_protocol::{
-    FrameType, LogName, Position,
-    control::{self, MessageView},
-};
+use antiphon_protocol::{FrameType, LogName, Position, control};
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -13,6 +10,7 @@ use crate::{
     error::{Refusal, RequestError, SendError, StopReason},
     event::Event,
     input::{CommandId, SubscriptionId},
+    message::Messages,
 };
 
 /// What the shell does next, in order, once each.
@@ -278,19 +276,6 @@ pub struct Page {
     /// Newest event when the page was read.
     pub head: Position,
     /// Oldest event that still existed.
-    pub floor: u64,
-}
-
-/// Messages as they stand. Events above `head` apply on top, by [`antiphon_protocol::fold`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct Messages {
-    /// In the direction of the read. May be empty although there are more.
-    pub messages: Vec<MessageView>,
-    /// Where to continue; None when the range is exhausted.
-    pub next: Option<u64>,
-    /// Last position of the log when the page was read.
-    pub head: Position,
-    /// First position that still exists.
     pub floor: u64,
 }
 

@@ -15,7 +15,8 @@ use crate::{
     input::{CommandId, Direction, Range, SubscriptionId},
     limits::{REQUEST_ATTEMPTS_MAX, REQUESTS_MAX},
     link::{Link, Pending},
-    output::{Messages, Output, Page},
+    message::Messages,
+    output::{Output, Page},
     timers::Timer,
 };
 
@@ -120,13 +121,10 @@ impl Pages {
     }
 
     /// A MESSAGES_PAGE.
-    pub(crate) fn messages_answered(&mut self, link: &mut Link, request: u32, page: control::MessagesPage) {
+    pub(crate) fn messages_answered(&mut self, link: &mut Link, request: u32, messages: Messages) {
         let Some(job) = self.in_flight.remove(&request) else { return };
         self.write(link);
         if let Owner::Messages(id) = job.owner {
-            let head = Position { epoch: page.epoch, seq: page.head };
-            let next = (page.next > 0).then_some(page.next);
-            let messages = Messages { messages: page.messages, next, head, floor: page.floor };
             link.emit(Output::Messages { id, result: Ok(messages) });
         }
     }

@@ -248,7 +248,7 @@ impl Client {
         Ok(answer.await.map_err(|_| RequestError::Stopped(self.stop_reason()))??)
     }
 
-    /// Reads messages as they stand: edited, redacted, reacted to. Later events apply on top, by [`crate::fold`].
+    /// Reads messages as they stand: edited, redacted, reacted to. Later events apply on top, by [`Messages::apply`].
     pub async fn messages(&self, range: Range) -> Result<Messages> {
         let (reply, answer) = oneshot::channel();
         self.call(Call::Messages { range, reply }).await?;

@@ -40,11 +40,10 @@ mod waiters;
 pub use antiphon_protocol::{
     Action, ContentType, ConversationId, DeviceId, ErrorCode, EventKind, FrameType, InvalidId, LogName, Position,
     UserId,
-    control::{MessageState, MessageView},
-    fold,
+    control::{LatestEdit, Mark, Reactions, ReplyPreview},
 };
 pub use antiphon_sdk_core::{
-    Answer, Attached, ConnectionState, Cursor, DetachReason, Digest, Direction, Event, From, Item, Messages,
+    Answer, Attached, ConnectionState, Cursor, DetachReason, Digest, Direction, Event, From, Item, Message, Messages,
     NewMessage, OutboxLimits, Outcome, Page, Range, Receipt as Sent, Refusal, RequestError, ResetReason, SendError,
     SendState, Session, Signal, StopReason,
 };

@@ -14,7 +14,8 @@ use super::{
 /// How a store is to write its logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriterChoice {
-    /// io_uring where it works, else plain.
+    /// io_uring where it works and the disk makes a write durable by itself, else plain. On a disk that needs a flush
+    /// for that, io_uring is the quicker one only while the processors have nothing else to do.
     Auto,
     /// A thread per shard that calls `pwrite` and `fdatasync`.
     Plain,
@@ -43,17 +44,28 @@ pub struct ChosenWriter {
 impl ChosenWriter {
     /// Makes the choice for logs in `dir`.
     pub(crate) fn choose(choice: WriterChoice, dir: &Path) -> Result<Self, OpenError> {
-        Self::choose_by(choice, || ring::probe(dir))
+        Self::choose_by(choice, || ring::probe(dir), || ring::writes_through(dir))
     }
 
-    fn choose_by(choice: WriterChoice, probe: impl FnOnce() -> Result<(), Unusable>) -> Result<Self, OpenError> {
-        let (kind, obstacle) = match (choice, (choice != WriterChoice::Plain).then(probe)) {
-            (_, None) => (WriterKind::Plain, None),
-            (_, Some(Ok(()))) => (WriterKind::IoUring, None),
-            (WriterChoice::IoUring, Some(Err(error))) => return Err(OpenError::NoIoUring(error)),
-            (_, Some(Err(error))) => (WriterKind::Plain, Some(error.to_string())),
-        };
-        Ok(Self { kind, obstacle })
+    fn choose_by(
+        choice: WriterChoice,
+        probe: impl FnOnce() -> Result<(), Unusable>,
+        writes_through: impl FnOnce() -> Option<bool>,
+    ) -> Result<Self, OpenError> {
+        let plain = |obstacle| Self { kind: WriterKind::Plain, obstacle };
+        let io_uring = Self { kind: WriterKind::IoUring, obstacle: None };
+        match choice {
+            WriterChoice::Plain => Ok(plain(None)),
+            WriterChoice::IoUring => probe().map(|()| io_uring).map_err(OpenError::NoIoUring),
+            WriterChoice::Auto => Ok(match probe() {
+                Err(error) => plain(Some(error.to_string())),
+                Ok(()) => match writes_through() {
+                    Some(true) => io_uring,
+                    Some(false) => plain(Some("the disk needs a flush to make a write durable".into())),
+                    None => plain(Some("it is not known whether the disk needs a flush after a write".into())),
+                },
+            }),
+        }
     }
 }
 
@@ -126,22 +138,32 @@ mod tests {
     #[test]
     fn the_probes_verdict_is_honoured() {
         let io_uring = ChosenWriter { kind: WriterKind::IoUring, obstacle: None };
-        for choice in [WriterChoice::Auto, WriterChoice::IoUring] {
-            assert_eq!(ChosenWriter::choose_by(choice, || Ok(())).unwrap(), io_uring);
-        }
-        let fallen_back = ChosenWriter::choose_by(WriterChoice::Auto, forbidden).unwrap();
+        let usable = ChosenWriter::choose_by(WriterChoice::Auto, || Ok(()), || Some(true));
+        assert_eq!(usable.unwrap(), io_uring);
+        let usable = ChosenWriter::choose_by(WriterChoice::IoUring, || Ok(()), || Some(false));
+        assert_eq!(usable.unwrap(), io_uring);
+        let fallen_back = ChosenWriter::choose_by(WriterChoice::Auto, forbidden, || Some(true)).unwrap();
         assert_eq!(fallen_back.kind, WriterKind::Plain);
         assert_eq!(
             fallen_back.to_string(),
             "pwrite and fdatasync, because the kernel gives this process no io_uring: permission denied"
         );
-        let refused = ChosenWriter::choose_by(WriterChoice::IoUring, forbidden);
+        let refused = ChosenWriter::choose_by(WriterChoice::IoUring, forbidden, || Some(true));
         assert!(matches!(refused, Err(OpenError::NoIoUring(Unusable::Ring(_)))));
     }
 
     #[test]
+    fn a_disk_that_needs_a_flush_is_written_plainly_unless_io_uring_is_asked_for() {
+        for writes_through in [Some(false), None] {
+            let chosen = ChosenWriter::choose_by(WriterChoice::Auto, || Ok(()), || writes_through).unwrap();
+            assert!(chosen.kind == WriterKind::Plain && chosen.obstacle.is_some(), "{chosen}");
+        }
+    }
+
+    #[test]
     fn a_plain_writer_needs_no_probe() {
-        let plain = ChosenWriter::choose_by(WriterChoice::Plain, || unreachable!("nobody asked for io_uring"));
+        let asked = || unreachable!("nobody asked for io_uring");
+        let plain = ChosenWriter::choose_by(WriterChoice::Plain, asked, || unreachable!());
         assert_eq!(plain.unwrap(), ChosenWriter { kind: WriterKind::Plain, obstacle: None });
     }
 }

@@ -131,7 +131,7 @@ impl UringWriter {
         let (first, segment, offset) = (*first, *segment, *offset);
         let ring = match &mut self.ring {
             Some(ring) => ring,
-            none => none.insert(WriteRing::new(std::env::var("DEPTH").map_or(3, |d| d.parse().unwrap()))?),
+            none => none.insert(WriteRing::new(WRITES_IN_FLIGHT_MAX)?),
         };
         if self.file.as_ref().is_none_or(|(name, _)| *name != segment) {
             self.file = Some((segment, DurableFile::open(&self.dir.join(segment.to_string()))?));
@@ -204,7 +204,7 @@ impl BlockWriter for UringWriter {
 
     fn blocks_max(&self) -> usize {
         // One more for a seal that waits for the next block.
-        std::env::var("DEPTH").map_or(3, |d| d.parse().unwrap()) + 1
+        WRITES_IN_FLIGHT_MAX + 1
     }
 
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -58,6 +58,16 @@ pub fn has_io_uring() -> bool {
     ring::probe(dir.path()).inspect_err(|error| eprintln!("skipped for io_uring: {error}")).is_ok()
 }
 
+/// The writer of this round, for a child process.
+pub fn writer_name() -> &'static str {
+    if WRITER.get() == WriterChoice::IoUring { "io_uring" } else { "plain" }
+}
+
+/// Makes the parent's writer that of this process.
+pub fn writer_by_name(name: &str) {
+    WRITER.set(if name == "io_uring" { WriterChoice::IoUring } else { WriterChoice::Plain });
+}
+
 /// Runs a test once for each writer, which is that of every [`small`] store meanwhile.
 pub fn with_each_writer(test: impl Fn()) {
     let io_uring = has_io_uring().then_some(WriterChoice::IoUring);

@@ -12,9 +12,12 @@ pub(super) fn text(event: &Event) -> String {
         (kind, Some(text)) => format!("({}) {text}", kind.name()),
         (kind, None) => format!("({})", kind.name()),
     };
-    // A line of output is an event: nothing in a message may look like another one, or steer the terminal.
-    let what: String = what.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
-    format!("{} {}: {what}", event.position(), event.sender())
+    format!("{} {}: {}", event.position(), event.sender(), printable(&what))
+}
+
+/// A line of output is an event: nothing in a message may look like another one, or steer the terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// For machines.

@@ -1,21 +1,27 @@
-//! `antiphon history`: past events, page by page.
+//! `antiphon history`: past events, or messages as they stand, page by page.
 
 use std::io::{self, Write as _};
 
-use antiphon_sdk::{Client, Direction, Event, LogName, Range};
+use antiphon_sdk::{Client, Direction, Event, LogName, Message, Range};
+use serde_json::Value;
 
-use super::event_line;
+use super::{event_line, message_line};
 use crate::{cli::History, connect::connect, failure::Failure};
 
 pub(crate) async fn run(history: History) -> Result<(), Failure> {
     let client = connect(&history.connection, "history").await?;
-    match history.last {
-        Some(n) => {
-            for event in newest(&client, &history.log, n).await?.iter().rev() {
-                print(event, history.json)?;
+    match (history.messages, history.last) {
+        (true, last) => {
+            for message in messages(&client, &history, last).await? {
+                print(history.json, || message_line::text(&message), || message_line::json(&message))?;
             }
         }
-        None => forward(&client, &history).await?,
+        (false, Some(n)) => {
+            for event in newest(&client, &history.log, n).await?.iter().rev() {
+                print_event(event, history.json)?;
+            }
+        }
+        (false, None) => forward(&client, &history).await?,
     }
     client.close().await;
     Ok(())
@@ -27,7 +33,7 @@ async fn forward(client: &Client, history: &History) -> Result<(), Failure> {
         let range = Range { log: history.log.clone(), from, to: 0, limit: 0, direction: Direction::Forward };
         let page = client.history(range).await?;
         for event in &page.events {
-            print(event, history.json)?;
+            print_event(event, history.json)?;
         }
         next = page.next;
     }
@@ -48,7 +54,33 @@ async fn newest(client: &Client, log: &LogName, n: u32) -> Result<Vec<Event>, Fa
     Ok(events)
 }
 
-fn print(event: &Event, as_json: bool) -> Result<(), Failure> {
-    let line = if as_json { event_line::json(event).to_string() } else { event_line::text(event) };
+/// Messages from `from` on, or the newest `last`, oldest first.
+async fn messages(client: &Client, history: &History, last: Option<u32>) -> Result<Vec<Message>, Failure> {
+    let wanted = last.map_or(usize::MAX, |n| n as usize);
+    let direction = if last.is_some() { Direction::Backward } else { Direction::Forward };
+    let mut range = Range { log: history.log.clone(), from: history.from, to: 0, limit: 0, direction };
+    let mut messages = Vec::new();
+    while messages.len() < wanted {
+        range.limit = u32::try_from(wanted - messages.len()).unwrap_or(0);
+        let page = client.messages(range.clone()).await?;
+        messages.extend(page.messages);
+        match (page.next, direction) {
+            (None, _) => break,
+            (Some(next), Direction::Forward) => range.from = next,
+            (Some(next), Direction::Backward) => range.to = next,
+        }
+    }
+    if direction == Direction::Backward {
+        messages.reverse();
+    }
+    Ok(messages)
+}
+
+fn print_event(event: &Event, as_json: bool) -> Result<(), Failure> {
+    print(as_json, || event_line::text(event), || event_line::json(event))
+}
+
+fn print(as_json: bool, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<(), Failure> {
+    let line = if as_json { json().to_string() } else { text() };
     writeln!(io::stdout(), "{line}").map_err(Failure::Output)
 }

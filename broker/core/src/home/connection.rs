@@ -12,7 +12,12 @@ use antiphon_protocol::{
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::{actor::Actor, connection_id::ConnectionId, outbox::Outbox, shard_message::Request};
+use crate::{
+    actor::Actor,
+    connection_id::ConnectionId,
+    outbox::Outbox,
+    shard_message::{Incarnation, Request},
+};
 
 /// What a connection waits for.
 #[derive(Debug)]
@@ -41,6 +46,7 @@ pub(super) struct Greeting {
     pub(super) has_follow: bool,
     /// HELLO asked for HEAD of every conversation.
     pub(super) follows: bool,
+    pub(super) incarnation: Incarnation,
 }
 
 /// An authenticated session on its connection.

@@ -111,8 +111,9 @@ impl Home {
     /// A conversation that the session follows has changed. Whoever subscribes to it has the event.
     pub(super) fn digested(&mut self, fx: &mut Effects, id: ConnectionId, log: LogKey, frame: Bytes) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let is_subscribed =
-            |connection: &Connection| connection.session().is_none_or(|s| s.subscriptions.values().any(|key| *key == log));
+        let is_subscribed = |connection: &Connection| {
+            connection.session().is_none_or(|s| s.subscriptions.values().any(|key| *key == log))
+        };
         if !is_subscribed(connection) {
             fx.counters.state_dropped += connection.outbox.push_state(frame) as u64;
             self.connections.list_writable(id);

@@ -23,7 +23,7 @@ use crate::{
     output::{Output, Secret},
     refusal::Refusal,
     resume::ResumeKey,
-    shard_message::{Origin, Registration, ShardMessage, Slot},
+    shard_message::{Incarnation, Origin, Registration, ShardMessage, Slot},
     time::Time,
 };
 
@@ -78,6 +78,7 @@ impl Home {
             has_batch,
             has_follow,
             follows: has_follow && hello.follow_mine,
+            incarnation: Incarnation { instance: hello.sender_instance, attempt: hello.attempt },
         };
         Ok((greeting, hello.token))
     }
@@ -143,7 +144,9 @@ impl Home {
         let session_id = resumed.unwrap_or(fresh);
         let user_key = LogName::Inbox(actor.user.clone()).key(&actor.tenant);
         self.timers.insert((Time::from_unix_ms(actor.expires_at_ms()), Timer::Expiry(id)));
-        let registration = Registration { actor: actor.clone(), key: user_key, connection: id, session_id, follows };
+        let incarnation = greeting.incarnation.clone();
+        let registration =
+            Registration { actor: actor.clone(), key: user_key, connection: id, session_id, follows, incarnation };
         connection.phase = Phase::AwaitRegistered(Box::new(Session {
             hello_id,
             session_id,
@@ -194,7 +197,8 @@ impl Home {
             max_subscriptions: SUBSCRIPTIONS_MAX as u32,
             capabilities: [(BATCH, session.has_batch), (FOLLOW, session.has_follow)]
                 .into_iter()
-                .filter_map(|(name, in_force)| in_force.then(|| name.to_owned()))
+                .filter(|(_, in_force)| *in_force)
+                .map(|(name, _)| name.to_owned())
                 .collect(),
             expires_at_ms: session.actor.expires_at_ms(),
         };

@@ -30,7 +30,7 @@ use crate::{
     refusal::Refusal,
     resume::ResumeKey,
     routing::ShardId,
-    shard_message::{Attached, Origin, Registration, ShardMessage, Slot},
+    shard_message::{Attached, Incarnation, Origin, Registration, ShardMessage, Slot},
     time::Time,
 };
 
@@ -180,6 +180,7 @@ impl Home {
             connection: id,
             session_id: session.session_id,
             follows: session.follows,
+            incarnation: Incarnation::default(),
         };
         fx.post(fx.routing.owner(session.user_key), ShardMessage::Unregister(Box::new(registration)));
     }

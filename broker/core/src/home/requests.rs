@@ -171,10 +171,7 @@ impl Home {
             }
             FrameType::PresenceSet => {
                 let set: control::PresenceSet = frames::decode_request(body)?;
-                if control::PresenceStatus::try_from(set.status).is_err() {
-                    let message = "there is no such status";
-                    return Err(Refusal::field(ErrorCode::InvalidField, "status", message));
-                }
+                known::<control::PresenceStatus>("status", set.status)?;
                 self.own_inbox(id, Operation::SetPresence(set))
             }
             FrameType::PresenceSubscribe => {

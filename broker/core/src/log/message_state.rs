@@ -344,3 +344,99 @@ impl Entry {
         Some((reacted_key(row.sender(), seq), record.encode_to_vec().into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use antiphon_protocol::{ContentType, NewEnvelope, NewRow, Rel, Relation, envelope::EventRef};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn reaction(seq: u64, target: u64) -> Row {
+        let target = EventRef { event_id: Uuid::from_u128(target.into()), seq: target };
+        let relation = Relation { rel: Rel::REACTION, target, key: Some("+1"), remove: false };
+        NewRow {
+            seq,
+            msgno: 0,
+            time_ms: 0,
+            event_id: Uuid::from_u128(seq.into()),
+            client_message_id: Uuid::nil(),
+            kind: EventKind::REACTION,
+            content_type: ContentType::Text,
+            sender: &ann(),
+            via: None,
+            envelope: &NewEnvelope { relates_to: Some(relation), ..Default::default() }.to_bytes(),
+            body: b"",
+        }
+        .to_row()
+    }
+
+    fn ann() -> UserId {
+        "ann".parse().unwrap()
+    }
+
+    fn is_unchanged(states: &MessageStates, seq: u64) -> bool {
+        let change = Change { kind: EventKind::REACTION, seq, user: &ann(), key: "+1", remove: false };
+        states.judge(&change).unwrap()
+    }
+
+    /// Touches so many other messages that every idle one is let go.
+    fn crowd(states: &mut MessageStates) {
+        (100..=100 + MESSAGE_STATES_MAX as u64).for_each(|seq| states.learn_state(seq, None));
+    }
+
+    #[test]
+    fn a_message_with_rows_in_flight_stays_and_an_idle_one_is_read_again() {
+        let mut states = MessageStates::new(1_000, Vec::new());
+        assert!(states.needs_state(1) && states.needs_reacted(1, &ann()));
+        states.learn_state(1, None);
+        states.learn_reacted(1, &ann(), None);
+        let records = states.fold(&reaction(1_000, 1));
+        crowd(&mut states);
+        assert!(!states.needs_state(1) && is_unchanged(&states, 1), "nothing but memory knows of it yet");
+        states.committed(1, records.clone());
+        crowd(&mut states);
+        assert!(!states.needs_state(1), "what is not written is known all the same");
+        states.learn_state(1, None);
+        states.learn_reacted(1, &ann(), None);
+        assert!(is_unchanged(&states, 1));
+        states.unsaved.clear();
+        crowd(&mut states);
+        assert!(states.needs_state(1) && states.needs_reacted(1, &ann()));
+        let stored: BTreeMap<Bytes, Bytes> = records.into_iter().collect();
+        states.learn_state(1, stored.get(&state_key(1)));
+        states.learn_reacted(1, &ann(), stored.get(&reacted_key("ann", 1)));
+        assert!(is_unchanged(&states, 1));
+    }
+
+    #[test]
+    fn a_new_message_is_known_to_be_untouched_until_it_is_let_go() {
+        let mut states = MessageStates::new(1_000, Vec::new());
+        assert!(!states.needs_state(1_000) && states.is_untouched(1_000, 2_000));
+        states.learn_state(1_000, None);
+        assert!(!states.needs_reacted(1_000, &ann()) && !states.is_untouched(1_000, 1_001));
+        crowd(&mut states);
+        assert!(states.needs_state(1_000) && states.needs_reacted(1_000, &ann()));
+        assert!(!states.needs_state(1_001));
+    }
+
+    #[test]
+    fn rows_behind_a_checkpoint_are_folded_in_once_whatever_was_written() {
+        let rows = [reaction(1_000, 1), reaction(1_001, 2)];
+        let mut before = MessageStates::new(1_000, Vec::new());
+        before.restore(&rows, &BTreeMap::new());
+        let written: BTreeMap<Bytes, Bytes> = before.unsaved().map(|(k, v)| (k.clone(), v.clone())).collect();
+        assert_eq!(written.len(), 4);
+        for kept in 0..16_u32 {
+            let is_kept = |index: usize| kept >> index & 1 == 1;
+            let kept = written.clone().into_iter().enumerate().filter(|(index, _)| is_kept(*index));
+            let found: BTreeMap<Bytes, Bytes> = kept.map(|(_, record)| record).collect();
+            let mut again = MessageStates::new(1_000, Vec::new());
+            assert_eq!(again.missing_for(rows.iter()).len(), 4);
+            again.restore(&rows, &found);
+            let mut known = found;
+            known.extend(again.unsaved().map(|(key, value)| (key.clone(), value.clone())));
+            assert_eq!(known, written);
+        }
+    }
+}

@@ -8,7 +8,8 @@
 //!
 //! Invariants: rows end at the head at which the request was authorized, and the page says so. Records are read after
 //! that, so each holds at least what was durable then and says through where it is folded; what is not yet written comes
-//! from memory as it was then. The reader's reactions are read after the records, so that they are never behind them.
+//! from memory as it was then. A record says that its message is redacted, whether or not the store has rewritten the row
+//! already. The reader's reactions are read after the records, so that they are never behind them.
 //! Before the page leaves, the reader is authorized again, because a record may hold what came after a removal.
 
 use std::{
@@ -183,10 +184,6 @@ impl Log {
                 if rows.is_empty() {
                     return self.rows_are_gone(fx, id);
                 }
-                let rows = match &self.state {
-                    State::Ready(contents) => rows.into_iter().map(|row| contents.redactions.apply(row)).collect(),
-                    _ => rows,
-                };
                 gathering.take(rows);
                 self.gather_rows(fx, id);
             }
@@ -199,11 +196,7 @@ impl Log {
                 self.page_part_done(fx, id);
             }
             (Part::Answered(seq), Ok(Outcome::Rows(rows))) => {
-                let row = rows.into_iter().next().map(|row| match &self.state {
-                    State::Ready(contents) => contents.redactions.apply(row),
-                    _ => row,
-                });
-                gathering.answered.insert(seq, row);
+                gathering.answered.insert(seq, rows.into_iter().next());
                 self.page_part_done(fx, id);
             }
             (Part::AnsweredState(seq), Ok(Outcome::Record(record))) => {

@@ -194,7 +194,8 @@ impl Log {
 
     /// Tells the part of this shard that keeps users of an event of an inbox that concerns their sessions.
     pub(super) fn tell_users(&self, fx: &mut Effects, row: &Row) {
-        let kinds = [EventKind::CONVERSATION_ADDED, EventKind::CONVERSATION_REMOVED, EventKind::BLOCK, EventKind::REVOKED];
+        let kinds =
+            [EventKind::CONVERSATION_ADDED, EventKind::CONVERSATION_REMOVED, EventKind::BLOCK, EventKind::REVOKED];
         if kinds.contains(&row.kind()) {
             fx.post(fx.shard, ShardMessage::InboxEvent { key: self.key, row: row.clone() });
         }

@@ -8,7 +8,11 @@ mod presence;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use antiphon_protocol::{ConversationId, DeviceId, EventKind, LogKey, Row, control::{self, PresenceStatus}, frames};
+use antiphon_protocol::{
+    ConversationId, DeviceId, ErrorCode, EventKind, LogKey, Row,
+    control::{self, PresenceStatus},
+    frames,
+};
 use bytes::Bytes;
 
 use following::Following;
@@ -18,17 +22,18 @@ use crate::{
     connection_id::ConnectionId,
     effects::Effects,
     routing::ShardId,
-    shard_message::{Admission, Registration, ShardMessage, Watch},
+    shard_message::{Admission, Incarnation, Registration, ShardMessage, Watch},
     time::Time,
 };
 
 /// One connected device.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Seat {
     shard: ShardId,
     connection: ConnectionId,
     /// Gets HEAD for every conversation of the user.
     follows: bool,
+    incarnation: Incarnation,
 }
 
 impl Seat {
@@ -56,14 +61,28 @@ impl Users {
     /// A session begins: evicts the device's older connection and lets the new one be welcomed.
     pub(crate) fn register(&mut self, fx: &mut Effects, admission: Admission) {
         let Admission { registration, from, not_before_ms, memberships } = admission;
-        let seat = Seat { shard: from, connection: registration.connection, follows: registration.follows };
+        let incarnation = registration.incarnation.clone();
+        let seat =
+            Seat { shard: from, connection: registration.connection, follows: registration.follows, incarnation };
+        let follows = seat.follows;
         let user = self.users.entry(registration.key).or_default();
+        if user
+            .devices
+            .get(&registration.actor.device)
+            .is_some_and(|held| seat.incarnation.is_before(&held.incarnation))
+        {
+            let (connection, code) = (registration.connection, ErrorCode::Replaced);
+            let message = "a newer connection of this client came first".into();
+            fx.post(from, ShardMessage::Rejected { connection, code, message });
+            return;
+        }
+        let (shard, connection) = (seat.shard, seat.connection);
         if let Some(older) = user.devices.insert(registration.actor.device.clone(), seat)
-            && !older.is_at(seat.shard, seat.connection)
+            && !older.is_at(shard, connection)
         {
             fx.post(older.shard, ShardMessage::Evict { connection: older.connection });
         }
-        if seat.follows {
+        if follows {
             user.follow(fx, &registration, memberships);
         }
         user.end_following(fx);

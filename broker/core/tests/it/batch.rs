@@ -40,6 +40,8 @@ fn woken() -> (Cluster, Who) {
         c.say(ann, "c:tea", "old").ack();
     }
     c.restart(2, false);
+    // Ids of now cannot be among the rows that are not in memory.
+    c.advance_ms(120_000);
     let ann = connect(&mut c, 0, "ann");
     c.say(ann, "c:tea", "awake").ack();
     (c, ann)

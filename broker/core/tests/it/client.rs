@@ -103,6 +103,7 @@ pub(crate) enum Told {
     Cursor(MemberCursor),
     Signal(Signaled),
     Head(control::Head),
+    Presence(control::Presence),
 }
 
 #[derive(Debug)]
@@ -247,6 +248,7 @@ impl Client {
     fn absorb_state(&mut self, frame: &RawFrame) {
         self.told.push(match frame.frame_type {
             FrameType::Cursors => Told::Cursor(frames::decode_answer(&frame.body).unwrap()),
+            FrameType::Presence => Told::Presence(frames::decode_answer(&frame.body).unwrap()),
             FrameType::Head => Told::Head(frames::decode_answer(&frame.body).unwrap()),
             FrameType::Signaled => Told::Signal(frames::decode_answer(&frame.body).unwrap()),
             other => panic!("{} is not expected", other.name()),

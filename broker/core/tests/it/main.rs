@@ -31,6 +31,8 @@ mod order;
 #[cfg(test)]
 mod pages;
 #[cfg(test)]
+mod presence;
+#[cfg(test)]
 mod random;
 #[cfg(test)]
 mod relations;

@@ -557,3 +557,80 @@ fn any_history_folds_to_its_pages() {
         }
     }
 }
+
+const KINDS: [Kind; 8] = [
+    Kind::Append,
+    Kind::Rewrite,
+    Kind::Checkpoint,
+    Kind::PutRecords,
+    Kind::Read,
+    Kind::FindDuplicate,
+    Kind::ScanRecords,
+    Kind::GetRecord,
+];
+
+/// Lets the store do one thing that it may do now, and the shards take it in. False if it has nothing to do.
+fn one_completion(c: &mut Cluster, dice: &mut Dice) -> bool {
+    c.store.hold(&[]);
+    let eligible = c.store.eligible();
+    if !eligible.is_empty() {
+        c.complete(eligible[dice.roll(eligible.len() as u64) as usize]);
+    }
+    c.store.hold(&KINDS);
+    while c.turn() {}
+    !eligible.is_empty()
+}
+
+#[test]
+fn pages_put_together_while_events_come_are_completed_by_the_events_behind_them() {
+    for seed in 0..60 {
+        let mut dice = Dice(seed);
+        let (mut c, ann, bob) = group();
+        let mut acks = Vec::new();
+        for n in 0..8 {
+            acks.push(c.say(ann, "c:tea", &format!("message {n}")).ack());
+        }
+        // Some of them are no longer in memory, and nobody knows whether they were touched.
+        for n in 0..if seed % 2 == 0 { 300 } else { 0 } {
+            c.say(ann, "c:tea", &format!("fill {n}")).ack();
+        }
+        let to = acks[7].position.seq + 1;
+        let (mut ann, mut bob) = (ann, bob);
+        if seed % 3 == 0 {
+            c.restart(2, false);
+            (ann, bob) = (c.connect(1, "ann"), c.connect(0, "bob"));
+            c.get(ann, "tea").conversation();
+        }
+        c.store.hold(&KINDS);
+        let mut asked = Vec::new();
+        for _ in 0..80 {
+            let who = if dice.chance(50) { ann } else { bob };
+            let ack = acks[dice.roll(3) as usize];
+            if dice.chance(15) && asked.len() < 4 {
+                asked.push(c.ask(bob, FrameType::Fetch, &Fetch { to, ..fetch(0, false) }));
+            } else {
+                let kind = if dice.chance(5) { EventKind::REDACT } else { EventKind::REACTION };
+                let kind = if dice.chance(15) { EventKind::EDIT } else { kind };
+                let remove = kind == EventKind::REACTION && dice.chance(50);
+                let draft = related(&mut c, kind, target(&ack), "+1", remove, "");
+                c.send(who, &draft);
+            }
+            while c.turn() {}
+            for _ in 0..dice.roll(4) {
+                one_completion(&mut c, &mut dice);
+            }
+        }
+        while one_completion(&mut c, &mut dice) {}
+        c.store.hold(&[]);
+        c.settle();
+        check(&mut c, bob, "bob");
+        let (rows, now) = (events(&mut c, bob), walk(&mut c, bob, Fetch { to, ..fetch(0, false) }));
+        for id in asked {
+            let page = c.take(bob, id).messages();
+            let mut views = page.messages;
+            let since = rows.iter().filter(|row| row.seq() > page.head);
+            since.for_each(|row| views.iter_mut().for_each(|view| fold::view(view, row, "bob")));
+            assert_same(&views, &now);
+        }
+    }
+}

@@ -282,20 +282,47 @@ fn the_sessions_of_others_are_revoked_with_a_scope_only() {
 }
 
 #[test]
-fn a_session_whose_connection_ended_while_it_was_admitted_leaves_nothing_behind() {
+fn an_effect_that_only_the_store_remembers_is_not_repeated() {
+    let mut c = Cluster::new(1);
+    let (ann, bob) = (c.connect(0, "ann"), c.connect(0, "bob"));
+    c.group(ann, "tea", &[]);
+    add(&mut c, ann, "tea", "bob");
+    while c.stored(ann, "c:tea").head() < 2 {
+        c.turn();
+    }
+    // The conversation stays in the journal although it owes nothing, as after a crash.
+    c.store.fail(Kind::PutRecords, StoreError::Full, 1);
+    c.settle();
+    for n in 0..300 {
+        prefer(&mut c, bob, "tea", n % 2 == 0).ok::<()>();
+    }
+    assert!(c.stored(bob, "u:bob").checkpoint.is_some());
+    let before = c.store.count(Kind::FindDuplicate);
+    c.restart(1, false);
+    c.settle();
+    assert!(c.store.count(Kind::FindDuplicate) > before, "it came again");
+    let bob = c.connect(0, "bob");
+    let added = inbox(&c, bob, "bob").into_iter().filter(|told| told.starts_with("added")).count();
+    assert_eq!(added, 1);
+}
+
+#[test]
+fn what_is_owed_since_before_a_restart_waits_for_the_store() {
     let mut c = Cluster::new(2);
-    let warm = c.connect(0, "bob");
-    c.store.hold(&[Kind::Load]);
-    let who = c.open_established(0, "ann");
-    c.settle();
-    c.disconnect(who);
-    c.settle();
-    c.store.hold(&[]);
-    c.settle();
-    // A connection that uses the same slot name later is not evicted by a ghost.
-    let ann = c.connect(1, "ann");
-    assert_eq!(c.client(ann).closed, None);
-    assert_eq!(c.client(warm).closed, None);
+    let ann = c.connect(0, "ann");
+    c.group(ann, "tea", &[]);
+    add(&mut c, ann, "tea", "bob");
+    while c.stored(ann, "c:tea").head() < 2 {
+        c.turn();
+    }
+    c.restart(2, false);
+    c.store.fail(Kind::ScanRecords, StoreError::Unavailable("test".into()), 64);
+    c.store.fail(Kind::Load, StoreError::Unavailable("test".into()), 2);
+    for _ in 0..4 {
+        c.advance_ms(2_001);
+    }
+    let rows = c.stored(ann, "u:bob").rows;
+    assert_eq!(rows.values().map(told).collect::<Vec<_>>(), ["added tea@2 by ann"]);
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! Whether durable writes through a ring work here, found out by making one.
+//! Whether durable writes through a ring work here, found out by making one, and whether they are quick.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -51,9 +52,44 @@ fn write_page(mut ring: WriteRing<()>, path: &Path) -> io::Result<()> {
     if fs::read(path)? == page { Ok(()) } else { Err(io::Error::other("the page read back differs")) }
 }
 
+/// Whether the disk behind `dir` makes a write durable by itself: it keeps nothing in a volatile cache, or can be told
+/// so with the write. Without that, Linux hands each finished durable write to a worker thread of the processor that
+/// takes the disk's interrupts, which asks for a flush; where that processor is busy, this costs milliseconds. `None`
+/// where the system does not say, as for a file system that is not on one disk.
+pub fn writes_through(dir: &Path) -> Option<bool> {
+    let device = fs::metadata(dir).ok()?.dev();
+    let device = format!("/sys/dev/block/{}:{}", libc::major(device), libc::minor(device));
+    // A partition has no queue of its own; its disk is the folder above.
+    ["queue", "../queue"].into_iter().find_map(|queue| queue_writes_through(&Path::new(&device).join(queue)))
+}
+
+fn queue_writes_through(queue: &Path) -> Option<bool> {
+    let cache = fs::read_to_string(queue.join("write_cache")).ok()?;
+    let forced_access = fs::read_to_string(queue.join("fua")).unwrap_or_default();
+    Some(cache.trim() == "write through" || forced_access.trim() == "1")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_writes_through_without_a_cache_or_with_forced_access() {
+        let queue = tempfile::tempdir().unwrap();
+        assert_eq!(queue_writes_through(queue.path()), None);
+        let cases = [("write back", "0", false), ("write back", "1", true), ("write through", "0", true)];
+        for (cache, forced_access, expected) in cases {
+            fs::write(queue.path().join("write_cache"), format!("{cache}\n")).unwrap();
+            fs::write(queue.path().join("fua"), format!("{forced_access}\n")).unwrap();
+            assert_eq!(queue_writes_through(queue.path()), Some(expected), "{cache} {forced_access}");
+        }
+    }
+
+    #[test]
+    fn a_folder_on_no_disk_is_not_known_to_write_through() {
+        assert_eq!(writes_through(Path::new("/proc")), None);
+        assert_eq!(writes_through(Path::new("/missing")), None);
+    }
 
     #[test]
     fn a_folder_that_is_not_there_has_no_direct_writes() {

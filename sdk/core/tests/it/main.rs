@@ -1,6 +1,8 @@
 //! The client against a scripted broker: input -> exact outputs, written as lines of text.
 
 #[cfg(test)]
+mod batches;
+#[cfg(test)]
 mod connection;
 #[cfg(test)]
 mod handover;

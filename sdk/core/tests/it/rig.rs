@@ -5,7 +5,7 @@ use std::time::Duration;
 use antiphon_protocol::{
     Class, ContentType, Decoder, ErrorCode, EventKind, FrameType, LogName, NewRow, Position, RawFrame, Row, UserId,
     control::{self, subscribe},
-    frames::{self, Ack, Page, Send},
+    frames::{self, Ack, Page, Send, SendBatch},
     limits::FRAME_BYTES_MAX,
 };
 use antiphon_sdk_core::{
@@ -70,8 +70,24 @@ pub(crate) fn welcome() -> control::Welcome {
         user: "ann".into(),
         max_body_bytes: 65_536,
         max_subscriptions: 256,
+        capabilities: vec!["batch".into()],
         ..Default::default()
     }
+}
+
+/// The result of a record that was stored at `seq`.
+pub(crate) fn stored(seq: u64) -> control::BatchResult {
+    control::BatchResult {
+        position: Some(control::Position { epoch: 1, seq }),
+        event_id: Bytes::copy_from_slice(row(seq).event_id().as_bytes()),
+        msgno: seq,
+        ..Default::default()
+    }
+}
+
+/// The result of a record that was refused.
+pub(crate) fn failed(code: ErrorCode) -> control::BatchResult {
+    control::BatchResult { error: Some(error(code)), ..Default::default() }
 }
 
 pub(crate) fn attach(replay_from: u64, live_from: u64, inlined: bool) -> control::Attach {
@@ -192,12 +208,21 @@ impl Rig {
         self.control(Ack::of(&row(seq), 1, false).to_frame(request));
     }
 
+    pub(crate) fn batch_ack(&mut self, request: u32, results: Vec<control::BatchResult>) {
+        self.control(frames::control(FrameType::BatchAck, request, &control::BatchAck { results }));
+    }
+
     pub(crate) fn refuse(&mut self, request: u32, code: ErrorCode) {
         self.control(frames::control(FrameType::Error, request, &error(code)));
     }
 
     pub(crate) fn send(&mut self, id: u64, text: &str) {
         self.command(Command::Send { id: CommandId(id), message: NewMessage::text(log(), text) });
+    }
+
+    pub(crate) fn send_batch(&mut self, ids: std::ops::Range<u64>) {
+        let message = |id: u64| (CommandId(id), NewMessage::text(log(), format!("{id}")));
+        self.command(Command::SendBatch(ids.map(message).collect()));
     }
 
     pub(crate) fn subscribe(&mut self, from: From) {
@@ -259,6 +284,10 @@ fn line(output: &Output) -> String {
             format!("p{} {seqs:?} next {:?}", id.0, page.next)
         }
         Output::Page { id, result: Err(error) } => format!("p{} failed: {error}", id.0),
+        Output::Messages { id, result: Ok(page) } => {
+            format!("p{} {} messages next {:?}", id.0, page.messages.len(), page.next)
+        }
+        Output::Messages { id, result: Err(error) } => format!("p{} failed: {error}", id.0),
         Output::Answer { id, result: Ok(answer) } => format!("r{} {}", id.0, answer.frame_type.name()),
         Output::Answer { id, result: Err(error) } => format!("r{} failed: {error}", id.0),
         Output::Digest(digest) => format!("digest {} {}", digest.log, digest.head),
@@ -310,7 +339,8 @@ fn written(frame: &RawFrame) -> String {
         FrameType::Unsubscribe => format!(" {}", body::<control::Unsubscribe>(frame).handle),
         FrameType::Fetch => {
             let fetch: control::Fetch = body(frame);
-            format!(" {} {}..{}", fetch.log, fetch.from, fetch.to)
+            let view = if fetch.view() == control::fetch::View::Messages { " messages" } else { "" };
+            format!(" {} {}..{}{view}", fetch.log, fetch.from, fetch.to)
         }
         FrameType::Cursor => {
             let cursor: control::Cursor = body(frame);
@@ -319,6 +349,11 @@ fn written(frame: &RawFrame) -> String {
         FrameType::Send => {
             let send = Send::decode(&frame.body).unwrap();
             format!(" {} dseq={} {}", send.log, send.dseq, String::from_utf8_lossy(&send.body))
+        }
+        FrameType::SendBatch => {
+            let records = SendBatch::decode(&frame.body).unwrap().records;
+            let bodies: Vec<_> = records.iter().map(|send| String::from_utf8_lossy(&send.body)).collect();
+            format!(" {} dseq={} {}", records[0].log, records[0].dseq, bodies.join(" "))
         }
         _ => String::new(),
     };
