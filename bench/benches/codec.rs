@@ -1,5 +1,7 @@
 //! Bytes to frames and back: what one SEND, one EVENT and one page cost in the codec alone.
 
+#![expect(clippy::unwrap_used, reason = "a bench that cannot go on has nobody to tell but its reader")]
+
 use std::hint::black_box;
 
 use antiphon_bench::world::log;

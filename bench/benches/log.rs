@@ -3,6 +3,8 @@
 //! The time is wall time, and so that of the disk's sync. What is to be seen is how little of it a row has in a larger
 //! block. On a virtual disk the sync itself says nothing about drives.
 
+#![expect(clippy::unwrap_used, reason = "a bench that cannot go on has nobody to tell but its reader")]
+
 use std::{
     hint::spin_loop,
     sync::Arc,

@@ -244,7 +244,7 @@ mod tests {
         let op = recorder.sending(SEAT, number, message_id(number, 1), b"x");
         assert_eq!(recorder.progress(), Progress { sent: 1, ..Progress::default() });
         recorder.sent(SEAT, number, op, Outcome::Ok { seq: 3 });
-        assert_eq!(recorder.progress(), Progress { sent: 1, ended: 1, delivered: 0, expected: 6 });
+        assert_eq!(recorder.progress(), Progress { sent: 1, ended: 1, delivered: 0, expected: 6, reconnects: 0 });
         assert_eq!(recorder.head(0), 3);
     }
 

@@ -1,5 +1,5 @@
 //! Measures one shard of the embedded store with each writer in turn: `cargo run -p antiphon-storage --example writers
-//! [-- FOLDER [SECONDS [ROUNDS]]]`.
+//! [-- FOLDER [SECONDS [ROUNDS [OUTSTANDING...]]]]`.
 //!
 //! A closed loop keeps a number of appends of 200 bytes outstanding, in the way a shard thread does: what completed is
 //! submitted anew, then the loop sleeps until the store calls or its descriptor is readable. Rounds of the two writers
@@ -30,7 +30,7 @@ const OUTSTANDING: [u64; 5] = [1, 16, 64, 256, 1024];
 
 /// Processors that others may use during a round; the disk's own interrupts count as others.
 const OTHERS_MAX: f64 = 0.5;
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 3;
 
 /// What one round measured.
 #[derive(Debug, Clone, Default)]
@@ -137,7 +137,7 @@ fn measure(dir: &Path, writer: WriterChoice, outstanding: u64, duration: Duratio
 /// Waits, not for ever, until others let this process have the processors.
 fn wait_for_quiet() {
     const LOOK: Duration = Duration::from_millis(100);
-    for _ in 0..100 {
+    for _ in 0..30 {
         let busy = machine_time();
         std::thread::sleep(LOOK);
         if (machine_time() - busy).as_secs_f64() < OTHERS_MAX / 2.0 * LOOK.as_secs_f64() {
@@ -186,7 +186,8 @@ fn main() {
     println!(
         "outstanding writer    appends/s   p50 us   p99 us  shard us/append  process us/append  per block  writes/s others"
     );
-    for outstanding in OUTSTANDING {
+    let outstanding: Vec<u64> = arguments.iter().skip(3).map(|outstanding| outstanding.parse().unwrap()).collect();
+    for outstanding in if outstanding.is_empty() { OUTSTANDING.to_vec() } else { outstanding } {
         let mut results = [Vec::new(), Vec::new()];
         let writers = [WriterChoice::Plain, WriterChoice::IoUring];
         for _ in 0..rounds {

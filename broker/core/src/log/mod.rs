@@ -25,6 +25,7 @@ mod own;
 mod page;
 mod redactions;
 mod relation;
+mod restoring;
 mod send;
 mod send_order;
 mod subscribe;
@@ -48,6 +49,7 @@ pub use inbox::{Inbox, Mine};
 use messages::Gatherings;
 use page::PageRequest;
 use relation::Lookup;
+use restoring::Restoring;
 use send_order::SendOrder;
 
 use crate::{
@@ -134,16 +136,6 @@ struct Loading {
     blocks: Option<Token>,
     loaded: Option<Loaded>,
     cursors: Option<Vec<(Bytes, Bytes)>>,
-}
-
-/// A log that is read but for the records of messages that its newest rows concern.
-#[derive(Debug)]
-struct Restoring {
-    contents: Box<Contents>,
-    /// The rows behind the checkpoint that concern messages.
-    rows: Vec<Row>,
-    missing: BTreeMap<Token, Bytes>,
-    found: BTreeMap<Bytes, Bytes>,
 }
 
 /// A log in memory: who listens, who waits, and its contents once they are loaded.
@@ -399,51 +391,7 @@ impl Log {
         for row in &untold {
             self.tell_event(fx, &frames::event(self.handle, row), row);
         }
-        let read = |key: Bytes| {
-            let op = Op::GetRecord { log: self.key, key: key.clone() };
-            (fx.store(op, Purpose::RestoreState(key.clone())), key)
-        };
-        let missing = contents.messages.missing_for(rows.iter()).into_iter().map(read).collect();
-        let restoring = Restoring { contents: Box::new(contents), rows, missing, found: BTreeMap::new() };
-        self.state = State::Restoring(Box::new(restoring));
-        self.take_up(fx);
-    }
-
-    /// A record of a message was read, for the rows behind the checkpoint.
-    fn state_restored(&mut self, fx: &mut Effects, token: Token, key: Bytes, result: Result<Outcome, StoreError>) {
-        let State::Restoring(restoring) = &mut self.state else { return };
-        if restoring.missing.remove(&token).is_none() {
-            return;
-        }
-        match result {
-            Ok(Outcome::Record(record)) => restoring.found.extend(record.map(|record| (key, record))),
-            Ok(_) => {}
-            Err(error) => {
-                self.cursors = std::mem::take(&mut restoring.contents.cursors);
-                return self.load_failed(fx, &error);
-            }
-        }
-        self.take_up(fx);
-    }
-
-    /// Begins to carry requests out, once everything was read.
-    fn take_up(&mut self, fx: &mut Effects) {
-        let Restoring { mut contents, rows, found, .. } =
-            match std::mem::replace(&mut self.state, State::Failing { outstanding: 0 }) {
-                State::Restoring(restoring) if restoring.missing.is_empty() => *restoring,
-                other => {
-                    self.state = other;
-                    return;
-                }
-            };
-        contents.messages.restore(&rows, &found);
-        contents.messages.save(fx, self.key);
-        // The tail may end in redactions whose rewrite was lost with the process; they are written again.
-        send::repair_redactions(&mut contents, &rows);
-        contents.redactions.submit(fx, self.key);
-        self.state = State::Ready(contents);
-        self.settle(fx);
-        self.drain(fx);
+        self.restore(fx, contents, rows);
     }
 
     /// Sends a durable event to every shard with live readers.
@@ -452,22 +400,6 @@ impl Log {
             fx.post(*shard, ShardMessage::Deliver { handle: self.handle, seq: row.seq(), frame: frame.clone() });
         }
         change::detach(fx, self.handle, &self.interest, row);
-    }
-
-    /// A redacted row was read or rewritten.
-    fn redacted(&mut self, fx: &mut Effects, seq: u64, is_read: bool, result: Result<Outcome, StoreError>) {
-        let State::Ready(contents) = &mut self.state else { return };
-        match result {
-            Ok(Outcome::Rows(rows)) if is_read => match rows.into_iter().next() {
-                Some(row) if !row.is_redacted() => {
-                    contents.redactions.add(seq, Some(row.redacted()));
-                    contents.redactions.submit(fx, self.key);
-                }
-                _ => contents.redactions.done(seq),
-            },
-            Ok(_) => contents.redactions.done(seq),
-            Err(_) => contents.redactions.failed(seq),
-        }
     }
 
     /// Refuses what waits; the next request tries again.

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use antiphon_protocol::{LogKey, Row};
-use antiphon_storage_contract::{Direction, Op, ReadRows};
+use antiphon_storage_contract::{Direction, Op, Outcome, ReadRows, StoreError};
 
-use super::Purpose;
+use super::{Log, Purpose, State};
 use crate::effects::Effects;
 
 #[derive(Debug)]
@@ -64,6 +64,24 @@ impl Redactions {
     /// Whether every redaction is durable.
     pub(super) fn is_empty(&self) -> bool {
         self.rewrites.is_empty()
+    }
+}
+
+impl Log {
+    /// A redacted row was read or rewritten.
+    pub(super) fn redacted(&mut self, fx: &mut Effects, seq: u64, is_read: bool, result: Result<Outcome, StoreError>) {
+        let State::Ready(contents) = &mut self.state else { return };
+        match result {
+            Ok(Outcome::Rows(rows)) if is_read => match rows.into_iter().next() {
+                Some(row) if !row.is_redacted() => {
+                    contents.redactions.add(seq, Some(row.redacted()));
+                    contents.redactions.submit(fx, self.key);
+                }
+                _ => contents.redactions.done(seq),
+            },
+            Ok(_) => contents.redactions.done(seq),
+            Err(_) => contents.redactions.failed(seq),
+        }
     }
 }
 

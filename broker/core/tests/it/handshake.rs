@@ -255,6 +255,24 @@ fn a_newer_connection_of_the_same_device_closes_the_older_one() {
 }
 
 #[test]
+fn the_late_hello_of_an_older_connection_pushes_nobody_out() {
+    let mut c = Cluster::new(4);
+    let (newer, hello) = ready(&mut c, "ann");
+    let attempt =
+        |attempt| Hello { sender_instance: Bytes::from_static(b"one start of one"), attempt, ..hello.clone() };
+    welcome(&mut c, newer, &attempt(2));
+    let older = c.open(1);
+    c.raw(older, frames::control(FrameType::Hello, 1, &attempt(1)));
+    c.settle();
+    assert_eq!(farewell(&c, older).0, ErrorCode::Replaced);
+    assert!(c.client(newer).farewell.is_none());
+    let restarted = c.open(2);
+    let another_start = Bytes::from_static(b"another start of");
+    welcome(&mut c, restarted, &Hello { sender_instance: another_start, ..attempt(1) });
+    assert_eq!(farewell(&c, newer).0, ErrorCode::Replaced, "another start of the program is newer whatever it counts");
+}
+
+#[test]
 fn a_token_is_renewed_and_a_session_ends_with_its_token() {
     let mut c = Cluster::new(2);
     let short = |c: &Cluster, ms| Claims { expires_at_ms: c.now.unix_ms() + ms, ..c.claims("ann") };

@@ -25,6 +25,8 @@ mod limits;
 #[cfg(test)]
 mod members;
 #[cfg(test)]
+mod messages_random;
+#[cfg(test)]
 mod messages_view;
 #[cfg(test)]
 mod order;
