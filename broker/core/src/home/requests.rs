@@ -118,7 +118,7 @@ impl Home {
         let Some(session) = connection.session_mut() else { return Ok(()) };
         if session.pages + waiting >= PAGES_IN_FLIGHT_MAX {
             let message = format!("at most {PAGES_IN_FLIGHT_MAX} pages are in flight");
-            return Err(Refusal::new(ErrorCode::LimitExceeded, message));
+            return Err(Refusal::new(ErrorCode::RateLimited, message));
         }
         session.pages += 1;
         Ok(())

@@ -62,10 +62,11 @@ fn hand_over(contents: &Contents, start: Start, inline_bytes_max: usize) -> Hand
     let (wanted, reset) = match start {
         Start::Tail => (live_from, Reset::None),
         Start::Last(n) => (live_from.saturating_sub(n.into()), Reset::None),
-        Start::After { epoch, seq } if epoch != contents.epoch && seq > 0 => (contents.floor, Reset::EpochChanged),
-        Start::After { seq, .. } if seq > contents.head || (seq > 0 && seq + 1 < contents.floor) => {
-            (contents.floor, Reset::HistoryGone)
+        // A position of another epoch, or beyond the head, was never given out in this history.
+        Start::After { epoch, seq } if (epoch != contents.epoch && seq > 0) || seq > contents.head => {
+            (contents.floor, Reset::EpochChanged)
         }
+        Start::After { seq, .. } if seq > 0 && seq + 1 < contents.floor => (contents.floor, Reset::HistoryGone),
         Start::After { seq, .. } => (seq + 1, Reset::None),
     };
     let replay_from = wanted.clamp(contents.floor.min(live_from), live_from);

@@ -3,6 +3,7 @@
 use antiphon_protocol::{
     ErrorCode, FrameType,
     control::{Cursor, MemberCursor, Signal, subscribe::From},
+    frames,
     limits::{RECEIPTS_MEMBERS_MAX, SIGNAL_BYTES_MAX},
 };
 use antiphon_storage_contract::StoreError;
@@ -172,6 +173,18 @@ fn signals_that_are_not_allowed_are_lost_in_silence() {
     c.ask(bob, FrameType::Signal, &signal);
     c.settle();
     assert_eq!(c.client(ann).told.len(), 1);
+}
+
+#[test]
+fn a_signal_that_cannot_be_read_is_no_farewell() {
+    let (mut c, ann, _) = group();
+    let nameless = frames::control(FrameType::Signal, 0, &Signal { log: "nobody".into(), ..Default::default() });
+    for frame in [frames::raw(FrameType::Signal, 0, &[0xff]), nameless] {
+        c.raw(ann, frame);
+        c.settle();
+        assert!(c.client(ann).farewell.is_none() && c.client(ann).closed.is_none());
+    }
+    c.get(ann, "tea").conversation();
 }
 
 #[test]

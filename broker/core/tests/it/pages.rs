@@ -105,7 +105,7 @@ fn pages_in_flight_are_bounded_and_refusals_take_no_place() {
     let fetch = Fetch { log: "c:tea".into(), from: 1, to: 10, ..Default::default() };
     let ids: Vec<u32> = (0..=PAGES_IN_FLIGHT_MAX).map(|_| c.ask(ann, FrameType::Fetch, &fetch)).collect();
     c.settle();
-    assert_eq!(c.take(ann, ids[PAGES_IN_FLIGHT_MAX]).code(), ErrorCode::LimitExceeded);
+    assert_eq!(c.take(ann, ids[PAGES_IN_FLIGHT_MAX]).code(), ErrorCode::RateLimited);
     c.store.hold(&[]);
     c.settle();
     for id in &ids[..PAGES_IN_FLIGHT_MAX] {
@@ -115,7 +115,7 @@ fn pages_in_flight_are_bounded_and_refusals_take_no_place() {
     c.client_mut(ann).reads[antiphon_protocol::Class::Backfill as usize] = false;
     let ids: Vec<u32> = (0..=PAGES_IN_FLIGHT_MAX).map(|_| c.ask(ann, FrameType::Fetch, &fetch)).collect();
     c.settle();
-    assert_eq!(c.take(ann, ids[PAGES_IN_FLIGHT_MAX]).code(), ErrorCode::LimitExceeded);
+    assert_eq!(c.take(ann, ids[PAGES_IN_FLIGHT_MAX]).code(), ErrorCode::RateLimited);
     c.client_mut(ann).reads = [true; 5];
     c.settle();
     assert!(ids[..PAGES_IN_FLIGHT_MAX].iter().all(|id| c.is_answered(ann, *id)));

@@ -101,7 +101,7 @@ fn the_bounds_of_inlining_are_exact() {
 fn a_position_of_another_history_begins_anew_at_the_floor() {
     let (mut c, ann) = filled(1, 3);
     let other_epoch = From::After(control::Position { epoch: 7, seq: 2 });
-    for (from, reset) in [(other_epoch, Reset::EpochChanged), (after(5), Reset::HistoryGone)] {
+    for (from, reset) in [(other_epoch, Reset::EpochChanged), (after(5), Reset::EpochChanged)] {
         let bob = c.connect(0, "bob");
         let attach = c.subscribe(bob, "c:tea", from).attach();
         assert_eq!((attach.reset(), attach.replay_from, attach.live_from), (reset, 1, 5));
