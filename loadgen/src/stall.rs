@@ -7,7 +7,7 @@
 //!
 //! Memory: four steps with the same number of messages each. In the first two nobody stalls: the first fills what fills
 //! once, the second shows what the messages alone add, in the store's tables above all. In the third half of the stalled
-//! readers stand still, in the fourth all. What the last two add beyond the second is what the stalled readers cost.
+//! readers stand still, in the fourth all. What the larger of these two adds beyond the second is what they cost.
 
 use std::{
     collections::VecDeque,
@@ -464,8 +464,10 @@ async fn run(args: &StallArgs, target: &Arc<Target>) -> Result<StallReport, Box<
     report.stalled_expected = stage.rows * (stage.first.size + stage.second.size);
     sleep(REST).await;
     report.resident_kib[4] = resident_kib(stage.pid)?;
-    let [filled, none, _, all, _] = report.resident_kib.map(|kib| kib as f64);
-    report.kib_per_stalled = (all - none - 2.0 * (none - filled)) / f64::from(args.stalled);
+    let [filled, none, half, all, _] = report.resident_kib.map(|kib| kib as f64);
+    // The larger one: memory that readers gave back may serve the others, and then grows nothing.
+    let grown = (half - none).max(all - half) - (none - filled);
+    report.kib_per_stalled = grown / f64::from(args.stalled / 2);
     for crew in [stage.first, stage.second, stage.others] {
         report.broken.extend(crew.end());
     }

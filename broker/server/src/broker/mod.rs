@@ -12,7 +12,7 @@ use std::{
 };
 
 use antiphon_storage::embedded::{
-    BackupError as StoreBackupError, Embedded, EmbeddedConfig, FatalError, StoreHandle, Wake,
+    BackupError as StoreBackupError, Embedded, EmbeddedConfig, FatalError, StoreHandle, Wake, WriterChoice,
 };
 use antiphon_sys::{
     doorbell::Ringer,
@@ -80,6 +80,7 @@ impl Broker {
         let ports = Mesh::<Mail>::new(usize::from(shards), RING_CAPACITY).map_err(StartError::Threads)?;
         let stores = open_store(&config, &ports)?;
         let store = stores.first().and_then(|store| store.handle()).ok_or(StartError::NoStore)?;
+        tracing::info!(writer = %store.writer(), "write-ahead log");
         let identity = Identity::load_or_create(&config.data_dir)?;
         let fingerprint = served_fingerprint(&config, &identity)?;
         let verifier = Arc::new(config.verifier(&identity)?);
@@ -216,7 +217,7 @@ fn open_store(
         let ringer = port.doorbell().ringer();
         Arc::new(move || ringer.ring())
     };
-    let store = EmbeddedConfig::new(config.shards.get(), fatal);
+    let store = EmbeddedConfig { writer: WriterChoice::Auto, ..EmbeddedConfig::new(config.shards.get(), fatal) };
     Ok(Embedded::open(&config.data_dir, store, ports.iter().map(wake).collect())?)
 }
 

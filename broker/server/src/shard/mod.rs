@@ -258,9 +258,19 @@ impl Loop {
         let stop = self.stop.map(|(Stop::Draining { until } | Stop::Closing { until })| until);
         let due = [self.thread.node.poll_timeout(), stop, Some(self.published.due())].into_iter().flatten().min();
         let timeout = due.map(|due| due.saturating_duration_since(now));
-        let sources =
-            [Source::readable(&self.thread.socket).or_writable(is_blocked), Source::readable(port.doorbell())];
-        let [_, bell] = wait(sources, timeout)?;
+        let socket = Source::readable(&self.thread.socket).or_writable(is_blocked);
+        let doorbell = Source::readable(port.doorbell());
+        // A store that writes through io_uring completes on a descriptor of its own; any other rings the bell.
+        let bell = match self.thread.store.wait_fd() {
+            Some(ring) => {
+                let [_, bell, _] = wait([socket, doorbell, Source::readable(&ring)], timeout)?;
+                bell
+            }
+            None => {
+                let [_, bell] = wait([socket, doorbell], timeout)?;
+                bell
+            }
+        };
         port.doorbell().disarm(bell.readable);
         Ok(())
     }

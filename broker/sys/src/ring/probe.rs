@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{DurableFile, PAGE_BYTES, WriteRing};
@@ -57,10 +57,20 @@ fn write_page(mut ring: WriteRing<()>, path: &Path) -> io::Result<()> {
 /// takes the disk's interrupts, which asks for a flush; where that processor is busy, this costs milliseconds. `None`
 /// where the system does not say, as for a file system that is not on one disk.
 pub fn writes_through(dir: &Path) -> Option<bool> {
-    let device = fs::metadata(dir).ok()?.dev();
-    let device = format!("/sys/dev/block/{}:{}", libc::major(device), libc::minor(device));
+    let disk = disk_folder(fs::metadata(dir).ok()?.dev())?;
     // A partition has no queue of its own; its disk is the folder above.
-    ["queue", "../queue"].into_iter().find_map(|queue| queue_writes_through(&Path::new(&device).join(queue)))
+    ["queue", "../queue"].into_iter().find_map(|queue| queue_writes_through(&disk.join(queue)))
+}
+
+/// Where Linux describes a disk.
+#[cfg(target_os = "linux")]
+fn disk_folder(device: u64) -> Option<PathBuf> {
+    Some(format!("/sys/dev/block/{}:{}", libc::major(device), libc::minor(device)).into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn disk_folder(_device: u64) -> Option<PathBuf> {
+    None
 }
 
 fn queue_writes_through(queue: &Path) -> Option<bool> {
