@@ -3,7 +3,7 @@
 //! Applications choose tenant, user, device and conversation ids; they are validated once, here, and are opaque
 //! afterwards. A [`LogKey`] is what the broker routes and stores by; it is derived, never chosen.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -62,6 +62,13 @@ macro_rules! ids {
             type Err = InvalidId;
             fn from_str(id: &str) -> Result<Self, InvalidId> {
                 Self::new(id)
+            }
+        }
+
+        /// Ids order and hash as their text, so a map of them is searched by text.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
             }
         }
 

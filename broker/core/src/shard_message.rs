@@ -107,6 +107,8 @@ pub enum Operation {
         /// Positions that the actor has hidden, in ascending order; they are left out.
         hidden: Vec<u64>,
     },
+    /// Say which events of the log of this page the user has hidden; asked of the inbox, for [`Self::FetchMessages`].
+    FindHidden(control::Fetch),
     /// Move the actor's cursor.
     Cursor(control::Cursor),
     /// Send an ephemeral signal.
@@ -307,6 +309,15 @@ pub enum ShardMessage {
     Unregister(Box<Registration>),
     /// To the connection shard: the conversations that SYNC answers with.
     Listed(Box<Listing>),
+    /// To the connection shard: what the user has hidden from a page of messages.
+    HiddenFound {
+        /// Who asked.
+        origin: Origin,
+        /// For which page.
+        fetch: Box<control::Fetch>,
+        /// Positions in ascending order.
+        hidden: Vec<u64>,
+    },
     /// To the connection shard: what one of these conversations says.
     Summary {
         /// Of which SYNC.

@@ -7,6 +7,7 @@ mod connection;
 mod connections;
 mod fanout;
 mod handshake;
+mod hidden;
 mod presence;
 mod requests;
 mod sync;
@@ -214,6 +215,7 @@ impl Home {
                 self.answered(fx, from, origin);
             }
             ShardMessage::Listed(listing) => self.listed(fx, from, *listing),
+            ShardMessage::HiddenFound { origin, fetch, hidden } => self.hidden_found(fx, from, origin, *fetch, hidden),
             ShardMessage::Summary { origin, index, entry } => self.summarized(fx, from, origin, index, *entry),
             ShardMessage::Registered { registration, not_before_ms } => {
                 self.registered(fx, registration, not_before_ms);

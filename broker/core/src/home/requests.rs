@@ -12,13 +12,13 @@ use crate::{
 };
 use antiphon_protocol::{
     Class, ConversationId, ErrorCode, FrameType, LogKey, LogName, RawFrame, UserId,
-    control::{self, ConversationKind, JoinPolicy, Role, fetch::View, subscribe},
+    control::{self, ConversationKind, JoinPolicy, Role, subscribe},
     frames::{self, Send, SendBatch},
     limits::{PAGES_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX},
 };
 
 /// What a frame asks for.
-enum Parsed {
+pub(super) enum Parsed {
     /// The owner of this log decides.
     Owner(LogName, Operation),
     /// It was dealt with here.
@@ -60,7 +60,7 @@ impl Home {
             FrameType::Fetch => {
                 let fetch: control::Fetch = frames::decode_request(body)?;
                 self.take_page_slot(id)?;
-                parse_fetch(fetch).inspect_err(|_| self.give_page_slot(id))
+                self.parse_fetch(id, fetch).inspect_err(|_| self.give_page_slot(id))
             }
             FrameType::Cursor => {
                 let cursor: control::Cursor = frames::decode_request(body)?;
@@ -257,7 +257,7 @@ impl Home {
         session.in_flight += usize::from(is_answered);
         let key: LogKey = log.key(&session.actor.tenant);
         let slot = match &operation {
-            Operation::Fetch(_) | Operation::FetchMessages { .. } => Slot::Page,
+            Operation::Fetch(_) | Operation::FetchMessages { .. } | Operation::FindHidden(_) => Slot::Page,
             Operation::Subscribe { .. } => Slot::Subscription,
             _ => Slot::Request,
         };
@@ -290,7 +290,7 @@ impl Home {
     }
 }
 
-fn log_name(name: &str) -> Result<LogName, Refusal> {
+pub(super) fn log_name(name: &str) -> Result<LogName, Refusal> {
     name.parse().map_err(|error: antiphon_protocol::InvalidId| {
         Refusal::field(ErrorCode::InvalidField, "log", error.to_string())
     })
@@ -342,17 +342,8 @@ fn parse_batch(frame: &RawFrame) -> Result<Parsed, Refusal> {
     }
 }
 
-fn parse_fetch(fetch: control::Fetch) -> Result<Parsed, Refusal> {
-    let log = log_name(&fetch.log)?;
-    let operation = match known::<View>("view", fetch.view)? {
-        View::Events => Operation::Fetch(fetch),
-        View::Messages => Operation::FetchMessages { fetch, hidden: Vec::new() },
-    };
-    Ok(Parsed::Owner(log, operation))
-}
-
 /// A number of an enumeration, which Protobuf leaves open and a request must know.
-fn known<T: TryFrom<i32>>(field: &'static str, number: i32) -> Result<T, Refusal> {
+pub(super) fn known<T: TryFrom<i32>>(field: &'static str, number: i32) -> Result<T, Refusal> {
     let unknown = |_| Refusal::field(ErrorCode::InvalidField, field, format!("{number} stands for nothing"));
     T::try_from(number).map_err(unknown)
 }

@@ -104,7 +104,7 @@ impl Home {
     }
 
     /// A slot at another shard is free again.
-    fn slot_answered(&mut self, fx: &mut Effects, from: ShardId) {
+    pub(super) fn slot_answered(&mut self, fx: &mut Effects, from: ShardId) {
         if from != fx.shard {
             self.outstanding[usize::from(from.0)] -= 1;
             self.unstall(fx, from);

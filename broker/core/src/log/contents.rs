@@ -14,7 +14,7 @@ use super::{
     Purpose,
     checkpoint::{Checkpoint, Record as CheckpointRecord},
     conversation::Conversation,
-    cursors::Cursors,
+    cursors::{Cursor, Cursors},
     duplicates::Duplicates,
     message_state::MessageStates,
     redactions::Redactions,
@@ -276,6 +276,18 @@ impl Contents {
         }
         self.duplicates.prune(now_ms, self.head);
         rows
+    }
+
+    /// Whoever sends a message has read up to it; one that a service sends for a user says nothing about that user. The
+    /// readers know it from the event itself.
+    pub(super) fn advance_sender(&mut self, row: &Row) {
+        if row.kind() == EventKind::MESSAGE
+            && row.via().is_none()
+            && let Some(sender) = self.conversation.member_id(row.sender())
+        {
+            let to = Cursor { delivered: row.seq(), read: row.seq(), read_msgno: row.msgno() };
+            self.cursors.advance(sender, to);
+        }
     }
 
     /// Everything that is not durable, and how many operations are still in flight besides the one that failed.

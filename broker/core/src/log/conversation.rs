@@ -40,6 +40,11 @@ impl Conversation {
         self.members.get(user).copied()
     }
 
+    /// The member whose id has this text.
+    pub(super) fn member_id(&self, user: &str) -> Option<&UserId> {
+        self.members.get_key_value(user).map(|(id, _)| id)
+    }
+
     /// Every member, by user id.
     pub fn members(&self) -> impl Iterator<Item = (&UserId, &Membership)> {
         self.members.iter()

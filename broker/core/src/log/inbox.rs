@@ -38,7 +38,7 @@ impl Inbox {
     /// The conversations of which the user is a member, by id, after `after`.
     pub fn memberships(&self, after: Option<&ConversationId>) -> impl Iterator<Item = (&ConversationId, &Mine)> {
         let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        self.memberships.range((from, std::ops::Bound::Unbounded))
+        self.memberships.range::<ConversationId, _>((from, std::ops::Bound::Unbounded))
     }
 
     /// Users whom this one blocked.

@@ -19,6 +19,7 @@ mod cursors;
 mod duplicates;
 mod inbox;
 mod last_message;
+mod loading;
 mod message_state;
 mod messages;
 mod own;
@@ -35,8 +36,8 @@ mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use antiphon_protocol::{ErrorCode, FrameType, LogKey, LogName, Row, TenantId, UserId, fold, frames};
-use antiphon_storage_contract::{Completion, Loaded, Op, Outcome, StoreError, Token};
+use antiphon_protocol::{ErrorCode, FrameType, LogKey, LogName, Row, TenantId, UserId, frames};
+use antiphon_storage_contract::{Completion, Op, StoreError, Token};
 use bytes::Bytes;
 
 use across::Across;
@@ -46,6 +47,7 @@ use contents::{Answer, Contents, PendingRow, Waiter};
 pub use conversation::{Conversation, Membership};
 use cursors::Cursors;
 pub use inbox::{Inbox, Mine};
+use loading::Loading;
 use messages::Gatherings;
 use page::PageRequest;
 use relation::Lookup;
@@ -54,9 +56,9 @@ use send_order::SendOrder;
 
 use crate::{
     authority::authorize,
-    effect::{Effect, is_direct},
+    effect::Effect,
     effects::Effects,
-    limits::{LOG_WAITING_MAX, MEMBERS_LOADED_CURSORS_MAX},
+    limits::LOG_WAITING_MAX,
     refusal::Refusal,
     routing::ShardId,
     shard_message::{Attached, Operation, Origin, Request, ShardMessage},
@@ -125,17 +127,6 @@ enum State {
     Failing {
         outstanding: usize,
     },
-}
-
-/// The two reads that take a log up. Answers to those of an earlier attempt are not taken for these.
-#[derive(Debug)]
-struct Loading {
-    rows: Token,
-    records: Token,
-    /// Asked of direct conversations only, until answered.
-    blocks: Option<Token>,
-    loaded: Option<Loaded>,
-    cursors: Option<Vec<(Bytes, Bytes)>>,
 }
 
 /// A log in memory: who listens, who waits, and its contents once they are loaded.
@@ -212,24 +203,6 @@ impl Log {
         log
     }
 
-    fn reload(&mut self, fx: &mut Effects) {
-        // A send that waits for the store keeps its place before later ones.
-        self.stall = self.stall.filter(|stall| *stall == Stall::Store);
-        let cursors = Op::ScanRecords {
-            log: self.key,
-            prefix: Bytes::from_static(cursors::RECORD_PREFIX),
-            after: None,
-            records_max: MEMBERS_LOADED_CURSORS_MAX,
-        };
-        let rows = fx.store(Op::Load { log: self.key }, Purpose::Load);
-        let records = fx.store(cursors, Purpose::LoadCursors);
-        let blocks = is_direct(&self.name).then(|| {
-            let prefix = Bytes::from_static(blocks::RECORD_PREFIX);
-            fx.store(Op::ScanRecords { log: self.key, prefix, after: None, records_max: 16 }, Purpose::LoadBlocks)
-        });
-        self.state = State::Loading(Loading { rows, records, blocks, loaded: None, cursors: None });
-    }
-
     /// Carries a request out, or lets it wait its turn.
     pub(crate) fn request(&mut self, fx: &mut Effects, request: Box<Request>) {
         if self.waiting.len() >= LOG_WAITING_MAX {
@@ -275,6 +248,10 @@ impl Log {
             }
             Operation::FetchMessages { .. } => {
                 self.fetch_messages(fx, &request);
+                Flow::Done
+            }
+            Operation::FindHidden(_) => {
+                self.find_hidden(fx, request);
                 Flow::Done
             }
             Operation::Cursor(_) => {
@@ -351,65 +328,12 @@ impl Log {
         }
     }
 
-    fn load_answered(&mut self, fx: &mut Effects, token: Token, result: Result<Outcome, StoreError>) {
-        let State::Loading(loading) = &mut self.state else { return };
-        match result {
-            Ok(Outcome::Loaded(found)) if token == loading.rows => loading.loaded = Some(found),
-            Ok(Outcome::Records(found)) if token == loading.records => loading.cursors = Some(found),
-            Ok(Outcome::Records(found)) if Some(token) == loading.blocks => {
-                loading.blocks = None;
-                self.blocks.restore(&found);
-            }
-            Err(error) if [Some(loading.rows), Some(loading.records), loading.blocks].contains(&Some(token)) => {
-                return self.load_failed(fx, &error);
-            }
-            _ => return,
-        }
-        if loading.blocks.is_none()
-            && loading.loaded.is_some()
-            && let Some(records) = loading.cursors.take()
-            && let Some(loaded) = loading.loaded.take()
-        {
-            self.loaded(fx, loaded, &records);
-        }
-    }
-
-    fn loaded(&mut self, fx: &mut Effects, loaded: Loaded, records: &[(Bytes, Bytes)]) {
-        let rows: Vec<Row> = loaded.tail.iter().filter(|row| fold::target(row).is_some()).cloned().collect();
-        self.unsettled =
-            loaded.tail.iter().filter(|row| self.told.is_none_or(|told| row.seq() > told)).cloned().collect();
-        // An append that failed may have been stored all the same; its live readers have not heard of it.
-        let told = self.told.take().unwrap_or(loaded.head);
-        let untold: Vec<Row> = loaded.tail.iter().filter(|row| row.seq() > told).cloned().collect();
-        let Ok(mut contents) = Contents::new(loaded) else {
-            self.told = Some(told);
-            self.load_failed(fx, &StoreError::Degraded("the checkpoint cannot be read".into()));
-            return;
-        };
-        contents.cursors = std::mem::take(&mut self.cursors);
-        contents.cursors.restore(records);
-        for row in &untold {
-            self.tell_event(fx, &frames::event(self.handle, row), row);
-        }
-        self.restore(fx, contents, rows);
-    }
-
     /// Sends a durable event to every shard with live readers.
     fn tell_event(&self, fx: &mut Effects, frame: &Bytes, row: &Row) {
         for shard in self.interest.keys() {
             fx.post(*shard, ShardMessage::Deliver { handle: self.handle, seq: row.seq(), frame: frame.clone() });
         }
         change::detach(fx, self.handle, &self.interest, row);
-    }
-
-    /// Refuses what waits; the next request tries again.
-    fn load_failed(&mut self, fx: &mut Effects, error: &StoreError) {
-        let refusal = Refusal { is_outcome_unknown: false, ..Refusal::from(error) };
-        for request in std::mem::take(&mut self.waiting) {
-            self.refuse(fx, &request, &refusal);
-        }
-        self.state = State::Failing { outstanding: 0 };
-        self.settle_later(fx);
     }
 
     fn appended(&mut self, fx: &mut Effects, token: Token, result: Result<(), StoreError>) {
@@ -472,6 +396,9 @@ impl Log {
                 }
             }
         }
+        if let State::Ready(contents) = &mut self.state {
+            contents.advance_sender(&pending.row);
+        }
         self.tell_event(fx, &pending.frame, &pending.row);
         self.tell_users(fx, &pending.row);
         self.owe_for(fx, &pending.row);
@@ -524,16 +451,6 @@ impl Log {
                 self.interest.remove(&shard);
             }
         }
-    }
-
-    /// Whether a load failed, so that the next request has to load again.
-    pub(crate) fn is_unloaded(&self) -> bool {
-        matches!(self.state, State::Failing { outstanding: 0 })
-    }
-
-    /// Starts another load after a failed one.
-    pub(crate) fn load_again(&mut self, fx: &mut Effects) {
-        self.reload(fx);
     }
 
     /// Whether nobody listens, nothing waits and nothing is in flight.

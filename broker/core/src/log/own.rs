@@ -43,6 +43,14 @@ impl Log {
         fx.post(fx.shard, ShardMessage::Admitted(Box::new(admission)));
     }
 
+    /// What the user has hidden from a page of messages.
+    pub(super) fn find_hidden(&mut self, fx: &mut Effects, request: Box<Request>) {
+        let (Operation::FindHidden(fetch), State::Ready(contents)) = (request.operation, &self.state) else { return };
+        let hidden = fetch.log.parse().map(|log| contents.inbox.hidden(&log).collect()).unwrap_or_default();
+        let message = ShardMessage::HiddenFound { origin: request.origin, fetch: Box::new(fetch), hidden };
+        fx.post(request.origin.shard, message);
+    }
+
     /// Refuses what no client asked for. False for a client's request.
     pub(super) fn refuse_internal(&self, fx: &mut Effects, request: &Request, refusal: &Refusal) -> bool {
         match &request.operation {

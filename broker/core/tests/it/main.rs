@@ -31,6 +31,8 @@ mod messages_view;
 #[cfg(test)]
 mod order;
 #[cfg(test)]
+mod own_view;
+#[cfg(test)]
 mod pages;
 #[cfg(test)]
 mod presence;
