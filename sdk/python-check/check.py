@@ -1,9 +1,9 @@
 """Conformance check of a running broker, by a client that shares no code with it and follows protocol/SPEC.md.
 
-    check.py --address 127.0.0.1:4433 --fingerprint HEX --token-command "antiphon token --user ann" [group ...]
+    check.py --address 127.0.0.1:4433 --fingerprint HEX --token-command "antiphon token --user {user}" [group ...]
 
 Prints one line per check, then `N passed, N failed`. The token's user is an ordinary one; the token names no device,
-because the checks use several.
+because the checks use several. A check that needs a second user applies only if the token command takes `{user}`.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import shlex
 import sys
 
 import wire
-from checks import CHECKS, Check, Wrong
+from checks import CHECKS, USER, Check, Wrong
 from client import Closed, Refused
 
 CHECK_SECONDS = 30
@@ -28,7 +28,7 @@ def arguments():
     parser.add_argument("--fingerprint", required=True, help="SHA-256 of the broker's certificate, in hexadecimal")
     token = parser.add_mutually_exclusive_group(required=True)
     token.add_argument("--token", type=pathlib.Path, help="file with an access token")
-    token.add_argument("--token-command", help="command that prints an access token")
+    token.add_argument("--token-command", help="command that prints an access token for {user}")
     parser.add_argument("groups", nargs="*", metavar="group", help=f"of {', '.join(CHECKS)}; all, if none is named")
     parsed = parser.parse_args()
     unknown = set(parsed.groups) - set(CHECKS)
@@ -43,16 +43,19 @@ def arguments():
 
 
 def token_source(parsed):
-    async def from_command():
-        process = await asyncio.create_subprocess_exec(
-            *shlex.split(parsed.token_command), stdout=asyncio.subprocess.PIPE)
+    """A function from a user to an access token; None if there is none for that user."""
+    async def from_command(user):
+        if user != USER and "{user}" not in parsed.token_command:
+            return None
+        command = [word.replace("{user}", user) for word in shlex.split(parsed.token_command)]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         out, _ = await process.communicate()
         if process.returncode:
             raise RuntimeError(f"the token command ended with {process.returncode}")
         return out.decode().strip()
 
-    async def from_file():
-        return parsed.token.read_text().strip()
+    async def from_file(user):
+        return parsed.token.read_text().strip() if user == USER else None
 
     return from_file if parsed.token else from_command
 

@@ -8,6 +8,7 @@ import wire
 from client import Closed, Refused, open_connection
 
 OPEN_POLICY = 1
+USER, OTHER_USER = "python-check", "python-check-other"
 MESSAGE, CONVERSATION = 1, 17
 
 
@@ -41,8 +42,11 @@ def refused(code, field=None):
 class Check:
     """The broker under test, and the connections that one check has open."""
 
-    def __init__(self, host, port, fingerprint, token, stack):
-        self.target, self.token, self.stack = (host, port, fingerprint), token, stack
+    def __init__(self, host, port, fingerprint, token_of, stack):
+        self.target, self.token_of, self.stack = (host, port, fingerprint), token_of, stack
+
+    async def token(self):
+        return await self.token_of(USER)
 
     async def raw(self, **options):
         return await self.stack.enter_async_context(open_connection(*self.target, **options))
@@ -50,6 +54,15 @@ class Check:
     async def session(self, device="check", **hello):
         connection = await self.raw()
         await connection.hello(await self.token(), device, **hello)
+        return connection
+
+    async def another_user(self):
+        """A session of another user; None if there is no token for one."""
+        token = await self.token_of(OTHER_USER)
+        if token is None:
+            return None
+        connection = await self.raw()
+        await connection.hello(token)
         return connection
 
     async def conversation(self, connection, rows=0):
@@ -340,7 +353,7 @@ async def resume(check):
     writer = await check.session("writer")
     log, _ = await check.conversation(writer)
     async with contextlib.AsyncExitStack() as stack:
-        phone = await Check(*check.target, check.token, stack).session("phone")
+        phone = await Check(*check.target, check.token_of, stack).session("phone")
         first = phone.welcome
         attach = await phone.subscribe(log, tail=True)
         ident = phone.new_id()
@@ -427,21 +440,26 @@ async def a_frame_may_come_byte_by_byte(check):
 
 
 async def cursors(check):
-    writer, reader = await check.session("writer"), await check.session("reader")
+    writer, mover = await check.session("writer"), await check.another_user()
+    if mover is None:
+        return "no token for another user"
     log, acks = await check.conversation(writer, 3)
-    await reader.subscribe(log, tail=True)
+    await mover.request("JOIN", "Join", {"conversation": log[2:]}, "Conversation")
+    await writer.subscribe(log, tail=True)
+    user = mover.welcome["user"]
     moved = {"log": log, "delivered": acks[2].seq, "read": acks[1].seq}
-    await writer.request("CURSOR", "Cursor", moved)
-    name, _, body = await asyncio.wait_for(reader.state.get(), 10)
+    await mover.request("CURSOR", "Cursor", moved)
+    name, _, body = await asyncio.wait_for(writer.state.get(), 10)
     cursor = wire.decode("MemberCursor", body)
     equal((name, cursor["user"], cursor["delivered"], cursor["read"], cursor["read_msgno"]),
-          ("CURSORS", writer.welcome["user"], acks[2].seq, acks[1].seq, acks[1].msgno), "the cursor")
-    await writer.request("CURSOR", "Cursor", {"log": log, "read": acks[0].seq})
+          ("CURSORS", user, acks[2].seq, acks[1].seq, acks[1].msgno), "the cursor")
+    await mover.request("CURSOR", "Cursor", {"log": log, "read": acks[0].seq})
     attach = await (await check.session("third")).subscribe(log, tail=True)
-    [cursor] = [one for one in attach["cursors"] if one["user"] == writer.welcome["user"]]
-    equal(cursor["read"], acks[1].seq, "a cursor that never moves back")
+    positions = {one["user"]: one["read"] for one in attach["cursors"]}
+    equal(positions[user], acks[1].seq, "a cursor that never moves back")
+    equal(positions[writer.welcome["user"]], acks[2].seq, "the cursor of who sent")
     with refused("invalid_field"):
-        await writer.request("CURSOR", "Cursor", {"log": log, "read": acks[2].seq + 100})
+        await mover.request("CURSOR", "Cursor", {"log": log, "read": acks[2].seq + 100})
 
 
 async def signals(check):
