@@ -484,10 +484,10 @@ pub struct Registration {
 }
 
 /// Which connection of which start of a client: a delayed HELLO of an older one must not push a newer one out.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Incarnation {
-    /// The sender instance, as HELLO gave it.
-    pub instance: Bytes,
+    /// The sender instance, if HELLO gave one.
+    pub instance: Option<Uuid>,
     /// Its number among the instance's connections; 0 = not counted.
     pub attempt: u64,
 }
@@ -495,7 +495,8 @@ pub struct Incarnation {
 impl Incarnation {
     /// Whether `self` is known to be an earlier connection of the same start of the same client.
     pub(crate) fn is_before(&self, other: &Self) -> bool {
-        self.attempt != 0 && self.instance == other.instance && self.attempt < other.attempt
+        let is_of_the_same = self.instance.is_some() && self.instance == other.instance;
+        is_of_the_same && self.attempt != 0 && self.attempt < other.attempt
     }
 }
 

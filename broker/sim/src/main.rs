@@ -1,8 +1,14 @@
 //! `cargo sim`: runs seeds, prints what was done to the broker, and how to replay whatever went wrong.
 
 use std::{
+    num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
 };
 
 use antiphon_sim::{Fault, Phase, Report, Tally};
@@ -26,6 +32,9 @@ struct Arguments {
     /// The first of them.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Threads that share the seeds out; each seed runs in one of them. Default: one per processor.
+    #[arg(long)]
+    jobs: Option<NonZero<usize>>,
     /// Prints everything that happens in the one seed.
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -43,7 +52,7 @@ fn main() -> ExitCode {
     }
     let is_good = match arguments.seed {
         Some(seed) => replay(seed, arguments.trace),
-        None => run_all(arguments.from, arguments.seeds),
+        None => run_all(arguments.from, arguments.seeds, arguments.jobs),
     };
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -65,19 +74,12 @@ fn replay(seed: u64, with_trace: bool) -> bool {
     is_same && report.violations.is_empty()
 }
 
-fn run_all(from: u64, seeds: u64) -> bool {
-    let mut sum = Tally::default();
-    let mut failed = Vec::new();
-    for seed in from..from.saturating_add(seeds) {
-        let report = run(seed, false);
-        sum.merge(&report.tally);
-        if !report.violations.is_empty() {
-            if failed.len() < FAILURES_SHOWN {
-                show(&report);
-            }
-            failed.push(seed);
-        }
+fn run_all(from: u64, seeds: u64, jobs: Option<NonZero<usize>>) -> bool {
+    let Sum { tally: sum, failed } = share_out(from, seeds, jobs);
+    for report in failed.iter().take(FAILURES_SHOWN) {
+        show(report);
     }
+    let failed: Vec<_> = failed.iter().map(|report| report.seed).collect();
     println!("{seeds} seeds from {from}");
     println!("{sum}");
     let unused = Fault::ALL.iter().filter(|fault| sum.of(**fault) == 0).map(|fault| fault.word());
@@ -92,6 +94,42 @@ fn run_all(from: u64, seeds: u64) -> bool {
     }
     println!("violations in {} seeds {failed:?}", failed.len());
     failed.is_empty() && is_lean
+}
+
+/// What the seeds came to.
+#[derive(Default)]
+struct Sum {
+    tally: Tally,
+    /// Reports with violations, by seed.
+    failed: Vec<Report>,
+}
+
+/// Runs the seeds on several threads. No seed knows of another, so the sum does not depend on how many threads there are.
+fn share_out(from: u64, seeds: u64, jobs: Option<NonZero<usize>>) -> Sum {
+    let jobs = jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get);
+    let (next, end) = (AtomicU64::new(from), from.saturating_add(seeds));
+    let sum = Mutex::new(Sum::default());
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let report = run(seed, false);
+                    let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+                    sum.tally.merge(&report.tally);
+                    if !report.violations.is_empty() {
+                        sum.failed.push(report);
+                    }
+                }
+            });
+        }
+    });
+    let mut sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    sum.failed.sort_by_key(|report| report.seed);
+    sum
 }
 
 /// Whether one of the seeds finds the planted bug.

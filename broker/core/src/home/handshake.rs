@@ -78,7 +78,7 @@ impl Home {
             has_batch,
             has_follow,
             follows: has_follow && hello.follow_mine,
-            incarnation: Incarnation { instance: hello.sender_instance, attempt: hello.attempt },
+            incarnation: Incarnation { instance: sender_instance(&hello.sender_instance)?, attempt: hello.attempt },
         };
         Ok((greeting, hello.token))
     }
@@ -279,6 +279,15 @@ impl Home {
 fn nameless_device(session_id: Uuid) -> Result<DeviceId, Refusal> {
     let device = format!("~{}", session_id.simple()).parse::<DeviceId>();
     device.map_err(|error| Refusal::field(ErrorCode::Internal, "device", error.to_string()))
+}
+
+/// A copy, because HELLO's own bytes would keep the datagrams that came with them for as long as the session lives.
+fn sender_instance(bytes: &[u8]) -> Result<Option<Uuid>, Refusal> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |_| Refusal::field(ErrorCode::InvalidField, "sender_instance", "a UUID has 16 bytes");
+    Uuid::from_slice(bytes).map(Some).map_err(wrong)
 }
 
 fn check_token(token: &str) -> Result<(), Refusal> {

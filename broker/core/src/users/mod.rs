@@ -45,7 +45,8 @@ impl Seat {
 /// A user with connected devices.
 #[derive(Debug, Default)]
 struct User {
-    devices: BTreeMap<DeviceId, Seat>,
+    /// Few: a table costs less than a tree.
+    devices: Vec<(DeviceId, Seat)>,
     /// While a device follows.
     following: Option<Following>,
 }
@@ -61,23 +62,20 @@ impl Users {
     /// A session begins: evicts the device's older connection and lets the new one be welcomed.
     pub(crate) fn register(&mut self, fx: &mut Effects, admission: Admission) {
         let Admission { registration, from, not_before_ms, memberships } = admission;
-        let incarnation = registration.incarnation.clone();
+        let incarnation = registration.incarnation;
         let seat =
             Seat { shard: from, connection: registration.connection, follows: registration.follows, incarnation };
         let follows = seat.follows;
         let user = self.users.entry(registration.key).or_default();
-        if user
-            .devices
-            .get(&registration.actor.device)
-            .is_some_and(|held| seat.incarnation.is_before(&held.incarnation))
-        {
+        let held = user.seat(&registration.actor.device);
+        if held.is_some_and(|held| seat.incarnation.is_before(&held.incarnation)) {
             let (connection, code) = (registration.connection, ErrorCode::Replaced);
             let message = "a newer connection of this client came first".into();
             fx.post(from, ShardMessage::Rejected { connection, code, message });
             return;
         }
         let (shard, connection) = (seat.shard, seat.connection);
-        if let Some(older) = user.devices.insert(registration.actor.device.clone(), seat)
+        if let Some(older) = user.take_seat(&registration.actor.device, seat)
             && !older.is_at(shard, connection)
         {
             fx.post(older.shard, ShardMessage::Evict { connection: older.connection });
@@ -93,10 +91,9 @@ impl Users {
     /// A connection is gone; a newer one of the same device stays.
     pub(crate) fn unregister(&mut self, fx: &mut Effects, from: ShardId, registration: &Registration) {
         let Some(user) = self.users.get_mut(&registration.key) else { return };
-        let seat = user.devices.get(&registration.actor.device);
-        if seat.is_some_and(|seat| seat.is_at(from, registration.connection)) {
-            user.devices.remove(&registration.actor.device);
-        }
+        user.devices.retain(|(device, seat)| {
+            *device != registration.actor.device || !seat.is_at(from, registration.connection)
+        });
         user.end_following(fx);
         if user.devices.is_empty() {
             self.users.remove(&registration.key);
@@ -161,7 +158,7 @@ impl Users {
     /// A conversation of these users has changed.
     pub(crate) fn digest(&self, fx: &mut Effects, log: LogKey, frame: &Bytes, inboxes: &[LogKey]) {
         let users = inboxes.iter().filter_map(|inbox| self.users.get(inbox));
-        for seat in users.flat_map(|user| user.devices.values()).filter(|seat| seat.follows) {
+        for seat in users.flat_map(User::seats).filter(|seat| seat.follows) {
             let (connection, frame) = (seat.connection, frame.clone());
             fx.post(seat.shard, ShardMessage::Digested { connection, log, frame });
         }
@@ -169,6 +166,25 @@ impl Users {
 }
 
 impl User {
+    fn seats(&self) -> impl Iterator<Item = &Seat> {
+        self.devices.iter().map(|(_, seat)| seat)
+    }
+
+    fn seat(&self, device: &DeviceId) -> Option<&Seat> {
+        self.devices.iter().find(|(known, _)| known == device).map(|(_, seat)| seat)
+    }
+
+    /// Puts a device's connection in the place of its older one, which is the result.
+    fn take_seat(&mut self, device: &DeviceId, seat: Seat) -> Option<Seat> {
+        match self.devices.iter_mut().find(|(known, _)| known == device) {
+            Some((_, held)) => Some(std::mem::replace(held, seat)),
+            None => {
+                self.devices.push((device.clone(), seat));
+                None
+            }
+        }
+    }
+
     fn follow(&mut self, fx: &mut Effects, registration: &Registration, memberships: Vec<ConversationId>) {
         let following = self.following.get_or_insert_with(|| Following {
             tenant: registration.actor.tenant.clone(),
@@ -183,7 +199,7 @@ impl User {
 
     /// Once no device follows any more.
     fn end_following(&mut self, fx: &mut Effects) {
-        if !self.devices.values().any(|seat| seat.follows)
+        if !self.seats().any(|seat| seat.follows)
             && let Some(following) = self.following.take()
         {
             following.end(fx);
@@ -192,7 +208,7 @@ impl User {
 
     fn revoke(&self, fx: &mut Effects, row: &Row) {
         let Ok(event) = frames::decode_answer::<control::Revoked>(&row.body()) else { return };
-        for seat in self.devices.values() {
+        for seat in self.seats() {
             let message = ShardMessage::Revoked { connection: seat.connection, not_before_ms: event.not_before_ms };
             fx.post(seat.shard, message);
         }
