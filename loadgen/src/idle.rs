@@ -1,7 +1,8 @@
 //! Sessions that follow their conversations while nothing happens: what each costs in memory, and in CPU time.
 //!
 //! Memory is the slope between half of the sessions and all of them, so that what the broker holds anyway is not
-//! counted. Conversations are made together with their members' sessions: what the broker keeps for them is counted.
+//! counted. The conversations are made beforehand and the broker is started again: what the sessions take up, their
+//! inboxes and conversations, is counted; what the store has just been given, and holds for a while, is not.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
@@ -115,8 +116,34 @@ impl Names {
     }
 }
 
+impl IdleArgs {
+    fn names(&self) -> Names {
+        Names { run: std::process::id(), subscriptions: self.subscriptions, members: self.members.max(1) }
+    }
+
+    /// Makes every conversation.
+    async fn make_conversations(&self, target: &Target) -> Result<(), Box<dyn Error>> {
+        let names = self.names();
+        let half = self.connections / 2;
+        if half == 0 || !half.is_multiple_of(names.members) {
+            return Err("half of --connections must be a multiple of --members".into());
+        }
+        let service = target.connect_service(&format!("idle{}.service", names.run)).await?;
+        for block in 0..2 * half / names.members {
+            names.make_conversations(&service, block).await?;
+        }
+        service.close().await;
+        Ok(())
+    }
+}
+
 impl Scenario for IdleArgs {
     type Report = IdleReport;
+
+    async fn prepare(&self, target: &Target) -> Result<bool, Box<dyn Error>> {
+        self.make_conversations(target).await?;
+        Ok(true)
+    }
 
     async fn run(&self, target: &Arc<Target>) -> Result<IdleReport, Box<dyn Error>> {
         run(self, target).await
@@ -130,12 +157,8 @@ impl Scenario for IdleArgs {
 /// Runs it against a broker whose process is known.
 async fn run(args: &IdleArgs, target: &Target) -> Result<IdleReport, Box<dyn Error>> {
     let pid = target.pid().ok_or("the broker's process is not known: say --broker-pid")?;
-    let names = Names { run: std::process::id(), subscriptions: args.subscriptions, members: args.members.max(1) };
+    let names = args.names();
     let half = args.connections / 2;
-    if half == 0 || !half.is_multiple_of(names.members) {
-        return Err("half of --connections must be a multiple of --members".into());
-    }
-    let service = target.connect_service(&format!("idle{}.service", names.run)).await?;
     let sockets = args.connections.div_ceil(SESSIONS_PER_SOCKET);
     let keep_alive = Duration::from_secs(args.keep_alive);
     let dialer = Arc::new(Dialer::new(target.address(), target.trust(), sockets, keep_alive)?);
@@ -152,9 +175,6 @@ async fn run(args: &IdleArgs, target: &Target) -> Result<IdleReport, Box<dyn Err
     let mut connect_ns = None;
     for step in 1..=2 {
         let range = sessions.len()..step * half;
-        for block in range.start / names.members..range.end / names.members {
-            names.make_conversations(&service, block).await?;
-        }
         let before = target.cpu_ns();
         follow(range.collect(), &names, target, &dialer, &mut sessions).await?;
         connect_ns = target.cpu_ns().zip(before).map(|(after, before)| after.saturating_sub(before));

@@ -1,6 +1,6 @@
 //! A scenario whose result is figures: finds a broker, runs the load, prints what was measured.
 
-use std::{error::Error, fmt::Display, fs::File, future::Future, io::Write, path::PathBuf, sync::Arc};
+use std::{error::Error, fmt::Display, fs::File, future::Future, io::Write, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use serde::Serialize;
@@ -10,10 +10,19 @@ use crate::{
     target::{Target, TargetArgs},
 };
 
+/// How long a broker may take to stop between the preparation and the load.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
 /// A load and what it measures.
 pub trait Scenario: Args {
     /// The figures.
     type Report: Display + Serialize;
+
+    /// Brings about what the load finds there. If it did anything, a broker of the run's own is then started anew on the
+    /// same data, so that what is measured holds nothing of it.
+    fn prepare(&self, _: &Target) -> impl Future<Output = Result<bool, Box<dyn Error>>> {
+        std::future::ready(Ok(false))
+    }
 
     /// Runs the load against a broker.
     fn run(&self, target: &Arc<Target>) -> impl Future<Output = Result<Self::Report, Box<dyn Error>>>;
@@ -40,9 +49,15 @@ impl<T: Scenario> Measured<T> {
     /// Runs it and tells the figures on `out`; false if a promise was broken.
     pub fn run(self, out: &mut impl Write) -> Result<bool, Box<dyn Error>> {
         let Self { load, cores, target, json } = self;
-        let (target, broker) = cores.around(|| Target::find(target))??;
+        let (mut target, mut broker) = cores.around(|| Target::find(target))??;
         // One thread: the generator is to cost one core at most.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let is_prepared = runtime.block_on(load.prepare(&target))?;
+        if let Some(broker) = broker.as_mut().filter(|_| is_prepared) {
+            broker.stop(STOP_WITHIN)?;
+            cores.around(|| broker.restart())??;
+            target.restarted(broker);
+        }
         let report = runtime.block_on(load.run(&Arc::new(target)))?;
         drop(broker);
         if let Some(path) = json {

@@ -109,6 +109,11 @@ impl Target {
         Ok((target, Some(broker)))
     }
 
+    /// The broker was started again, at the same addresses.
+    pub(crate) fn restarted(&mut self, broker: &Broker) {
+        self.pid = Some(broker.pid());
+    }
+
     /// A UDP socket for some of the run's sessions.
     pub fn endpoint(&self) -> Result<Endpoint, Box<antiphon_sdk::Error>> {
         Endpoint::for_remote(self.address).map_err(Box::new)
