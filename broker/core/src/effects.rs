@@ -105,6 +105,11 @@ impl Effects {
         self.in_flight.contains_key(&key)
     }
 
+    /// Whether the store owes any answer.
+    pub(crate) fn is_anything_in_flight(&self) -> bool {
+        !self.purposes.is_empty()
+    }
+
     pub(crate) fn close(&mut self, connection: ConnectionId, code: ErrorCode) {
         self.outputs.push_back(Output::Close { connection, code });
     }

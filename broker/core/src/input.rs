@@ -46,6 +46,9 @@ pub enum Input {
         /// Milliseconds until connections are closed.
         deadline_ms: u32,
     },
+    /// Connections are closed and the process is about to end by its own will: bring the logs to rest. See
+    /// [`crate::Shard::is_at_rest`].
+    Rest,
 }
 
 /// Names a token verification in flight.

@@ -68,6 +68,9 @@ pub const DELIVERIES_PER_PEER_MAX: usize = 8_192;
 /// Live deliveries per turn of the loop; the rest stays queued.
 pub const DELIVERIES_PER_TURN: usize = 128;
 
+/// Logs that are brought to rest in one turn before the process ends.
+pub const LOGS_RESTED_PER_TURN: usize = 64;
+
 /// Conversations that an inbox knows. Full: the user is a member of a further one all the same, and SYNC does not name it.
 pub const MEMBERSHIPS_MAX: usize = 10_000;
 /// Users whom one user may block. Full: `limit_exceeded`.

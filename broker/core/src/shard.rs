@@ -1,6 +1,6 @@
 //! The shard: dispatch between its connection side and its owner side.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 use antiphon_protocol::LogKey;
 use antiphon_storage_contract::Completion;
@@ -13,7 +13,7 @@ use crate::{
     home::Home,
     input::Input,
     journal::{self, Journal},
-    limits::{DELIVERIES_PER_TURN, HANDLE_LOG_BITS, LOGS_RESIDENT_MAX, SHARDS_MAX},
+    limits::{DELIVERIES_PER_TURN, HANDLE_LOG_BITS, LOGS_RESIDENT_MAX, LOGS_RESTED_PER_TURN, SHARDS_MAX},
     log::{Log, Place, Purpose},
     mailbox::Mailbox,
     outbox::Outbox,
@@ -65,8 +65,18 @@ pub struct Shard {
     unsaved_due: Option<Time>,
     /// Where the search for a log to let go goes on.
     eviction_from: LogKey,
+    rest: Rest,
     mail: Vec<Mailbox>,
     next_handle: u32,
+}
+
+/// How far the logs have been brought to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    NotAsked,
+    /// Those up to this one are.
+    After(Option<LogKey>),
+    Done,
 }
 
 impl Shard {
@@ -86,6 +96,7 @@ impl Shard {
             unsaved: Vec::new(),
             unsaved_due: None,
             eviction_from: LogKey([0; 16]),
+            rest: Rest::NotAsked,
             mail: (0..routing.shards()).map(|_| Mailbox::default()).collect(),
             next_handle: 0,
         }
@@ -102,6 +113,7 @@ impl Shard {
             Input::Stored(completion) => self.stored(completion),
             Input::Mail { from, message } => self.message(from, message),
             Input::Drain { deadline_ms } => self.home.drain(deadline_ms),
+            Input::Rest => self.rest = Rest::After(None),
         }
         self.sort_posted();
     }
@@ -191,7 +203,7 @@ impl Shard {
         let last = self.logs.range(from..).chain(self.logs.range(..from)).nth(LOOKED_AT_MAX).map(|(key, _)| *key);
         self.eviction_from = last.unwrap_or(LogKey([0; 16]));
         if let Some(mut log) = idle.and_then(|key| self.logs.remove(&key)) {
-            log.before_eviction(&mut self.fx);
+            log.checkpoint(&mut self.fx);
         }
     }
 
@@ -255,6 +267,7 @@ impl Shard {
             }
         }
         self.write_behind();
+        self.bring_to_rest();
         self.fx.counters.logs_resident = self.logs.len() as u64;
     }
 
@@ -275,6 +288,25 @@ impl Shard {
                 log.write_behind(&mut self.fx);
             }
         }
+    }
+
+    /// Saves what is otherwise saved behind, and writes a checkpoint for every log with rows behind its last one: the
+    /// next owner reads no rows to take it up. A bounded number of logs a turn.
+    fn bring_to_rest(&mut self) {
+        let Rest::After(last) = self.rest else { return };
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut next = None;
+        for (key, log) in self.logs.range_mut((from, Bound::Unbounded)).take(LOGS_RESTED_PER_TURN) {
+            log.write_behind(&mut self.fx);
+            log.checkpoint(&mut self.fx);
+            next = Some(*key);
+        }
+        self.rest = next.map_or(Rest::Done, |key| Rest::After(Some(key)));
+    }
+
+    /// Whether [`Input::Rest`] has been carried out and the store has answered all that was asked of it.
+    pub fn is_at_rest(&self) -> bool {
+        self.rest == Rest::Done && !self.fx.is_anything_in_flight()
     }
 
     /// The next effect to perform.
@@ -322,7 +354,7 @@ impl Shard {
 
     /// Whether another turn has something to do without any further input.
     pub fn has_work(&self) -> bool {
-        self.home.has_deliveries() || !self.appended.is_empty()
+        self.home.has_deliveries() || !self.appended.is_empty() || matches!(self.rest, Rest::After(_))
     }
 
     /// When `end_turn` has to be called at the latest.

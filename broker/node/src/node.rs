@@ -454,6 +454,11 @@ impl Node {
         }
     }
 
+    /// Whether [`Input::Rest`] has been carried out.
+    pub fn is_at_rest(&self) -> bool {
+        self.shard.is_at_rest()
+    }
+
     /// What the shard inside has done since its boot.
     pub fn counters(&self) -> &Counters {
         self.shard.counters()

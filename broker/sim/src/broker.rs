@@ -168,18 +168,21 @@ impl Broker {
         self.end(stage);
     }
 
-    /// The process ends after a drain.
+    /// The drain is over: connections are closed, logs are brought to rest, and the process ends soon.
     pub(crate) fn stop(&mut self, stage: &mut Stage) -> Vec<Sent> {
         let mut sent = Vec::new();
         for shard in &mut self.shards {
             shard.close_all(stage, &mut sent);
+            shard.arrive(stage, Arrival::Input(Input::Rest));
         }
         stage.saw(|| "broker stops".into());
-        self.end(stage);
+        let at = stage.now + Duration::from_millis(self.random.below(200));
+        stage.at(at, Happening::Ended(self.boot));
         sent
     }
 
-    fn end(&mut self, stage: &mut Stage) {
+    /// The process is gone, and what was on its way to disk is lost, torn or kept.
+    pub(crate) fn end(&mut self, stage: &mut Stage) {
         for shard in self.shards.drain(..) {
             stage.tally.add(Fault::Behind, shard.counters().behind);
         }

@@ -58,8 +58,10 @@ pub(crate) enum Happening {
     Mail(Boot, ShardIndex, ShardIndex, Box<ShardMessage>),
     /// The broker crashes.
     Crash(Boot),
-    /// The broker, while it is drained, ends.
+    /// The broker, after its drain, closes its connections and brings its logs to rest.
     Stop(Boot),
+    /// The broker's process ends after that, whether or not everything came to rest.
+    Ended(Boot),
     /// The broker starts.
     Start,
     /// The disk has space again.

@@ -184,7 +184,8 @@ impl World {
                 let sent = self.broker.stop(stage);
                 self.carry_to_clients(sent);
             }
-            Happening::Crash(_) | Happening::Stop(_) => {}
+            Happening::Ended(boot) if boot == self.broker.boot() && self.broker.is_up() => self.broker.end(stage),
+            Happening::Crash(_) | Happening::Stop(_) | Happening::Ended(_) => {}
             Happening::Start => {
                 if let Err(error) = self.broker.start(stage) {
                     self.recorder.violation(stage, None, error);

@@ -144,7 +144,7 @@ impl Home {
         let session_id = resumed.unwrap_or(fresh);
         let user_key = LogName::Inbox(actor.user.clone()).key(&actor.tenant);
         self.timers.insert((Time::from_unix_ms(actor.expires_at_ms()), Timer::Expiry(id)));
-        let incarnation = greeting.incarnation.clone();
+        let incarnation = greeting.incarnation;
         let registration =
             Registration { actor: actor.clone(), key: user_key, connection: id, session_id, follows, incarnation };
         connection.phase = Phase::AwaitRegistered(Box::new(Session {

@@ -469,7 +469,7 @@ impl Log {
     }
 
     /// Writes what a later load would otherwise have to read.
-    pub(crate) fn before_eviction(&mut self, fx: &mut Effects) {
+    pub(crate) fn checkpoint(&mut self, fx: &mut Effects) {
         if let State::Ready(contents) = &mut self.state {
             contents.checkpoint(fx, self.key, &self.across, true);
         }

@@ -271,7 +271,10 @@ fn the_late_hello_of_an_older_connection_pushes_nobody_out() {
     welcome(&mut c, restarted, &Hello { sender_instance: another_start, ..attempt(1) });
     assert_eq!(farewell(&c, newer).0, ErrorCode::Replaced, "another start of the program is newer whatever it counts");
     let short = c.open(2);
-    c.raw(short, frames::control(FrameType::Hello, 1, &Hello { sender_instance: Bytes::from_static(b"short"), ..hello }));
+    c.raw(
+        short,
+        frames::control(FrameType::Hello, 1, &Hello { sender_instance: Bytes::from_static(b"short"), ..hello }),
+    );
     c.settle();
     assert_eq!(farewell(&c, short).0, ErrorCode::InvalidField);
 }

@@ -41,6 +41,8 @@ mod random;
 #[cfg(test)]
 mod relations;
 #[cfg(test)]
+mod rest;
+#[cfg(test)]
 mod send;
 #[cfg(test)]
 mod slow_reader;

@@ -42,6 +42,8 @@ const MAIL_PER_TURN: usize = 512;
 const VERIFICATIONS_PER_TURN: usize = 4;
 /// How long the connections may take to say goodbye once the drain is over.
 const GOODBYE: Duration = Duration::from_millis(500);
+/// How long the logs may take to come to rest. What does not come in time costs the next start some reading.
+const REST: Duration = Duration::from_secs(10);
 
 /// What travels between two shard threads.
 #[derive(Debug)]
@@ -92,8 +94,10 @@ struct Loop {
 enum Stop {
     /// Sessions are told; at this moment they are closed.
     Draining { until: Instant },
-    /// Connections are being closed; at this moment the thread ends.
+    /// Connections are being closed; from this moment on they are not waited for.
     Closing { until: Instant },
+    /// Logs are being brought to rest; at this moment the thread ends.
+    Resting { until: Instant },
 }
 
 impl ShardThread {
@@ -240,8 +244,13 @@ impl Loop {
             }
             // Closed connections linger in QUIC's closing state; what matters is that their last packet has left.
             Some(Stop::Closing { until }) => {
-                until <= now || (connections == 0 && !self.datagrams.has_unsent() && !self.thread.node.has_work())
+                if until <= now || (connections == 0 && !self.datagrams.has_unsent() && !self.thread.node.has_work()) {
+                    self.thread.node.handle(now, Input::Rest);
+                    self.stop = Some(Stop::Resting { until: now + REST });
+                }
+                false
             }
+            Some(Stop::Resting { until }) => until <= now || self.thread.node.is_at_rest(),
         }
     }
 
@@ -255,7 +264,8 @@ impl Loop {
             port.doorbell().disarm(false);
             return Ok(());
         }
-        let stop = self.stop.map(|(Stop::Draining { until } | Stop::Closing { until })| until);
+        let stop =
+            self.stop.map(|(Stop::Draining { until } | Stop::Closing { until } | Stop::Resting { until })| until);
         let due = [self.thread.node.poll_timeout(), stop, Some(self.published.due())].into_iter().flatten().min();
         let timeout = due.map(|due| due.saturating_duration_since(now));
         let socket = Source::readable(&self.thread.socket).or_writable(is_blocked);
