@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use antiphon_checker::body_hash;
 use antiphon_protocol::{ContentType, FrameType, Position, control};
-use antiphon_sdk_core::{Command, CommandId, Direction, From, NewMessage, Range, SubscriptionId};
+use antiphon_sdk_core::{Command, CommandId, Direction, From, NewMessage, NewSignal, Range, SubscriptionId};
 use bytes::Bytes;
 use prost::Message;
 use uuid::{Builder, Uuid};
@@ -221,11 +221,10 @@ impl World {
     /// Nobody waits for a signal: it has no answer.
     fn signal(&mut self, client: ClientIndex, log: LogIndex) {
         self.stage.tally.operations += 1;
-        let log = self.recorder.logs[log.0].to_string();
-        let signal = control::Signal { log, kind: "typing".into(), data: Bytes::new(), ttl_ms: 0 };
+        let log = self.recorder.logs[log.0].clone();
+        let signal = NewSignal { log, kind: "typing".into(), data: Bytes::new(), ttl_ms: 0 };
         let id = CommandId(self.recorder.people[client.0].next_command());
-        let (frame_type, body) = (FrameType::Signal, Bytes::from(signal.encode_to_vec()));
-        self.command(client, Command::Request { id, frame_type, body });
+        self.command(client, Command::Signal { id, signal });
     }
 
     /// The client that manages conversations.

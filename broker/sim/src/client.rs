@@ -191,7 +191,7 @@ impl Client {
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Connect => self.connect(stage),
-                Output::Write(bytes) => {
+                Output::Write(bytes) | Output::WriteSignal(bytes) => {
                     if let Some(link) = &mut self.link {
                         link.unwritten.push_back(bytes);
                         link.write();

@@ -11,7 +11,7 @@ use crate::{
     output::{ConnectionState, DetachReason, Item, Output, SendState},
     pages::Pages,
     receipts::Receipts,
-    requests::Requests,
+    requests::{self, Requests},
     sends::Outbox,
     streams::Streams,
     subscriptions::Subscriptions,
@@ -142,6 +142,7 @@ impl Client {
             Command::Fetch { id, range } => self.pages.fetch(link, id, range),
             Command::FetchMessages { id, range } => self.pages.fetch_messages(link, id, range),
             Command::Cursor { log, delivered, read } => self.cursors.advance(link, log, delivered, read),
+            Command::Signal { id, signal } => requests::signal(link, id, signal),
             Command::Request { id, frame_type, body } => self.requests.add(link, id, frame_type, body),
             Command::Close => {
                 let step = self.connection.close(link);
@@ -162,6 +163,7 @@ impl Client {
             }
             Command::Fetch { id, .. } => Output::Page { id, result: Err(RequestError::Stopped(reason)) },
             Command::FetchMessages { id, .. } => Output::Messages { id, result: Err(RequestError::Stopped(reason)) },
+            Command::Signal { id, .. } => Output::Done { id, result: Err(RequestError::Stopped(reason)) },
             Command::Request { id, .. } => Output::Answer { id, result: Err(RequestError::Stopped(reason)) },
             Command::Unsubscribe(_) | Command::Cursor { .. } | Command::Close => return,
         });

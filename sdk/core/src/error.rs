@@ -154,6 +154,16 @@ pub enum RequestError {
     /// The frame is not a request, has a command of its own, or is too long.
     #[error("{0} cannot be sent as a request")]
     NotARequest(&'static str),
+    /// A part of it exceeds the protocol's limit.
+    #[error("{field} has {bytes} bytes, at most {max} are allowed")]
+    TooLarge {
+        /// Which part.
+        field: &'static str,
+        /// Bytes it has.
+        bytes: usize,
+        /// Bytes it may have.
+        max: usize,
+    },
     /// The broker refused it.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -117,6 +117,13 @@ pub enum Command {
         /// Everything up to here has been read; 0 = unchanged.
         read: u64,
     },
+    /// Send a signal now. It is written or fails at once: signals are not kept for later, and nobody answers them.
+    Signal {
+        /// Names the signal in outputs.
+        id: CommandId,
+        /// The signal.
+        signal: NewSignal,
+    },
     /// Any other request. Refusals that ask for it are repeated a few times; a request whose answer was lost with the
     /// connection fails with `ConnectionLost`.
     Request {
@@ -168,6 +175,19 @@ impl NewMessage {
             client_message_id: None,
         }
     }
+}
+
+/// A signal to send. It is never stored, reaches those who follow the log now, and may be lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSignal {
+    /// The log.
+    pub log: LogName,
+    /// What it is, as "typing".
+    pub kind: String,
+    /// Its content, at most 1 KiB.
+    pub data: Bytes,
+    /// How long it counts, in milliseconds; 0 = 6 seconds.
+    pub ttl_ms: u32,
 }
 
 /// Where a subscription begins.

@@ -46,7 +46,9 @@ mod timers;
 pub use client::{Client, Config, OutboxLimits};
 pub use error::{Outcome, Refusal, RequestError, SendError, StopReason};
 pub use event::Event;
-pub use input::{Command, CommandId, Direction, From, Input, NewMessage, Range, StreamId, SubscriptionId, Token};
+pub use input::{
+    Command, CommandId, Direction, From, Input, NewMessage, NewSignal, Range, StreamId, SubscriptionId, Token,
+};
 pub use message::{Message, Messages};
 pub use output::{
     Answer, Attached, ConnectionState, Cursor, DetachReason, Digest, Item, Output, Page, Receipt, ResetReason,

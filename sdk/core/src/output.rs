@@ -20,6 +20,9 @@ pub enum Output {
     Connect,
     /// Write to the control stream.
     Write(Bytes),
+    /// Write a signal to the control stream, as soon as everything else is written. Signals are ephemeral: of those that
+    /// wait the shell keeps a few, and drops the oldest for the newest.
+    WriteSignal(Bytes),
     /// Close the connection, or give up making it, once what was written has been handed to the transport. No
     /// `Disconnected` is expected for it.
     Close,
@@ -62,6 +65,13 @@ pub enum Output {
         /// The answer.
         result: Result<Answer, RequestError>,
     },
+    /// Answer to `Signal`: it was written, or why not.
+    Done {
+        /// From the command.
+        id: CommandId,
+        /// Whether it was done.
+        result: Result<(), RequestError>,
+    },
     /// News of a log that is followed but not subscribed.
     Digest(Digest),
 }
@@ -72,6 +82,7 @@ impl fmt::Debug for Output {
         match self {
             Self::Connect => f.write_str("Connect"),
             Self::Write(bytes) => write!(f, "Write({} bytes)", bytes.len()),
+            Self::WriteSignal(bytes) => write!(f, "WriteSignal({} bytes)", bytes.len()),
             Self::Close => f.write_str("Close"),
             Self::NeedToken => f.write_str("NeedToken"),
             Self::State(state) => f.debug_tuple("State").field(state).finish(),
@@ -80,6 +91,7 @@ impl fmt::Debug for Output {
             Self::Page { id, result } => f.debug_tuple("Page").field(id).field(result).finish(),
             Self::Messages { id, result } => f.debug_tuple("Messages").field(id).field(result).finish(),
             Self::Answer { id, result } => f.debug_tuple("Answer").field(id).field(result).finish(),
+            Self::Done { id, result } => f.debug_tuple("Done").field(id).field(result).finish(),
             Self::Digest(digest) => f.debug_tuple("Digest").field(digest).finish(),
         }
     }

@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use antiphon_protocol::{Direction, FrameType, frames, header::HEADER_BYTES, limits::FRAME_BYTES_MAX};
+use antiphon_protocol::{
+    Direction, FrameType, control, frames,
+    header::HEADER_BYTES,
+    limits::{FRAME_BYTES_MAX, SIGNAL_BYTES_MAX},
+};
 use bytes::Bytes;
 
 use crate::{
     error::{Outcome, Refusal, RequestError, StopReason},
-    input::CommandId,
+    input::{CommandId, NewSignal},
     limits::{REQUEST_ATTEMPTS_MAX, REQUESTS_IN_FLIGHT_MAX, REQUESTS_MAX},
     link::{Link, Pending},
     output::{Answer, Output},
@@ -39,7 +43,7 @@ pub(crate) struct Requests {
 
 impl Requests {
     pub(crate) fn add(&mut self, link: &mut Link, id: CommandId, frame_type: FrameType, body: Bytes) {
-        if let Err(error) = self.check(link, frame_type, &body) {
+        if let Err(error) = self.check(frame_type, &body) {
             return link.emit(Output::Answer { id, result: Err(error) });
         }
         self.all.insert(id, Request { frame_type, body, attempts: 0, state: State::Queued });
@@ -47,16 +51,15 @@ impl Requests {
         self.write(link);
     }
 
-    fn check(&self, link: &Link, frame_type: FrameType, body: &Bytes) -> Result<(), RequestError> {
-        use FrameType::{Auth, Bye, Fetch, Hello, Send, SendBatch, Subscribe, Unsubscribe};
-        let own_command = matches!(frame_type, Hello | Auth | Bye | Send | SendBatch | Subscribe | Unsubscribe | Fetch);
+    fn check(&self, frame_type: FrameType, body: &Bytes) -> Result<(), RequestError> {
+        use FrameType::{Auth, Bye, Fetch, Hello, Send, SendBatch, Signal, Subscribe, Unsubscribe};
+        let own_command =
+            matches!(frame_type, Hello | Auth | Bye | Send | SendBatch | Signal | Subscribe | Unsubscribe | Fetch);
         let too_long = body.len() + HEADER_BYTES > FRAME_BYTES_MAX;
         if own_command || too_long || frame_type.direction() == Direction::ToClient {
             Err(RequestError::NotARequest(frame_type.name()))
         } else if self.all.len() >= REQUESTS_MAX {
             Err(RequestError::QueueFull(self.all.len()))
-        } else if frame_type == FrameType::Signal && !link.ready {
-            Err(RequestError::NotConnected)
         } else {
             Ok(())
         }
@@ -86,8 +89,7 @@ impl Requests {
         let Some(request) = self.all.get_mut(&id) else { return };
         self.in_flight -= 1;
         let harmless = refusal.outcome == Outcome::NotApplied || request.only_reads();
-        let again = refusal.is_transient() && harmless && request.frame_type != FrameType::Signal;
-        if again && request.attempts < REQUEST_ATTEMPTS_MAX {
+        if refusal.is_transient() && harmless && request.attempts < REQUEST_ATTEMPTS_MAX {
             request.state = State::Waiting;
             let delay = link.backoff(request.attempts - 1).max(refusal.retry_after.unwrap_or_default());
             link.set_timer(Timer::Request(id), delay);
@@ -131,6 +133,21 @@ impl Requests {
             link.emit(Output::Answer { id, result: Err(RequestError::Stopped(reason.clone())) });
         }
     }
+}
+
+/// Writes a signal, or tells why not. It has no answer, so it takes no place among the requests.
+pub(crate) fn signal(link: &mut Link, id: CommandId, signal: NewSignal) {
+    let NewSignal { log, kind, data, ttl_ms } = signal;
+    let result = if data.len() > SIGNAL_BYTES_MAX {
+        Err(RequestError::TooLarge { field: "data", bytes: data.len(), max: SIGNAL_BYTES_MAX })
+    } else if !link.ready {
+        Err(RequestError::NotConnected)
+    } else {
+        let signal = control::Signal { log: log.to_string(), kind, data, ttl_ms };
+        link.emit(Output::WriteSignal(frames::control(FrameType::Signal, 0, &signal)));
+        Ok(())
+    };
+    link.emit(Output::Done { id, result });
 }
 
 impl Request {

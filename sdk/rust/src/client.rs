@@ -7,8 +7,8 @@ use std::sync::{
 
 use antiphon_protocol::{ConversationId, FrameType, LogName, UserId, control};
 use antiphon_sdk_core::{
-    Answer, ConnectionState, Digest, From, Messages, NewMessage, Page, Range, Receipt, RequestError, SendError,
-    SendState, StopReason,
+    Answer, ConnectionState, Digest, From, Messages, NewMessage, NewSignal, Page, Range, Receipt, RequestError,
+    SendError, SendState, StopReason,
 };
 use bytes::Bytes;
 use prost::Message;
@@ -260,10 +260,17 @@ impl Client {
         self.call(Call::Cursor { log: log.clone(), delivered, read }).await
     }
 
-    /// Sends an ephemeral signal, as "typing", to those who follow the log now.
+    /// Sends an ephemeral signal, as "typing", to those who follow the log now. It counts for `ttl_ms` milliseconds (0 =
+    /// 6 seconds) and has at most 1 KiB of data.
+    ///
+    /// Does not wait for the broker, which neither stores signals nor answers them: one that is not allowed, or that
+    /// finds a slow network, is lost. When the network is slow the newest 64 are kept. Without a session it fails with
+    /// [`RequestError::NotConnected`].
     pub async fn signal(&self, log: &LogName, kind: &str, data: Bytes, ttl_ms: u32) -> Result<()> {
-        let signal = control::Signal { log: log.to_string(), kind: kind.into(), data, ttl_ms };
-        self.confirmed(FrameType::Signal, signal).await
+        let signal = NewSignal { log: log.clone(), kind: kind.into(), data, ttl_ms };
+        let (reply, answer) = oneshot::channel();
+        self.call(Call::Signal { signal, reply }).await?;
+        Ok(answer.await.map_err(|_| RequestError::Stopped(self.stop_reason()))??)
     }
 }
 

@@ -8,8 +8,8 @@ use std::{
 
 use antiphon_protocol::{FrameType, LogName};
 use antiphon_sdk_core::{
-    self as core, Command, CommandId, ConnectionState, Digest, From, Input, Item, NewMessage, Output, Range, SendState,
-    SubscriptionId, Time, Token,
+    self as core, Command, CommandId, ConnectionState, Digest, From, Input, Item, NewMessage, NewSignal, Output, Range,
+    SendState, SubscriptionId, Time, Token,
 };
 use bytes::Bytes;
 use tokio::{
@@ -22,7 +22,7 @@ use crate::{
     client::Attention,
     tls,
     transport::{Cause, FromBroker, FromControl, Link},
-    waiters::{AnswerReply, AttachReply, MessagesReply, PageReply, Queues, SendReply, Waiters},
+    waiters::{AnswerReply, AttachReply, DoneReply, MessagesReply, PageReply, Queues, SendReply, Waiters},
 };
 
 /// Things of one kind taken in before the outputs are performed.
@@ -60,6 +60,10 @@ pub(crate) enum Call {
         log: LogName,
         delivered: u64,
         read: u64,
+    },
+    Signal {
+        signal: NewSignal,
+        reply: DoneReply,
     },
     Request {
         frame_type: FrameType,
@@ -336,6 +340,10 @@ impl Driver {
                 self.command(Command::Fetch { id, range });
             }
             Call::Cursor { log, delivered, read } => self.command(Command::Cursor { log, delivered, read }),
+            Call::Signal { signal, reply } => {
+                self.waiters.done.insert(id, reply);
+                self.command(Command::Signal { id, signal });
+            }
             Call::Request { frame_type, body, reply } => {
                 self.waiters.answers.insert(id, reply);
                 self.command(Command::Request { id, frame_type, body });
@@ -358,6 +366,11 @@ impl Driver {
                     link.writer.push(bytes);
                 }
             }
+            Output::WriteSignal(bytes) => {
+                if let Some(link) = &mut self.link {
+                    link.writer.push_signal(bytes);
+                }
+            }
             Output::Close => {
                 self.connecting = None;
                 self.link = None;
@@ -376,6 +389,7 @@ impl Driver {
             Output::Page { id, result } => self.waiters.page(id, result),
             Output::Messages { id, result } => self.waiters.messages(id, result),
             Output::Answer { id, result } => self.waiters.answer(id, result),
+            Output::Done { id, result } => self.waiters.done(id, result),
             Output::Digest(digest) => {
                 // Nobody may be listening.
                 let _ = self.digests.send(digest);

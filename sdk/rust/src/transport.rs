@@ -3,7 +3,7 @@
 //! Two bounded channels lead to the driver, so that it can leave events unread while answers keep coming. A reader
 //! whose channel is full stops reading, and QUIC's flow control stops the broker.
 
-use std::{fmt, net::SocketAddr};
+use std::{collections::VecDeque, fmt, net::SocketAddr};
 
 use antiphon_sdk_core::StreamId;
 use bytes::Bytes;
@@ -18,6 +18,9 @@ const CHUNKS_MAX: usize = 8;
 const CHUNK_BYTES_MAX: usize = 32 << 10;
 /// Chunks handed to the transport at once.
 const WRITE_CHUNKS_MAX: usize = 32;
+
+/// Signals that wait until everything else is written; the oldest is dropped for the newest.
+const SIGNALS_MAX: usize = 64;
 
 /// What the control stream brings.
 #[derive(Debug)]
@@ -85,7 +88,7 @@ impl Link {
         let mut readers = JoinSet::new();
         readers.spawn(read_control(connection.clone(), answers, control_tx));
         readers.spawn(accept_streams(connection.clone(), broker_tx));
-        let writer = Writer { control, unwritten: Vec::new() };
+        let writer = Writer { control, unwritten: Vec::new(), signals: VecDeque::new() };
         Ok(Self { connection, writer, from_control, from_broker, _readers: readers })
     }
 }
@@ -100,6 +103,7 @@ impl Drop for Link {
 pub(crate) struct Writer {
     control: SendStream,
     unwritten: Vec<Bytes>,
+    signals: VecDeque<Bytes>,
 }
 
 impl Writer {
@@ -108,12 +112,23 @@ impl Writer {
         self.unwritten.push(bytes);
     }
 
+    /// Takes a signal, to be written once nothing else waits.
+    pub(crate) fn push_signal(&mut self, bytes: Bytes) {
+        if self.signals.len() >= SIGNALS_MAX {
+            self.signals.pop_front();
+        }
+        self.signals.push_back(bytes);
+    }
+
     pub(crate) fn has_unwritten(&self) -> bool {
-        !self.unwritten.is_empty()
+        !self.unwritten.is_empty() || !self.signals.is_empty()
     }
 
     /// Writes some of what was pushed. Cancel-safe. An error also ends the control stream's reader, which tells.
     pub(crate) async fn write(&mut self) {
+        if self.unwritten.is_empty() {
+            self.unwritten.extend(self.signals.drain(..));
+        }
         let upto = self.unwritten.len().min(WRITE_CHUNKS_MAX);
         match self.control.write_chunks(&mut self.unwritten[..upto]).await {
             Ok(written) => {

@@ -18,6 +18,7 @@ pub(crate) type SendReply = oneshot::Sender<Result<Receipt, SendError>>;
 pub(crate) type PageReply = oneshot::Sender<Result<Page, RequestError>>;
 pub(crate) type MessagesReply = oneshot::Sender<Result<Messages, RequestError>>;
 pub(crate) type AnswerReply = oneshot::Sender<Result<Answer, RequestError>>;
+pub(crate) type DoneReply = oneshot::Sender<Result<(), RequestError>>;
 pub(crate) type AttachReply = oneshot::Sender<Result<Attached, DetachReason>>;
 
 /// One map per kind of call. A caller that has gone away is noticed when its answer comes.
@@ -29,6 +30,7 @@ pub(crate) struct Waiters {
     pub(crate) pages: BTreeMap<CommandId, PageReply>,
     pub(crate) messages: BTreeMap<CommandId, MessagesReply>,
     pub(crate) answers: BTreeMap<CommandId, AnswerReply>,
+    pub(crate) done: BTreeMap<CommandId, DoneReply>,
 }
 
 impl Waiters {
@@ -82,6 +84,13 @@ impl Waiters {
 
     pub(crate) fn answer(&mut self, id: CommandId, result: Result<Answer, RequestError>) {
         if let Some(reply) = self.answers.remove(&id) {
+            // The caller may have stopped waiting.
+            let _ = reply.send(result);
+        }
+    }
+
+    pub(crate) fn done(&mut self, id: CommandId, result: Result<(), RequestError>) {
+        if let Some(reply) = self.done.remove(&id) {
             // The caller may have stopped waiting.
             let _ = reply.send(result);
         }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use antiphon_protocol::{ErrorCode, FrameType, control, frames};
-use antiphon_sdk_core::{Command, CommandId, Direction, Input, Range, limits::REQUEST_ATTEMPTS_MAX};
+use antiphon_sdk_core::{
+    Command, CommandId, Direction, Input, NewSignal, Range,
+    limits::{REQUEST_ATTEMPTS_MAX, REQUESTS_IN_FLIGHT_MAX},
+};
 use bytes::Bytes;
 
 use crate::rig::{Rig, STATE, config, error, log};
@@ -72,12 +75,35 @@ fn a_lost_connection_fails_what_was_written_and_keeps_what_was_not() {
     rig.expect(&["ready", "CONVERSATION_GET#6", "LEAVE#7", "FETCH#8 c:a 0..0"]);
 }
 
+fn signal(rig: &mut Rig, id: u64, data: Bytes) {
+    let signal = NewSignal { log: log(), kind: "typing".into(), data, ttl_ms: 500 };
+    rig.command(Command::Signal { id: CommandId(id), signal });
+}
+
 #[test]
 fn signals_are_not_kept_for_later() {
     let mut rig = Rig::offline(config());
     rig.seen();
-    request(&mut rig, 1, FrameType::Signal);
-    rig.expect(&["r1 failed: there is no connection, and signals are not kept for later"]);
+    signal(&mut rig, 1, Bytes::new());
+    rig.expect(&["d1 failed: there is no connection, and signals are not kept for later"]);
+}
+
+#[test]
+fn a_signal_has_no_answer_and_takes_no_place_among_the_requests() {
+    let mut rig = Rig::online();
+    for id in 1..=2 * REQUESTS_IN_FLIGHT_MAX as u64 {
+        signal(&mut rig, id, Bytes::new());
+        rig.expect(&["SIGNAL#0 c:a typing 500 ms", &format!("d{id} done")]);
+    }
+    request(&mut rig, 1_000, FrameType::Join);
+    rig.expect(&["JOIN#2"]);
+}
+
+#[test]
+fn a_signal_that_is_too_long_is_refused_here_since_the_broker_says_nothing() {
+    let mut rig = Rig::online();
+    signal(&mut rig, 1, Bytes::from(vec![0; 1_025]));
+    rig.expect(&["d1 failed: data has 1025 bytes, at most 1024 are allowed"]);
 }
 
 #[test]

@@ -272,7 +272,7 @@ fn line(output: &Output) -> String {
         Output::Connect => "connect".into(),
         Output::Close => "close".into(),
         Output::NeedToken => "need token".into(),
-        Output::Write(bytes) => written(&decode(bytes)),
+        Output::Write(bytes) | Output::WriteSignal(bytes) => written(&decode(bytes)),
         Output::State(ConnectionState::Connecting) => "connecting".into(),
         Output::State(ConnectionState::Ready(_)) => "ready".into(),
         Output::State(ConnectionState::Waiting { cause }) => format!("waiting: {cause}"),
@@ -290,6 +290,8 @@ fn line(output: &Output) -> String {
         Output::Messages { id, result: Err(error) } => format!("p{} failed: {error}", id.0),
         Output::Answer { id, result: Ok(answer) } => format!("r{} {}", id.0, answer.frame_type.name()),
         Output::Answer { id, result: Err(error) } => format!("r{} failed: {error}", id.0),
+        Output::Done { id, result: Ok(()) } => format!("d{} done", id.0),
+        Output::Done { id, result: Err(error) } => format!("d{} failed: {error}", id.0),
         Output::Digest(digest) => format!("digest {} {}", digest.log, digest.head),
     }
 }
@@ -349,6 +351,10 @@ fn written(frame: &RawFrame) -> String {
         FrameType::Send => {
             let send = Send::decode(&frame.body).unwrap();
             format!(" {} dseq={} {}", send.log, send.dseq, String::from_utf8_lossy(&send.body))
+        }
+        FrameType::Signal => {
+            let signal: control::Signal = body(frame);
+            format!(" {} {} {} ms", signal.log, signal.kind, signal.ttl_ms)
         }
         FrameType::SendBatch => {
             let records = SendBatch::decode(&frame.body).unwrap().records;

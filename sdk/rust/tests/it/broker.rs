@@ -223,6 +223,7 @@ fn answer(state: &mut State, frame: &RawFrame) -> Vec<(Class, Bytes)> {
             let error = control::Error { number: 5004, code: "closed".into(), ..Default::default() };
             (Class::Control, frames::control(FrameType::Error, 0, &error))
         }
+        FrameType::Signal => return Vec::new(),
         _ => (Class::Control, frames::raw(FrameType::Ok, id, &[])),
     };
     vec![(class, bytes)]
