@@ -121,8 +121,8 @@ impl Recorder {
             }
             // The transport's, not the application's.
             Output::Connect | Output::Write(_) | Output::Close | Output::NeedToken | Output::Digest(_) => {}
-            // Signals may be lost; performed by the client.
-            Output::WriteSignal(_) | Output::Done { .. } => {}
+            // Ephemeral: nothing is promised of it.
+            Output::WriteSignal(_) | Output::Done { .. } | Output::Presence(_) => {}
             // Nobody asks for these here.
             Output::Messages { .. } => {}
         }

@@ -10,6 +10,7 @@ use crate::{
     link::Link,
     output::{ConnectionState, DetachReason, Item, Output, SendState},
     pages::Pages,
+    presence::Watch,
     receipts::Receipts,
     requests::{self, Requests},
     sends::Outbox,
@@ -62,6 +63,7 @@ pub struct Client {
     pub(crate) pages: Pages,
     pub(crate) requests: Requests,
     pub(crate) cursors: Cursors,
+    pub(crate) watch: Watch,
     stopped: Option<StopReason>,
 }
 
@@ -84,6 +86,7 @@ impl Client {
             pages: Pages::default(),
             requests: Requests::default(),
             cursors: Cursors::default(),
+            watch: Watch::default(),
             stopped: None,
         }
     }
@@ -143,6 +146,7 @@ impl Client {
             Command::FetchMessages { id, range } => self.pages.fetch_messages(link, id, range),
             Command::Cursor { log, delivered, read } => self.cursors.advance(link, log, delivered, read),
             Command::Signal { id, signal } => requests::signal(link, id, signal),
+            Command::WatchPresence { id, users } => self.watch.set(link, id, users),
             Command::Request { id, frame_type, body } => self.requests.add(link, id, frame_type, body),
             Command::Close => {
                 let step = self.connection.close(link);
@@ -163,7 +167,9 @@ impl Client {
             }
             Command::Fetch { id, .. } => Output::Page { id, result: Err(RequestError::Stopped(reason)) },
             Command::FetchMessages { id, .. } => Output::Messages { id, result: Err(RequestError::Stopped(reason)) },
-            Command::Signal { id, .. } => Output::Done { id, result: Err(RequestError::Stopped(reason)) },
+            Command::Signal { id, .. } | Command::WatchPresence { id, .. } => {
+                Output::Done { id, result: Err(RequestError::Stopped(reason)) }
+            }
             Command::Request { id, .. } => Output::Answer { id, result: Err(RequestError::Stopped(reason)) },
             Command::Unsubscribe(_) | Command::Cursor { .. } | Command::Close => return,
         });
@@ -183,6 +189,7 @@ impl Client {
                 Timer::Sends(log) => self.outbox.due(link, &log),
                 Timer::Subscription(id) => self.subscriptions.due(link, id),
                 Timer::Cursor(log) => self.cursors.due(link, &log),
+                Timer::Presence => self.watch.due(link),
                 Timer::Request(id) => self.requests.due(link, id),
                 Timer::Page(id) => self.pages.due(link, id),
             }
@@ -198,6 +205,7 @@ impl Client {
                 self.subscriptions.ready(link);
                 self.outbox.write(link);
                 self.cursors.ready(link);
+                self.watch.ready(link);
                 self.requests.write(link);
                 self.pages.write(link);
             }
@@ -208,6 +216,7 @@ impl Client {
                 self.subscriptions.down(link);
                 self.outbox.down(link);
                 self.requests.down(link);
+                self.watch.down(link);
                 self.pages.down();
             }
             Step::Stopped(reason) => {
@@ -216,6 +225,7 @@ impl Client {
                 self.subscriptions.stop(link, &reason);
                 self.outbox.stop(link, &reason);
                 self.requests.stop(link, &reason);
+                self.watch.stop(link, &reason);
                 self.pages.stop(link, &reason);
                 link.emit(Output::State(ConnectionState::Stopped(reason.clone())));
                 self.stopped = Some(reason);

@@ -154,6 +154,16 @@ pub enum RequestError {
     /// The frame is not a request, has a command of its own, or is too long.
     #[error("{0} cannot be sent as a request")]
     NotARequest(&'static str),
+    /// More things are named than the protocol allows.
+    #[error("{count} {what}, at most {max} are allowed")]
+    TooMany {
+        /// Which things.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        max: usize,
+    },
     /// A part of it exceeds the protocol's limit.
     #[error("{field} has {bytes} bytes, at most {max} are allowed")]
     TooLarge {

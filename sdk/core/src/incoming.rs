@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::{
     client::Client,
     error::Refusal,
+    inbox::LastMessage,
     input::StreamId,
     link::Pending,
     message::Messages,
@@ -68,6 +69,7 @@ impl Client {
             (Pending::Request(id), frame_type) => {
                 self.requests.answered(link, id, Answer { frame_type, body: frame.body });
             }
+            (Pending::Presence, FrameType::Ok) => self.watch.answered(link),
             (Pending::Bye, _) => {
                 let step = self.connection.said_bye(link);
                 self.follow(step);
@@ -141,6 +143,7 @@ impl Client {
                 }
             }
             Pending::Request(id) => self.requests.refused(link, id, refusal),
+            Pending::Presence => self.watch.refused(link, refusal),
             Pending::Bye => {
                 let step = self.connection.said_bye(link);
                 self.follow(step);
@@ -208,6 +211,7 @@ impl Client {
                 self.log_frame(handle, FromLog::Signal(Signal { user, kind, data, ttl_ms }));
             }
             FrameType::Head => self.digest(answer(&frame)?),
+            FrameType::Presence => self.watch.told(&mut self.link, answer(&frame)?),
             // Of later versions, or not asked for: nothing of this client depends on it.
             _ => {}
         }
@@ -252,7 +256,8 @@ impl Client {
         // A log that this version cannot name is none that it follows.
         if let Ok(log) = head.log.parse() {
             let position = Position { epoch: head.epoch, seq: head.seq };
-            let digest = Digest { log, head: position, head_msgno: head.msgno, last: head.last };
+            let last = head.last.map(LastMessage::from_wire);
+            let digest = Digest { log, head: position, head_msgno: head.msgno, last };
             self.link.emit(Output::Digest(digest));
         }
     }

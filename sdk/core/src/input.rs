@@ -1,10 +1,11 @@
 //! Everything that can happen to a client.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
-use antiphon_protocol::{ContentType, EventKind, FrameType, LogName, Position, UserId};
+use antiphon_protocol::{FrameType, LogName, Position, UserId};
 use bytes::Bytes;
-use uuid::Uuid;
+
+use crate::new_message::NewMessage;
 
 /// What a shell tells the client. After each one the shell takes every [`Output`](crate::Output).
 #[derive(Debug, Clone)]
@@ -124,6 +125,13 @@ pub enum Command {
         /// The signal.
         signal: NewSignal,
     },
+    /// Watch the presence of these users, and no others, across reconnects; answered once the broker knows.
+    WatchPresence {
+        /// Names the wish in outputs.
+        id: CommandId,
+        /// At most [`PRESENCE_WATCHED_MAX`](crate::limits::PRESENCE_WATCHED_MAX); none = nobody.
+        users: BTreeSet<UserId>,
+    },
     /// Any other request. Refusals that ask for it are repeated a few times; a request whose answer was lost with the
     /// connection fails with `ConnectionLost`.
     Request {
@@ -136,45 +144,6 @@ pub enum Command {
     },
     /// End the session; everything that waits fails.
     Close,
-}
-
-/// A message to send.
-#[derive(Debug, Clone)]
-pub struct NewMessage {
-    /// Where it is appended.
-    pub log: LogName,
-    /// What it is; [`EventKind::MESSAGE`] unless it relates to another.
-    pub kind: EventKind,
-    /// How to read the body.
-    pub content_type: ContentType,
-    /// The content, at most 64 KiB.
-    pub body: Bytes,
-    /// Encoded attributes, at most 16 KiB; mostly empty.
-    pub envelope: Bytes,
-    /// The user for whom a service acts.
-    pub act_as: Option<UserId>,
-    /// The id of an earlier attempt, as by an outbox that outlives the process. Otherwise the client makes one.
-    pub client_message_id: Option<Uuid>,
-}
-
-impl NewMessage {
-    /// A text message.
-    pub fn text(log: LogName, text: impl Into<String>) -> Self {
-        Self::new(log, ContentType::Text, Bytes::from(text.into()))
-    }
-
-    /// A message of any content.
-    pub fn new(log: LogName, content_type: ContentType, body: Bytes) -> Self {
-        Self {
-            log,
-            kind: EventKind::MESSAGE,
-            content_type,
-            body,
-            envelope: Bytes::new(),
-            act_as: None,
-            client_message_id: None,
-        }
-    }
 }
 
 /// A signal to send. It is never stored, reaches those who follow the log now, and may be lost.

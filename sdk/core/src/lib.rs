@@ -13,7 +13,8 @@
 //! | `subscription`, `subscriptions` | each event once and in order: hand-over, gaps, resume |
 //! | `pages` | page requests, at most four in flight |
 //! | `sends`, `receipts` | the outbox, and what became of messages |
-//! | `requests`, `cursors` | everything else that the application asks for |
+//! | `request`, `conversation`, `inbox`, `notice` | requests with typed answers, and what they and the broker's events say |
+//! | `requests`, `cursors`, `presence` | everything else that the application asks for |
 //!
 //! Invariants: an application sees each position of a log once and in order, or is told of a reset; a message stays
 //! in the outbox until its ACK or a final refusal; every queue is bounded (`limits`). Deliberately absent: sockets,
@@ -21,10 +22,12 @@
 
 mod client;
 mod connection;
+mod conversation;
 mod cursors;
 mod error;
 mod event;
 mod handshake;
+mod inbox;
 mod incoming;
 mod input;
 pub mod limits;
@@ -32,9 +35,13 @@ mod link;
 mod message;
 #[cfg(feature = "mutants")]
 pub mod mutants;
+mod new_message;
+mod notice;
 mod output;
 mod pages;
+mod presence;
 mod receipts;
+mod request;
 mod requests;
 mod sends;
 mod streams;
@@ -44,14 +51,18 @@ mod time;
 mod timers;
 
 pub use client::{Client, Config, OutboxLimits};
+pub use conversation::{Conversation, ConversationKind, JoinPolicy, Member, NewConversation, Role};
 pub use error::{Outcome, Refusal, RequestError, SendError, StopReason};
 pub use event::Event;
-pub use input::{
-    Command, CommandId, Direction, From, Input, NewMessage, NewSignal, Range, StreamId, SubscriptionId, Token,
-};
+pub use inbox::{InboxEntry, InboxPage, LastMessage, Overview};
+pub use input::{Command, CommandId, Direction, From, Input, NewSignal, Range, StreamId, SubscriptionId, Token};
 pub use message::{Message, Messages};
+pub use new_message::NewMessage;
+pub use notice::{ConversationChange, MemberChange, Notice, RemovalReason};
 pub use output::{
     Answer, Attached, ConnectionState, Cursor, DetachReason, Digest, Item, Output, Page, Receipt, ResetReason,
     SendState, Session, Signal,
 };
+pub use presence::{Presence, PresenceStatus};
+pub use request::{Preferences, Request};
 pub use time::Time;

@@ -17,6 +17,8 @@ pub const REQUESTS_MAX: usize = 4_096;
 pub const REQUEST_ATTEMPTS_MAX: u32 = 6;
 /// Own sends that still wait for a delivered or read receipt; the oldest is forgotten.
 pub const RECEIPTS_MAX: usize = 256;
+/// Users whose presence is watched at once; a longer list is refused with `TooMany`.
+pub const PRESENCE_WATCHED_MAX: usize = 64;
 /// Logs whose send order is remembered; one more makes the client forget those without unsent messages.
 pub const LANES_MAX: usize = 4_096;
 /// Logs whose own cursors are remembered; one more makes the client forget the first that is not waiting.

@@ -30,6 +30,7 @@ pub(crate) enum Pending {
     Cursor(LogName),
     Send(LogName),
     Request(CommandId),
+    Presence,
 }
 
 #[derive(Debug)]

@@ -9,8 +9,10 @@ use uuid::Uuid;
 use crate::{
     error::{Refusal, RequestError, SendError, StopReason},
     event::Event,
+    inbox::LastMessage,
     input::{CommandId, SubscriptionId},
     message::Messages,
+    presence::Presence,
 };
 
 /// What the shell does next, in order, once each.
@@ -65,7 +67,7 @@ pub enum Output {
         /// The answer.
         result: Result<Answer, RequestError>,
     },
-    /// Answer to `Signal`: it was written, or why not.
+    /// Answer to `Signal` (it was written) and `WatchPresence` (the broker knows), or why not.
     Done {
         /// From the command.
         id: CommandId,
@@ -74,6 +76,8 @@ pub enum Output {
     },
     /// News of a log that is followed but not subscribed.
     Digest(Digest),
+    /// How a watched user is now; takes the place of what was said of them before.
+    Presence(Presence),
 }
 
 impl fmt::Debug for Output {
@@ -93,6 +97,7 @@ impl fmt::Debug for Output {
             Self::Answer { id, result } => f.debug_tuple("Answer").field(id).field(result).finish(),
             Self::Done { id, result } => f.debug_tuple("Done").field(id).field(result).finish(),
             Self::Digest(digest) => f.debug_tuple("Digest").field(digest).finish(),
+            Self::Presence(presence) => f.debug_tuple("Presence").field(presence).finish(),
         }
     }
 }
@@ -309,6 +314,6 @@ pub struct Digest {
     pub head: Position,
     /// Countable messages up to the head.
     pub head_msgno: u64,
-    /// The last message, its beginning, as it stands.
-    pub last: Option<control::LastMessage>,
+    /// The newest message as it stands; None if there is none.
+    pub last: Option<LastMessage>,
 }

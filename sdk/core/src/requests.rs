@@ -27,7 +27,7 @@ enum State {
 }
 
 #[derive(Debug)]
-struct Request {
+struct Kept {
     frame_type: FrameType,
     body: Bytes,
     attempts: u32,
@@ -36,7 +36,7 @@ struct Request {
 
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    all: BTreeMap<CommandId, Request>,
+    all: BTreeMap<CommandId, Kept>,
     queue: VecDeque<CommandId>,
     in_flight: usize,
 }
@@ -46,7 +46,7 @@ impl Requests {
         if let Err(error) = self.check(frame_type, &body) {
             return link.emit(Output::Answer { id, result: Err(error) });
         }
-        self.all.insert(id, Request { frame_type, body, attempts: 0, state: State::Queued });
+        self.all.insert(id, Kept { frame_type, body, attempts: 0, state: State::Queued });
         self.queue.push_back(id);
         self.write(link);
     }
@@ -150,7 +150,7 @@ pub(crate) fn signal(link: &mut Link, id: CommandId, signal: NewSignal) {
     link.emit(Output::Done { id, result });
 }
 
-impl Request {
+impl Kept {
     fn only_reads(&self) -> bool {
         matches!(self.frame_type, FrameType::ConversationGet | FrameType::Sync)
     }

@@ -18,9 +18,10 @@ use uuid::Uuid;
 use crate::{
     client::OutboxLimits,
     error::{Outcome, Refusal, SendError, StopReason},
-    input::{CommandId, NewMessage},
+    input::CommandId,
     limits::{BATCH_BYTES_MAX, LANES_MAX, OUT_OF_ORDER_MAX, SENDS_IN_FLIGHT_MAX},
     link::{Link, Pending},
+    new_message::NewMessage,
     output::{Output, Receipt, SendState},
     timers::Timer,
 };

@@ -24,6 +24,8 @@ pub(crate) enum Timer {
     Cursor(LogName),
     /// A request is due again after a refusal.
     Request(CommandId),
+    /// The list of watched users is due again after a refusal.
+    Presence,
     /// A page request is due again after a refusal.
     Page(CommandId),
 }

@@ -5,19 +5,17 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use antiphon_protocol::{ConversationId, FrameType, LogName, UserId, control};
+use antiphon_protocol::LogName;
 use antiphon_sdk_core::{
-    Answer, ConnectionState, Digest, From, Messages, NewMessage, NewSignal, Page, Range, Receipt, RequestError,
-    SendError, SendState, StopReason,
+    ConnectionState, Digest, From, Messages, NewMessage, NewSignal, Page, Range, Receipt, RequestError, SendError,
+    SendState, StopReason,
 };
 use bytes::Bytes;
-use prost::Message;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use crate::{
-    Config, Conversation, Endpoint, Error, NewConversation, Result, Role, Subscription,
-    conversation::{encode_members, encode_role},
-    driver::{Call, Driver},
+    Config, Endpoint, Error, Presences, Result, Subscription,
+    driver::{Call, Driver, News},
 };
 
 /// Calls that wait for the driver; a further one waits for room.
@@ -29,7 +27,7 @@ const DIGESTS_MAX: usize = 256;
 /// [`Subscription`] are gone, the session ends.
 #[derive(Debug, Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
@@ -38,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) attention: Arc<Attention>,
     state: watch::Receiver<ConnectionState>,
     digests: broadcast::Receiver<Digest>,
+    pub(crate) presences: watch::Receiver<Presences>,
     endpoint: Endpoint,
     subscription_queue: usize,
 }
@@ -93,11 +92,14 @@ impl Client {
         let (calls, calls_rx) = mpsc::channel(CALLS_MAX);
         let (state_tx, state) = watch::channel(ConnectionState::Connecting);
         let (digests_tx, digests) = broadcast::channel(DIGESTS_MAX);
+        let (presences_tx, presences) = watch::channel(Presences::new());
         let attention = Arc::new(Attention::default());
         let subscription_queue = config.subscription_queue.max(1);
-        let driver = Driver::new(config, endpoint.clone(), calls_rx, attention.clone(), state_tx, digests_tx)?;
+        let news = News { state: state_tx, digests: digests_tx, presences: presences_tx };
+        let driver = Driver::new(config, endpoint.clone(), calls_rx, attention.clone(), news)?;
         tokio::spawn(driver.run());
-        Ok(Self { shared: Arc::new(Shared { calls, attention, state, digests, endpoint, subscription_queue }) })
+        let shared = Shared { calls, attention, state, digests, presences, endpoint, subscription_queue };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Waits until a session stands.
@@ -136,11 +138,11 @@ impl Client {
         }
     }
 
-    async fn call(&self, call: Call) -> Result<()> {
+    pub(crate) async fn call(&self, call: Call) -> Result<()> {
         self.shared.calls.send(call).await.map_err(|_| Error::Stopped(self.stop_reason()))
     }
 
-    fn stop_reason(&self) -> StopReason {
+    pub(crate) fn stop_reason(&self) -> StopReason {
         match self.state() {
             ConnectionState::Stopped(reason) => reason,
             _ => StopReason::Closed,
@@ -271,84 +273,6 @@ impl Client {
         let (reply, answer) = oneshot::channel();
         self.call(Call::Signal { signal, reply }).await?;
         Ok(answer.await.map_err(|_| RequestError::Stopped(self.stop_reason()))??)
-    }
-}
-
-/// Conversations.
-impl Client {
-    /// Creates a conversation, or finds it if it is direct.
-    pub async fn create_conversation(&self, conversation: NewConversation) -> Result<Conversation> {
-        self.conversation_request(FrameType::ConversationCreate, conversation.encode()).await
-    }
-
-    /// Reads a conversation and its members.
-    pub async fn conversation(&self, id: &ConversationId) -> Result<Conversation> {
-        let get = control::ConversationGet { conversation: id.to_string() };
-        self.conversation_request(FrameType::ConversationGet, get).await
-    }
-
-    /// Changes the title.
-    pub async fn set_title(&self, id: &ConversationId, title: &str) -> Result<()> {
-        let title = Some(title.to_owned());
-        let update = control::ConversationUpdate { conversation: id.to_string(), title, join_policy: None };
-        self.confirmed(FrameType::ConversationUpdate, update).await
-    }
-
-    /// Deletes a conversation.
-    pub async fn delete_conversation(&self, id: &ConversationId) -> Result<()> {
-        let delete = control::ConversationDelete { conversation: id.to_string() };
-        self.confirmed(FrameType::ConversationDelete, delete).await
-    }
-
-    /// Adds members.
-    pub async fn add_members(
-        &self,
-        id: &ConversationId,
-        members: impl IntoIterator<Item = (UserId, Role)>,
-    ) -> Result<()> {
-        let members = encode_members(members.into_iter().collect());
-        let add = control::MemberAdd { conversation: id.to_string(), members, act_as: String::new() };
-        self.confirmed(FrameType::MemberAdd, add).await
-    }
-
-    /// Removes a member.
-    pub async fn remove_member(&self, id: &ConversationId, user: &UserId) -> Result<()> {
-        let remove = control::MemberRemove { conversation: id.to_string(), user: user.to_string() };
-        self.confirmed(FrameType::MemberRemove, remove).await
-    }
-
-    /// Changes what a member may do.
-    pub async fn set_role(&self, id: &ConversationId, user: &UserId, role: Role) -> Result<()> {
-        let role = encode_role(role).into();
-        let set = control::MemberSetRole { conversation: id.to_string(), user: user.to_string(), role };
-        self.confirmed(FrameType::MemberSetRole, set).await
-    }
-
-    /// Joins an open conversation.
-    pub async fn join(&self, id: &ConversationId) -> Result<()> {
-        self.confirmed(FrameType::Join, control::Join { conversation: id.to_string() }).await
-    }
-
-    /// Leaves a conversation.
-    pub async fn leave(&self, id: &ConversationId) -> Result<()> {
-        self.confirmed(FrameType::Leave, control::Leave { conversation: id.to_string() }).await
-    }
-
-    /// Any request by its frame type and encoded body; for frames that have no method here.
-    pub async fn request(&self, frame_type: FrameType, body: Bytes) -> Result<Answer> {
-        let (reply, answer) = oneshot::channel();
-        self.call(Call::Request { frame_type, body, reply }).await?;
-        Ok(answer.await.map_err(|_| RequestError::Stopped(self.stop_reason()))??)
-    }
-
-    async fn confirmed(&self, frame_type: FrameType, body: impl Message) -> Result<()> {
-        self.request(frame_type, body.encode_to_vec().into()).await.map(drop)
-    }
-
-    async fn conversation_request(&self, frame_type: FrameType, body: impl Message) -> Result<Conversation> {
-        let answer = self.request(frame_type, body.encode_to_vec().into()).await?;
-        let decoded = control::Conversation::decode(answer.body);
-        Conversation::decode(decoded.map_err(|_| Error::Answer(frame_type.name()))?)
     }
 }
 

@@ -1,15 +1,16 @@
 //! The task that owns the sans-IO client: inputs from the network, the application and the clock; outputs performed.
 
 use std::{
+    collections::BTreeSet,
     future::{Future, pending},
     pin::Pin,
     sync::{Arc, atomic::Ordering},
 };
 
-use antiphon_protocol::{FrameType, LogName};
+use antiphon_protocol::{FrameType, LogName, UserId};
 use antiphon_sdk_core::{
     self as core, Command, CommandId, ConnectionState, Digest, From, Input, Item, NewMessage, NewSignal, Output, Range,
-    SendState, SubscriptionId, Time, Token,
+    SendState, SubscriptionId, Time, Token, limits::PRESENCE_WATCHED_MAX,
 };
 use bytes::Bytes;
 use tokio::{
@@ -18,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    Config, Endpoint, Error, Result,
+    Config, Endpoint, Error, Presences, Result,
     client::Attention,
     tls,
     transport::{Cause, FromBroker, FromControl, Link},
@@ -65,6 +66,10 @@ pub(crate) enum Call {
         signal: NewSignal,
         reply: DoneReply,
     },
+    WatchPresence {
+        users: BTreeSet<UserId>,
+        reply: DoneReply,
+    },
     Request {
         frame_type: FrameType,
         body: Bytes,
@@ -89,6 +94,13 @@ enum Wake {
     Timeout,
 }
 
+/// Where news goes that nobody asked for by a call.
+pub(crate) struct News {
+    pub(crate) state: watch::Sender<ConnectionState>,
+    pub(crate) digests: broadcast::Sender<Digest>,
+    pub(crate) presences: watch::Sender<Presences>,
+}
+
 pub(crate) struct Driver {
     core: core::Client,
     started: Instant,
@@ -97,8 +109,7 @@ pub(crate) struct Driver {
     endpoint: Endpoint,
     calls: mpsc::Receiver<Call>,
     attention: Arc<Attention>,
-    state: watch::Sender<ConnectionState>,
-    digests: broadcast::Sender<Digest>,
+    news: News,
     connecting: Pending<std::result::Result<Link, Cause>>,
     link: Option<Link>,
     token: Pending<std::result::Result<Token, String>>,
@@ -114,8 +125,7 @@ impl Driver {
         endpoint: Endpoint,
         calls: mpsc::Receiver<Call>,
         attention: Arc<Attention>,
-        state: watch::Sender<ConnectionState>,
-        digests: broadcast::Sender<Digest>,
+        news: News,
     ) -> Result<Self> {
         let core_config = core::Config {
             device: config.device.clone(),
@@ -132,8 +142,7 @@ impl Driver {
             endpoint,
             calls,
             attention,
-            state,
-            digests,
+            news,
             connecting: None,
             link: None,
             token: None,
@@ -344,6 +353,17 @@ impl Driver {
                 self.waiters.done.insert(id, reply);
                 self.command(Command::Signal { id, signal });
             }
+            Call::WatchPresence { users, reply } => {
+                if users.len() <= PRESENCE_WATCHED_MAX {
+                    self.news.presences.send_if_modified(|presences| {
+                        let before = presences.len();
+                        presences.retain(|user, _| users.contains(user));
+                        presences.len() < before
+                    });
+                }
+                self.waiters.done.insert(id, reply);
+                self.command(Command::WatchPresence { id, users });
+            }
             Call::Request { frame_type, body, reply } => {
                 self.waiters.answers.insert(id, reply);
                 self.command(Command::Request { id, frame_type, body });
@@ -378,7 +398,7 @@ impl Driver {
             Output::NeedToken => self.token = Some(self.config.token.provide()),
             Output::State(state) => {
                 tracing::debug!(?state, "connection state");
-                self.state.send_replace(state);
+                self.news.state.send_replace(state);
             }
             Output::Send { id, state } => self.waiters.send_state(id, state),
             Output::Subscription { id, item } => {
@@ -392,7 +412,10 @@ impl Driver {
             Output::Done { id, result } => self.waiters.done(id, result),
             Output::Digest(digest) => {
                 // Nobody may be listening.
-                let _ = self.digests.send(digest);
+                let _ = self.news.digests.send(digest);
+            }
+            Output::Presence(presence) => {
+                self.news.presences.send_modify(|presences| drop(presences.insert(presence.user.clone(), presence)));
             }
         }
     }

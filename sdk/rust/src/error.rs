@@ -30,9 +30,6 @@ pub enum Error {
     /// The log cannot be followed.
     #[error("the log cannot be followed: {0:?}")]
     Subscribe(DetachReason),
-    /// The broker's answer cannot be read.
-    #[error("the broker's answer to {0} cannot be read")]
-    Answer(&'static str),
 }
 
 /// What the SDK's calls answer.

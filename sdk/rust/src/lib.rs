@@ -28,31 +28,33 @@
 
 mod client;
 mod config;
-mod conversation;
 mod driver;
 mod endpoint;
 mod error;
+mod requests;
 mod subscription;
 mod tls;
 mod transport;
 mod waiters;
 
 pub use antiphon_protocol::{
-    Action, ContentType, ConversationId, DeviceId, ErrorCode, EventKind, FrameType, InvalidId, LogName, Position,
-    UserId,
+    Action, Attachment, ContentType, ConversationId, DeviceId, Envelope, ErrorCode, EventKind, EventRef, FrameType,
+    InvalidId, LogName, NewEnvelope, Position, Property, UserId,
     control::{LatestEdit, Mark, Reactions, ReplyPreview},
 };
 pub use antiphon_sdk_core::{
-    Answer, Attached, ConnectionState, Cursor, DetachReason, Digest, Direction, Event, From, Item, Message, Messages,
-    NewMessage, OutboxLimits, Outcome, Page, Range, Receipt as Sent, Refusal, RequestError, ResetReason, SendError,
-    SendState, Session, Signal, StopReason,
+    Answer, Attached, ConnectionState, Conversation, ConversationChange, ConversationKind, Cursor, DetachReason,
+    Digest, Direction, Event, From, InboxEntry, InboxPage, Item, JoinPolicy, LastMessage, Member, MemberChange,
+    Message, Messages, NewConversation, NewMessage, Notice, OutboxLimits, Outcome, Overview, Page, Preferences,
+    Presence, PresenceStatus, Range, Receipt as Sent, Refusal, RemovalReason, RequestError, ResetReason, Role,
+    SendError, SendState, Session, Signal, StopReason,
 };
 
 pub use client::{Client, Queued};
 pub use config::{Config, TokenProvider, Trust};
-pub use conversation::{Conversation, ConversationKind, JoinPolicy, Member, NewConversation, Role};
 pub use endpoint::Endpoint;
 pub use error::{Error, Result};
+pub use requests::Presences;
 pub use subscription::Subscription;
 
 /// The QUIC settings of a client, for load generators that speak the protocol without one.

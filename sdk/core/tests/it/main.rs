@@ -7,6 +7,10 @@ mod connection;
 #[cfg(test)]
 mod handover;
 #[cfg(test)]
+mod own;
+#[cfg(test)]
+mod presence;
+#[cfg(test)]
 mod property;
 #[cfg(test)]
 mod requests;

@@ -9,7 +9,7 @@ use antiphon_protocol::{
     limits::FRAME_BYTES_MAX,
 };
 use antiphon_sdk_core::{
-    Client, Command, CommandId, Config, ConnectionState, From, Input, Item, NewMessage, OutboxLimits, Output,
+    Client, Command, CommandId, Config, ConnectionState, From, Input, Item, NewMessage, OutboxLimits, Output, Presence,
     SendState, StreamId, SubscriptionId, Time, Token,
 };
 use bytes::Bytes;
@@ -292,6 +292,9 @@ fn line(output: &Output) -> String {
         Output::Answer { id, result: Err(error) } => format!("r{} failed: {error}", id.0),
         Output::Done { id, result: Ok(()) } => format!("d{} done", id.0),
         Output::Done { id, result: Err(error) } => format!("d{} failed: {error}", id.0),
+        Output::Presence(Presence { user, status, text }) => {
+            format!("presence {user} {status} {text}").trim_end().into()
+        }
         Output::Digest(digest) => format!("digest {} {}", digest.log, digest.head),
     }
 }
@@ -352,6 +355,7 @@ fn written(frame: &RawFrame) -> String {
             let send = Send::decode(&frame.body).unwrap();
             format!(" {} dseq={} {}", send.log, send.dseq, String::from_utf8_lossy(&send.body))
         }
+        FrameType::PresenceSubscribe => format!(" [{}]", body::<control::PresenceSubscribe>(frame).users.join(" ")),
         FrameType::Signal => {
             let signal: control::Signal = body(frame);
             format!(" {} {} {} ms", signal.log, signal.kind, signal.ttl_ms)
