@@ -204,7 +204,7 @@ impl Client {
                 // Subscriptions first: an application sees the echo of what it sends again.
                 self.subscriptions.ready(link);
                 self.outbox.write(link);
-                self.cursors.ready(link);
+                self.cursors.ready(link, |log| self.subscriptions.follows(log));
                 self.watch.ready(link);
                 self.requests.write(link);
                 self.pages.write(link);

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use antiphon_protocol::{ContentType, EventKind, Position, Row};
+use antiphon_protocol::{ContentType, EventKind, EventRef, Position, Row};
 use bytes::Bytes;
 use uuid::Uuid;
+
+use crate::output::Cursor;
 
 /// An immutable record of a log. Cloning shares its bytes.
 #[derive(Clone, PartialEq, Eq)]
@@ -73,6 +75,23 @@ impl Event {
         self.row.via()
     }
 
+    /// The cursor that its sender has with it. Whoever sends a message has read up to it, and no
+    /// [`Item::Cursor`](crate::Item::Cursor) says so; None for events that say nothing about what their sender has read.
+    pub fn cursor(&self) -> Option<Cursor> {
+        let seq = self.seq();
+        moves_cursor(&self.row).then(|| Cursor {
+            user: self.sender().to_owned(),
+            delivered: seq,
+            read: seq,
+            read_msgno: self.msgno(),
+        })
+    }
+
+    /// What names it to the requests and messages that are about it.
+    pub fn reference(&self) -> EventRef {
+        EventRef { event_id: self.event_id(), seq: self.seq() }
+    }
+
     /// Whether the body was removed for everyone.
     pub fn is_redacted(&self) -> bool {
         self.row.is_redacted()
@@ -92,6 +111,11 @@ impl Event {
     pub fn text(&self) -> Option<String> {
         (self.content_type() == ContentType::Text).then(|| String::from_utf8(self.body().into()).ok()).flatten()
     }
+}
+
+/// Whether the sender of a row has read up to it: a service says nothing about the user for whom it sends.
+pub(crate) fn moves_cursor(row: &Row) -> bool {
+    row.kind() == EventKind::MESSAGE && row.via().is_none()
 }
 
 impl fmt::Debug for Event {

@@ -2,7 +2,7 @@
 
 use antiphon_protocol::{
     Action, FrameType, LogName, Position, RawFrame, Row,
-    control::{self, detach::Reason},
+    control::{self, attach::Reset, detach::Reason},
     frames::{self, Ack, Page},
 };
 use bytes::Bytes;
@@ -10,12 +10,14 @@ use bytes::Bytes;
 use crate::{
     client::Client,
     error::Refusal,
+    event,
     inbox::LastMessage,
     input::StreamId,
     link::Pending,
     message::Messages,
     output::{Answer, Cursor, DetachReason, Digest, Output, Signal},
-    sends::Verdict,
+    receipts::Reached,
+    sends::{Acked, Verdict},
     subscriptions::FromLog,
 };
 
@@ -60,9 +62,8 @@ impl Client {
         match (pending, frame.frame_type) {
             (Pending::Send(log), FrameType::Ack) => {
                 let ack = Ack::decode(&frame.body).map_err(|error| error.to_string())?;
-                if let Some((id, seq)) = self.outbox.acked(link, &log, frame.id, &ack) {
-                    self.receipts.sent(id, log, seq);
-                }
+                let acked = self.outbox.acked(link, &log, frame.id, &ack);
+                self.sent(&log, acked);
             }
             (Pending::Send(log), FrameType::BatchAck) => return self.batch_acked(&log, frame.id, answer(&frame)?),
             (Pending::Authenticate, FrameType::Ok) => self.connection.authenticated(link, answer(&frame)?),
@@ -100,13 +101,20 @@ impl Client {
                 }
                 None => {
                     let ack = ack_of(&result)?;
-                    if let Some((id, seq)) = self.outbox.acked(link, log, request, &ack) {
-                        self.receipts.sent(id, log.clone(), seq);
-                    }
+                    let acked = self.outbox.acked(link, log, request, &ack);
+                    self.sent(log, acked);
                 }
             }
         }
         Ok(())
+    }
+
+    fn sent(&mut self, log: &LogName, acked: Option<Acked>) {
+        let Some(Acked { id, at, has_read }) = acked else { return };
+        if has_read {
+            self.cursors.note(log, at.seq, at.seq);
+        }
+        self.receipts.sent(&mut self.link, id, log, at);
     }
 
     fn error(&mut self, id: u32, refusal: Refusal) {
@@ -179,6 +187,9 @@ impl Client {
             FrameType::Attach => self.attach(&frame)?,
             FrameType::Event => {
                 let row = Row::new(frame.body).map_err(|error| error.to_string())?;
+                if event::moves_cursor(&row) {
+                    self.cursor(frame.id, row.sender(), row.seq(), row.seq());
+                }
                 self.log_frame(frame.id, FromLog::Event(row));
             }
             FrameType::Skip => {
@@ -201,9 +212,7 @@ impl Client {
             }
             FrameType::Cursors => {
                 let cursor = Cursor::from_wire(&answer(&frame)?);
-                if let Some(log) = self.subscriptions.log(frame.id).cloned() {
-                    self.receipt(&log, &cursor);
-                }
+                self.cursor(frame.id, &cursor.user, cursor.delivered, cursor.read);
                 self.log_frame(frame.id, FromLog::Cursor(cursor));
             }
             FrameType::Signaled => {
@@ -227,10 +236,14 @@ impl Client {
         let Some(Pending::Subscribe(id, log)) = self.link.answered(frame.id) else {
             return Err("ATTACH answers no SUBSCRIBE".into());
         };
-        let cursors = self.subscriptions.attach(&mut self.link, &mut self.pages, (id, log.clone()), &attach);
-        for cursor in cursors {
-            self.receipt(&log, &cursor);
+        self.subscriptions.attach(&mut self.link, &mut self.pages, (id, log.clone()), &attach);
+        if attach.reset() == Reset::EpochChanged {
+            self.cursors.forget(&mut self.link, &log);
         }
+        for cursor in &attach.cursors {
+            self.cursor(attach.handle, &cursor.user, cursor.delivered, cursor.read);
+        }
+        self.cursors.attached(&mut self.link, &log);
         Ok(())
     }
 
@@ -246,9 +259,13 @@ impl Client {
         Ok(())
     }
 
-    fn receipt(&mut self, log: &LogName, cursor: &Cursor) {
-        if cursor.user != self.connection.user() {
-            self.receipts.cursor(&mut self.link, log, cursor);
+    /// Somebody has come this far in the log with this handle: the user, by this or another device, or somebody else.
+    fn cursor(&mut self, handle: u32, user: &str, delivered: u64, read: u64) {
+        let Some((log, epoch)) = self.subscriptions.followed(handle) else { return };
+        if user == self.connection.user() {
+            self.cursors.note(log, delivered, read);
+        } else {
+            self.receipts.reached(&mut self.link, log, Reached { epoch, delivered, read });
         }
     }
 

@@ -15,8 +15,10 @@ pub const REQUESTS_IN_FLIGHT_MAX: usize = 128;
 pub const REQUESTS_MAX: usize = 4_096;
 /// Times a request is sent before a transient refusal is shown to the application.
 pub const REQUEST_ATTEMPTS_MAX: u32 = 6;
-/// Own sends that still wait for a delivered or read receipt; the oldest is forgotten.
+/// Own sends to one log that nobody has read yet; of one more the oldest gets no receipts any more.
 pub const RECEIPTS_MAX: usize = 256;
+/// Logs with own sends, or receipts of others, that are remembered; for one more the first is forgotten.
+pub const RECEIPT_LOGS_MAX: usize = 256;
 /// Users whose presence is watched at once; a longer list is refused with `TooMany`.
 pub const PRESENCE_WATCHED_MAX: usize = 64;
 /// Logs whose send order is remembered; one more makes the client forget those without unsent messages.

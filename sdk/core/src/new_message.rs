@@ -78,6 +78,11 @@ impl NewMessage {
         Self::change(log, EventKind::PIN, message, None, true)
     }
 
+    /// Whether its sender has read up to it: a service says nothing about the user for whom it sends.
+    pub(crate) fn moves_cursor(&self) -> bool {
+        self.kind == EventKind::MESSAGE && self.act_as.is_none()
+    }
+
     fn change(log: LogName, kind: EventKind, target: EventRef, key: Option<&str>, remove: bool) -> Self {
         let relates_to = Rel::of(kind).map(|rel| Relation { rel, target, key, remove });
         let change = Self { kind, ..Self::new(log, ContentType::Text, Bytes::new()) };

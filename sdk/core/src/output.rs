@@ -137,7 +137,11 @@ pub struct Session {
     pub expires_at_ms: u64,
 }
 
-/// The life of a message. Each state is told once; `Delivered` and `Read` only where the broker pushes receipts.
+/// The life of a message: `Queued`, `Sending`, `Sent`, `Delivered`, `Read`, or `Failed` at any time before `Sent`. Each
+/// state is told once, and `Read` may come without `Delivered`.
+///
+/// `Delivered` and `Read` come while the log is subscribed, in conversations of up to 100 members, for the newest 256
+/// messages of each log. Whoever answers with a message has read up to it, without moving a cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendState {
     /// It is in the outbox.

@@ -1,52 +1,103 @@
 //! What became of sent messages: delivered to somebody, read by somebody.
+//!
+//! A message and a receipt for it come on different streams, so either may come first: what is kept of a log is how far
+//! the others have come, and the messages beyond that.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use antiphon_protocol::LogName;
+use antiphon_protocol::{LogName, Position};
 
 use crate::{
     input::CommandId,
-    limits::RECEIPTS_MAX,
+    limits::{RECEIPT_LOGS_MAX, RECEIPTS_MAX},
     link::Link,
-    output::{Cursor, Output, SendState},
+    output::{Output, SendState},
 };
+
+/// How far a user other than the session's has come in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reached {
+    pub(crate) epoch: u32,
+    pub(crate) delivered: u64,
+    pub(crate) read: u64,
+}
 
 #[derive(Debug)]
 struct Awaited {
     id: CommandId,
-    log: LogName,
     seq: u64,
     delivered: bool,
 }
 
-/// The newest own messages that nobody has read yet.
 #[derive(Debug, Default)]
-pub(crate) struct Receipts {
+struct LogReceipts {
+    /// Positions of another epoch mean other events.
+    epoch: u32,
+    /// How far somebody else has come.
+    delivered: u64,
+    read: u64,
+    /// The newest own messages that nobody has read yet.
     awaited: VecDeque<Awaited>,
 }
 
+#[derive(Debug, Default)]
+pub(crate) struct Receipts {
+    logs: BTreeMap<LogName, LogReceipts>,
+}
+
 impl Receipts {
-    pub(crate) fn sent(&mut self, id: CommandId, log: LogName, seq: u64) {
-        if self.awaited.len() >= RECEIPTS_MAX {
-            self.awaited.pop_front();
+    /// A message is durable, which was just told.
+    pub(crate) fn sent(&mut self, link: &mut Link, id: CommandId, log: &LogName, at: Position) {
+        let receipts = self.log(log);
+        receipts.enter(at.epoch);
+        if receipts.epoch != at.epoch {
+            return;
         }
-        self.awaited.push_back(Awaited { id, log, seq, delivered: false });
+        if receipts.awaited.len() >= RECEIPTS_MAX {
+            receipts.awaited.pop_front();
+        }
+        receipts.awaited.push_back(Awaited { id, seq: at.seq, delivered: false });
+        receipts.tell(link);
     }
 
-    /// A member other than the user has come this far.
-    pub(crate) fn cursor(&mut self, link: &mut Link, log: &LogName, cursor: &Cursor) {
+    /// Somebody else has come this far.
+    pub(crate) fn reached(&mut self, link: &mut Link, log: &LogName, reached: Reached) {
+        let receipts = self.log(log);
+        receipts.enter(reached.epoch);
+        if receipts.epoch != reached.epoch {
+            return;
+        }
+        receipts.read = receipts.read.max(reached.read);
+        receipts.delivered = receipts.delivered.max(reached.delivered).max(receipts.read);
+        receipts.tell(link);
+    }
+
+    fn log(&mut self, log: &LogName) -> &mut LogReceipts {
+        if self.logs.len() >= RECEIPT_LOGS_MAX && !self.logs.contains_key(log) {
+            self.logs.pop_first();
+        }
+        self.logs.entry(log.clone()).or_default()
+    }
+}
+
+impl LogReceipts {
+    /// A newer epoch begins anew.
+    fn enter(&mut self, epoch: u32) {
+        if epoch > self.epoch {
+            *self = Self { epoch, ..Self::default() };
+        }
+    }
+
+    fn tell(&mut self, link: &mut Link) {
+        let (delivered, read) = (self.delivered, self.read);
         self.awaited.retain_mut(|awaited| {
-            if awaited.log != *log {
-                return true;
-            }
-            let read = awaited.seq <= cursor.read;
-            if read {
+            if awaited.seq <= read {
                 link.emit(Output::Send { id: awaited.id, state: SendState::Read });
-            } else if awaited.seq <= cursor.delivered && !awaited.delivered {
+            } else if awaited.seq <= delivered && !awaited.delivered {
                 awaited.delivered = true;
                 link.emit(Output::Send { id: awaited.id, state: SendState::Delivered });
             }
-            !read
+            awaited.seq > read
         });
     }
 }

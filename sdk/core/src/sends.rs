@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use antiphon_protocol::{
-    ErrorCode, LogName,
+    ErrorCode, LogName, Position,
     frames::{Ack, NewSend, SendBatch},
     limits::{BATCH_RECORDS_MAX, BODY_BYTES_MAX, ENVELOPE_BYTES_MAX},
 };
@@ -67,6 +67,15 @@ struct Lane {
     out_of_order: u32,
     /// Whether the lane is in `Outbox::writable`.
     queued: bool,
+}
+
+/// A message that is durable.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Acked {
+    pub(crate) id: CommandId,
+    pub(crate) at: Position,
+    /// Whether its sender, the session's user, has read up to it thereby.
+    pub(crate) has_read: bool,
 }
 
 /// Whether the connection still serves.
@@ -189,14 +198,8 @@ impl Outbox {
         }
     }
 
-    /// An ACK of the first message that waits for this request. Returns where it is, for its receipts.
-    pub(crate) fn acked(
-        &mut self,
-        link: &mut Link,
-        log: &LogName,
-        request: u32,
-        ack: &Ack,
-    ) -> Option<(CommandId, u64)> {
+    /// An ACK of the first message that waits for this request.
+    pub(crate) fn acked(&mut self, link: &mut Link, log: &LogName, request: u32, ack: &Ack) -> Option<Acked> {
         let entry = self.settle(log, request)?;
         if let Some(lane) = self.lanes.get_mut(log) {
             (lane.refusals, lane.out_of_order) = (0, 0);
@@ -211,7 +214,7 @@ impl Outbox {
         };
         link.emit(Output::Send { id: entry.id, state: SendState::Sent(receipt) });
         self.resume_drained(link, log);
-        Some((entry.id, ack.position.seq))
+        Some(Acked { id: entry.id, at: ack.position, has_read: entry.message.moves_cursor() })
     }
 
     /// How many messages wait for the answer to this request.

@@ -124,20 +124,18 @@ impl Subscriptions {
         pages: &mut Pages,
         (id, log): (SubscriptionId, LogName),
         attach: &control::Attach,
-    ) -> Vec<Cursor> {
+    ) {
         if self.orphans.remove(&log) {
             unsubscribe(link, attach.handle);
-            self.subscribe_log(link, &log);
-            return Vec::new();
+            return self.subscribe_log(link, &log);
         }
-        let Some(subscription) = self.all.get_mut(&id) else { return Vec::new() };
+        let Some(subscription) = self.all.get_mut(&id) else { return };
         self.pulls += 1;
         let mut items = Vec::new();
         let next = subscription.attach(attach, self.pulls, &mut items);
         self.by_handle.insert(attach.handle, id);
         emit(link, id, &mut items);
         self.follow(link, pages, id, next);
-        attach.cursors.iter().map(Cursor::from_wire).collect()
     }
 
     fn subscribe_log(&mut self, link: &mut Link, log: &LogName) {
@@ -167,9 +165,15 @@ impl Subscriptions {
         link.set_timer(Timer::Subscription(id), delay);
     }
 
-    /// The log that a handle stands for.
-    pub(crate) fn log(&self, handle: u32) -> Option<&LogName> {
-        Some(&self.all.get(self.by_handle.get(&handle)?)?.log)
+    /// The log that a handle stands for, and the epoch of its positions.
+    pub(crate) fn followed(&self, handle: u32) -> Option<(&LogName, u32)> {
+        let subscription = self.all.get(self.by_handle.get(&handle)?)?;
+        Some((&subscription.log, subscription.last?.epoch))
+    }
+
+    /// Whether the application follows this log.
+    pub(crate) fn follows(&self, log: &LogName) -> bool {
+        self.by_log.contains_key(log)
     }
 
     /// A frame for a handle. One that is not attached (any more) is ignored.

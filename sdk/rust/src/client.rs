@@ -8,7 +8,7 @@ use std::sync::{
 use antiphon_protocol::LogName;
 use antiphon_sdk_core::{
     ConnectionState, Digest, From, Messages, NewMessage, NewSignal, Page, Range, Receipt, RequestError, SendError,
-    SendState, StopReason,
+    StopReason,
 };
 use bytes::Bytes;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use crate::{
     Config, Endpoint, Error, Presences, Result, Subscription,
     driver::{Call, Driver, News},
+    queued::{Fate, Queued},
 };
 
 /// Calls that wait for the driver; a further one waits for room.
@@ -189,43 +190,9 @@ impl Client {
 
     /// Puts a message into the outbox. Its fate can be followed, or waited for.
     pub async fn send_queued(&self, message: NewMessage) -> Result<Queued> {
-        let (state, states) = watch::channel(SendState::Queued);
-        self.call(Call::SendQueued { message, state }).await?;
-        Ok(Queued { states, shared: self.shared.clone() })
-    }
-}
-
-/// A message in the outbox. Dropping this does not take the message back.
-#[derive(Debug, Clone)]
-pub struct Queued {
-    states: watch::Receiver<SendState>,
-    shared: Arc<Shared>,
-}
-
-impl Queued {
-    /// Where the message stands.
-    pub fn state(&self) -> SendState {
-        self.states.borrow().clone()
-    }
-
-    /// Waits for the next state; None when there will be no other.
-    pub async fn changed(&mut self) -> Option<SendState> {
-        self.states.changed().await.ok()?;
-        Some(self.states.borrow_and_update().clone())
-    }
-
-    /// Waits until the message is durable.
-    pub async fn sent(&mut self) -> Result<Receipt> {
-        loop {
-            match &*self.states.borrow_and_update() {
-                SendState::Sent(receipt) => return Ok(*receipt),
-                SendState::Failed(error) => return Err(error.clone().into()),
-                _ => {}
-            }
-            if self.states.changed().await.is_err() {
-                return Err(SendError::Stopped(Client { shared: self.shared.clone() }.stop_reason()).into());
-            }
-        }
+        let (follower, fate) = watch::channel(Fate::default());
+        self.call(Call::SendQueued { message, follower }).await?;
+        Ok(Queued::new(fate, self.clone()))
     }
 }
 

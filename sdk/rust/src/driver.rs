@@ -10,7 +10,7 @@ use std::{
 use antiphon_protocol::{FrameType, LogName, UserId};
 use antiphon_sdk_core::{
     self as core, Command, CommandId, ConnectionState, Digest, From, Input, Item, NewMessage, NewSignal, Output, Range,
-    SendState, SubscriptionId, Time, Token, limits::PRESENCE_WATCHED_MAX,
+    SubscriptionId, Time, Token, limits::PRESENCE_WATCHED_MAX,
 };
 use bytes::Bytes;
 use tokio::{
@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     Config, Endpoint, Error, Presences, Result,
     client::Attention,
+    queued::Fate,
     tls,
     transport::{Cause, FromBroker, FromControl, Link},
     waiters::{AnswerReply, AttachReply, DoneReply, MessagesReply, PageReply, Queues, SendReply, Waiters},
@@ -38,7 +39,7 @@ pub(crate) enum Call {
     },
     SendQueued {
         message: NewMessage,
-        state: watch::Sender<SendState>,
+        follower: watch::Sender<Fate>,
     },
     SendBatch {
         messages: Vec<(NewMessage, SendReply)>,
@@ -319,8 +320,8 @@ impl Driver {
                 self.waiters.sends.insert(id, reply);
                 self.command(Command::Send { id, message });
             }
-            Call::SendQueued { message, state } => {
-                self.waiters.states.insert(id, state);
+            Call::SendQueued { message, follower } => {
+                self.waiters.followers.insert(id, follower);
                 self.command(Command::Send { id, message });
             }
             Call::SendBatch { messages } => {

@@ -31,6 +31,7 @@ mod config;
 mod driver;
 mod endpoint;
 mod error;
+mod queued;
 mod requests;
 mod subscription;
 mod tls;
@@ -50,10 +51,11 @@ pub use antiphon_sdk_core::{
     SendError, SendState, Session, Signal, StopReason,
 };
 
-pub use client::{Client, Queued};
+pub use client::Client;
 pub use config::{Config, TokenProvider, Trust};
 pub use endpoint::Endpoint;
 pub use error::{Error, Result};
+pub use queued::Queued;
 pub use requests::Presences;
 pub use subscription::Subscription;
 

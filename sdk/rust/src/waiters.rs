@@ -11,6 +11,8 @@ use tokio::sync::{
     oneshot, watch,
 };
 
+use crate::queued::Fate;
+
 /// Sent messages whose receipts are still told; the oldest is forgotten.
 const RECEIPTS_MAX: usize = 256;
 
@@ -25,7 +27,7 @@ pub(crate) type AttachReply = oneshot::Sender<Result<Attached, DetachReason>>;
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     pub(crate) sends: BTreeMap<CommandId, SendReply>,
-    pub(crate) states: BTreeMap<CommandId, watch::Sender<SendState>>,
+    pub(crate) followers: BTreeMap<CommandId, watch::Sender<Fate>>,
     sent: VecDeque<CommandId>,
     pub(crate) pages: BTreeMap<CommandId, PageReply>,
     pub(crate) messages: BTreeMap<CommandId, MessagesReply>,
@@ -35,7 +37,7 @@ pub(crate) struct Waiters {
 
 impl Waiters {
     pub(crate) fn send_state(&mut self, id: CommandId, state: SendState) {
-        if self.states.contains_key(&id) {
+        if self.followers.contains_key(&id) {
             return self.followed_state(id, state);
         }
         let result = match state {
@@ -56,14 +58,14 @@ impl Waiters {
             if self.sent.len() > RECEIPTS_MAX
                 && let Some(oldest) = self.sent.pop_front()
             {
-                self.states.remove(&oldest);
+                self.followers.remove(&oldest);
             }
         }
-        let follower = self.states.get(&id);
-        // Nobody may be following any more.
-        let _ = follower.map(|follower| follower.send(state));
+        if let Some(follower) = self.followers.get(&id) {
+            follower.send_modify(|fate| fate.enter(state));
+        }
         if ended {
-            self.states.remove(&id);
+            self.followers.remove(&id);
             self.sent.retain(|sent| *sent != id);
         }
     }

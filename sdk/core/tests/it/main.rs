@@ -13,6 +13,8 @@ mod presence;
 #[cfg(test)]
 mod property;
 #[cfg(test)]
+mod receipts;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod rig;
