@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use antiphon_protocol::{FrameType, LogName, Position, control};
+use antiphon_protocol::{EventRef, FrameType, LogName, Position, control};
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -176,6 +176,13 @@ pub struct Receipt {
     pub time_ms: u64,
     /// An earlier attempt had been stored already.
     pub duplicate: bool,
+}
+
+impl Receipt {
+    /// What names the message to the requests and messages that are about it.
+    pub fn reference(&self) -> EventRef {
+        EventRef { event_id: self.event_id, seq: self.position.seq }
+    }
 }
 
 /// What a subscription brings, in order. Every event comes exactly once, until a `Reset` says otherwise.

@@ -1,6 +1,10 @@
-//! The SDK over real QUIC, against a broker of a few lines that keeps one log in memory.
+//! The SDK over real QUIC: against a broker of a few lines that keeps one log in memory, and against the real one.
 
 #[cfg(test)]
 mod broker;
 #[cfg(test)]
 mod client;
+#[cfg(test)]
+mod end_to_end;
+#[cfg(test)]
+mod real;
