@@ -46,15 +46,15 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Attention {
     pub(crate) notify: Notify,
-    /// Set by the driver while it does not read events because a queue is full.
-    pub(crate) stalled: AtomicBool,
+    /// Set by the driver while something waits for room in a full queue.
+    pub(crate) waits_for_room: AtomicBool,
     /// Set when a subscription was dropped.
     pub(crate) dropped: AtomicBool,
 }
 
 impl Attention {
     pub(crate) fn subscription_read(&self) {
-        if self.stalled.load(Ordering::Acquire) {
+        if self.waits_for_room.load(Ordering::Acquire) {
             self.notify.notify_one();
         }
     }

@@ -22,9 +22,10 @@ use crate::{
     Config, Endpoint, Error, Presences, Result,
     client::Attention,
     queued::Fate,
+    queues::Queues,
     tls,
     transport::{Cause, FromBroker, FromControl, Link},
-    waiters::{AnswerReply, AttachReply, DoneReply, MessagesReply, PageReply, Queues, SendReply, Waiters},
+    waiters::{AnswerReply, AttachReply, DoneReply, MessagesReply, PageReply, SendReply, Waiters},
 };
 
 /// Things of one kind taken in before the outputs are performed.
@@ -163,7 +164,7 @@ impl Driver {
             if self.core.is_stopped() {
                 return self.hand_over_the_rest().await;
             }
-            self.attention.stalled.store(self.queues.is_stalled(), Ordering::Release);
+            self.attention.waits_for_room.store(self.queues.has_kept(), Ordering::Release);
             // Room that was made before the flag was set would go unnoticed without this.
             self.queues.flush();
             let wake = self.wake().await;
@@ -176,7 +177,7 @@ impl Driver {
         self.calls.close();
         self.waiters = Waiters::default();
         loop {
-            self.attention.stalled.store(self.queues.is_stalled(), Ordering::Release);
+            self.attention.waits_for_room.store(self.queues.has_kept(), Ordering::Release);
             self.queues.flush();
             self.queues.take_dropped();
             if !self.queues.is_stalled() {

@@ -32,6 +32,7 @@ mod driver;
 mod endpoint;
 mod error;
 mod queued;
+mod queues;
 mod requests;
 mod subscription;
 mod tls;

@@ -12,7 +12,8 @@ use crate::client::Shared;
 ///
 /// Its queue is bounded. When an application does not read it and it is full, the client stops reading events of
 /// *every* log of its connection until there is room again; acknowledgements and answers still come. The broker then
-/// stops pushing, and the client pulls what it has missed. Cursors and signals that find the queue full are dropped.
+/// stops pushing, and the client pulls what it has missed. Cursors and signals that find the queue full hold up nobody:
+/// the newest of each user and kind wait for room, at most 64.
 #[derive(Debug)]
 pub struct Subscription {
     log: LogName,
