@@ -148,6 +148,7 @@ impl Client {
             Command::Signal { id, signal } => requests::signal(link, id, signal),
             Command::WatchPresence { id, users } => self.watch.set(link, id, users),
             Command::Request { id, frame_type, body } => self.requests.add(link, id, frame_type, body),
+            Command::RenewToken => self.connection.token_due(link),
             Command::Close => {
                 let step = self.connection.close(link);
                 self.follow(step);
@@ -171,7 +172,7 @@ impl Client {
                 Output::Done { id, result: Err(RequestError::Stopped(reason)) }
             }
             Command::Request { id, .. } => Output::Answer { id, result: Err(RequestError::Stopped(reason)) },
-            Command::Unsubscribe(_) | Command::Cursor { .. } | Command::Close => return,
+            Command::Unsubscribe(_) | Command::Cursor { .. } | Command::RenewToken | Command::Close => return,
         });
     }
 

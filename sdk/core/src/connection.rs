@@ -189,7 +189,7 @@ impl Connection {
         }
     }
 
-    /// The deadline of a fresh token.
+    /// A fresh token is due, or wanted.
     pub(crate) fn token_due(&mut self, link: &mut Link) {
         self.ask_token(link);
     }

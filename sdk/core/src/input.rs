@@ -142,6 +142,8 @@ pub enum Command {
         /// Its encoded body.
         body: Bytes,
     },
+    /// Ask the token provider for a token now, and take it for the running session, as when its rights have changed.
+    RenewToken,
     /// End the session; everything that waits fails.
     Close,
 }

@@ -130,6 +130,13 @@ impl Client {
         self.shared.digests.resubscribe()
     }
 
+    /// Asks the token provider for a token now, and takes it for the running session: for when the user's rights have
+    /// changed. Before a token ends, and when one was refused, this happens by itself. Does not wait for the broker; a
+    /// token that it refuses changes nothing.
+    pub async fn renew_token(&self) -> Result<()> {
+        self.call(Call::RenewToken).await
+    }
+
     /// Ends the session. Everything that waits fails.
     pub async fn close(&self) {
         let mut state = self.shared.state.clone();

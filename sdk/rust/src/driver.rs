@@ -77,6 +77,7 @@ pub(crate) enum Call {
         body: Bytes,
         reply: AnswerReply,
     },
+    RenewToken,
     #[cfg(feature = "test-hooks")]
     Kill,
     Close,
@@ -370,6 +371,7 @@ impl Driver {
                 self.waiters.answers.insert(id, reply);
                 self.command(Command::Request { id, frame_type, body });
             }
+            Call::RenewToken => self.command(Command::RenewToken),
             #[cfg(feature = "test-hooks")]
             Call::Kill => {
                 if self.link.is_some() {

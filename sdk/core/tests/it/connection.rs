@@ -269,3 +269,19 @@ fn the_same_seed_and_inputs_give_the_same_outputs() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn an_application_may_renew_its_token_at_any_time() {
+    let mut rig = Rig::online();
+    rig.command(Command::RenewToken);
+    rig.command(Command::RenewToken);
+    rig.expect(&["need token"]);
+    rig.input(Input::Token(Token::new("wider")));
+    rig.expect(&["AUTH#2 wider"]);
+    rig.ok(2);
+    rig.lose();
+    rig.seen();
+    rig.wait();
+    rig.input(Input::Connected);
+    rig.expect(&["connecting", "connect", "HELLO#3 wider resume=resume"]);
+}
