@@ -6,11 +6,12 @@
 
 use antiphon_protocol::{ContentType, ConversationId, ErrorCode, LogName, Position, UserId, control};
 use bytes::Bytes;
-use prost::Message;
+use prost::Message as _;
 
 use crate::{
     conversation::ConversationKind,
     error::{Outcome, Refusal},
+    message,
     output::Digest,
 };
 
@@ -155,9 +156,7 @@ impl Overview {
 impl LastMessage {
     pub(crate) fn from_wire(last: control::LastMessage) -> Self {
         let control::LastMessage { seq, time_ms, sender, content_type, body, redacted } = last;
-        // A type of a later version is shown as bytes, as events of it are.
-        let known = u8::try_from(content_type).ok().and_then(ContentType::from_number);
-        Self { seq, time_ms, sender, content_type: known.unwrap_or(ContentType::Octets), body, redacted }
+        Self { seq, time_ms, sender, content_type: message::known(content_type), body, redacted }
     }
 
     /// The beginning of the content as text, if it is text.

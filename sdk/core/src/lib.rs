@@ -56,7 +56,7 @@ pub use error::{Outcome, Refusal, RequestError, SendError, StopReason};
 pub use event::Event;
 pub use inbox::{InboxEntry, InboxPage, LastMessage, Overview};
 pub use input::{Command, CommandId, Direction, From, Input, NewSignal, Range, StreamId, SubscriptionId, Token};
-pub use message::{Message, Messages};
+pub use message::{Edit, Mark, Message, Messages, Reactions, ReplyPreview};
 pub use new_message::NewMessage;
 pub use notice::{ConversationChange, MemberChange, Notice, RemovalReason};
 pub use output::{

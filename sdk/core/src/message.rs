@@ -3,11 +3,12 @@
 use std::fmt;
 
 use antiphon_protocol::{
-    ContentType, Position, Row,
-    control::{LatestEdit, Mark, MessageState, MessageView, MessagesPage, Reactions, ReplyPreview},
+    ContentType, EventRef, Position, Row,
+    control::{self, MessageState, MessageView, MessagesPage},
     fold,
 };
 use bytes::Bytes;
+use uuid::Uuid;
 
 use crate::event::Event;
 
@@ -29,6 +30,62 @@ pub struct Messages {
 pub struct Message {
     event: Event,
     view: MessageView,
+}
+
+/// The latest edit of a message. Its mentions, attachments and properties take the place of the message's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// Position of the edit.
+    pub seq: u64,
+    /// When it was stored, by the broker's clock, Unix milliseconds.
+    pub time_ms: u64,
+    /// How to read the body.
+    pub content_type: ContentType,
+    /// Attributes beside the body, as the sender encoded them; mostly empty.
+    pub envelope: Bytes,
+    /// The content.
+    pub body: Bytes,
+}
+
+/// Who did something to a message, when, and with which event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark<'a> {
+    /// Position of the event.
+    pub seq: u64,
+    /// When it was stored, by the broker's clock, Unix milliseconds.
+    pub time_ms: u64,
+    /// Who did it.
+    pub user: &'a str,
+}
+
+/// All reactions to a message with one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reactions<'a> {
+    /// Mostly an emoji.
+    pub key: &'a str,
+    /// How many users.
+    pub count: u32,
+    /// The reader is among them.
+    pub mine: bool,
+    /// Some of them, at most 8.
+    pub users: &'a [String],
+}
+
+/// The beginning of the message that another one answers, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplyPreview<'a> {
+    /// Which message.
+    pub message: EventRef,
+    /// Who sent it.
+    pub sender: &'a str,
+    /// How to read the body.
+    pub content_type: ContentType,
+    /// The first 128 bytes of its content at most; text is cut between characters.
+    pub body: Bytes,
+    /// There is more of it.
+    pub cut: bool,
+    /// Its content was removed for everyone.
+    pub redacted: bool,
 }
 
 impl Messages {
@@ -76,9 +133,10 @@ impl Message {
         self.view.state.as_ref()
     }
 
-    /// The latest edit. Its envelope's mentions, attachments and properties take the place of the message's.
-    pub fn edit(&self) -> Option<&LatestEdit> {
-        self.state()?.edit.as_ref()
+    /// The latest edit.
+    pub fn edit(&self) -> Option<Edit> {
+        let control::LatestEdit { seq, time_ms, content_type, envelope, body } = self.state()?.edit.clone()?;
+        Some(Edit { seq, time_ms, content_type: known(content_type), envelope, body })
     }
 
     /// Positions of all edits, oldest first.
@@ -88,13 +146,12 @@ impl Message {
 
     /// The content as it stands; empty if it was redacted.
     pub fn body(&self) -> Bytes {
-        self.edit().map_or_else(|| self.event.body(), |edit| edit.body.clone())
+        self.edit().map_or_else(|| self.event.body(), |edit| edit.body)
     }
 
     /// How to read [`body`](Self::body).
     pub fn content_type(&self) -> ContentType {
-        let edited = self.edit().and_then(|edit| ContentType::from_number(edit.content_type.try_into().ok()?));
-        edited.unwrap_or_else(|| self.event.content_type())
+        self.edit().map_or_else(|| self.event.content_type(), |edit| edit.content_type)
     }
 
     /// The content as text, if it is text.
@@ -108,24 +165,42 @@ impl Message {
     }
 
     /// Who removed the content, when, and with which event.
-    pub fn redacted_by(&self) -> Option<&Mark> {
-        self.state()?.redacted.as_ref()
+    pub fn redacted_by(&self) -> Option<Mark<'_>> {
+        self.state()?.redacted.as_ref().map(mark)
     }
 
     /// Who pinned it, when, and with which event.
-    pub fn pinned(&self) -> Option<&Mark> {
-        self.state()?.pinned.as_ref()
+    pub fn pinned(&self) -> Option<Mark<'_>> {
+        self.state()?.pinned.as_ref().map(mark)
     }
 
     /// Reactions by key, in the order in which the keys appeared.
-    pub fn reactions(&self) -> &[Reactions] {
-        self.state().map_or(&[], |state| &state.reactions)
+    pub fn reactions(&self) -> Vec<Reactions<'_>> {
+        let reactions = self.state().map_or(&[][..], |state| &state.reactions);
+        reactions.iter().map(|r| Reactions { key: &r.key, count: r.count, mine: r.mine, users: &r.users }).collect()
     }
 
     /// The beginning of the message that this one answers, as it stands.
-    pub fn reply(&self) -> Option<&ReplyPreview> {
-        self.view.reply.as_ref()
+    pub fn reply(&self) -> Option<ReplyPreview<'_>> {
+        let reply = self.view.reply.as_ref()?;
+        Some(ReplyPreview {
+            message: EventRef { event_id: Uuid::from_slice(&reply.event_id).ok()?, seq: reply.seq },
+            sender: &reply.sender,
+            content_type: known(reply.content_type),
+            body: reply.body.clone(),
+            cut: reply.cut,
+            redacted: reply.redacted,
+        })
     }
+}
+
+/// A type of a later version is read as bytes, as in rows.
+pub(crate) fn known(content_type: u32) -> ContentType {
+    u8::try_from(content_type).ok().and_then(ContentType::from_number).unwrap_or(ContentType::Octets)
+}
+
+fn mark(mark: &control::Mark) -> Mark<'_> {
+    Mark { seq: mark.seq, time_ms: mark.time_ms, user: &mark.user }
 }
 
 impl fmt::Debug for Message {
@@ -182,7 +257,7 @@ mod tests {
         apply(&mut page, row(4, EventKind::REDACT, ""));
         let message = &page.messages[0];
         assert!(message.is_redacted() && message.body().is_empty() && message.reactions().is_empty());
-        assert_eq!(message.redacted_by().map(|mark| mark.user.as_str()), Some("ann"));
+        assert_eq!(message.redacted_by().map(|mark| mark.user), Some("ann"));
     }
 
     #[test]

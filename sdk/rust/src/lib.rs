@@ -42,11 +42,10 @@ mod waiters;
 pub use antiphon_protocol::{
     Action, Attachment, ContentType, ConversationId, DeviceId, Envelope, ErrorCode, EventKind, EventRef, FrameType,
     InvalidId, LogName, NewEnvelope, Position, Property, UserId,
-    control::{LatestEdit, Mark, Reactions, ReplyPreview},
 };
 pub use antiphon_sdk_core::{
     Answer, Attached, ConnectionState, Conversation, ConversationChange, ConversationKind, Cursor, DetachReason,
-    Digest, Direction, Event, From, InboxEntry, InboxPage, Item, JoinPolicy, LastMessage, Member, MemberChange,
+    Digest, Direction, Event, From, InboxEntry, InboxPage, Item, JoinPolicy, LastMessage, Mark, Member, MemberChange,
     Message, Messages, NewConversation, NewMessage, Notice, OutboxLimits, Outcome, Overview, Page, Preferences,
     Presence, PresenceStatus, Range, Receipt as Sent, Refusal, RemovalReason, RequestError, ResetReason, Role,
     SendError, SendState, Session, Signal, StopReason,

@@ -36,14 +36,14 @@ pub(super) fn json(message: &Message) -> Value {
     line["body_bytes"] = json!(message.body().len());
     line["edits"] = json!(message.edits());
     line["edited_at_ms"] = json!(message.edit().map(|edit| edit.time_ms));
-    line["redacted_by"] = json!(message.redacted_by().map(|mark| mark.user.as_str()));
+    line["redacted_by"] = json!(message.redacted_by().map(|mark| mark.user));
     line["pinned"] = message.pinned().map_or(Value::Null, mark);
-    let reactions = message.reactions().iter();
+    let reactions = message.reactions().into_iter();
     line["reactions"] =
         reactions.map(|r| json!({"key": r.key, "count": r.count, "mine": r.mine, "users": r.users})).collect();
     line["reply_to"] = message.reply().map_or(Value::Null, |reply| {
         json!({
-            "seq": reply.seq,
+            "seq": reply.message.seq,
             "sender": reply.sender,
             "redacted": reply.redacted,
             "preview": String::from_utf8_lossy(&reply.body),
@@ -52,6 +52,6 @@ pub(super) fn json(message: &Message) -> Value {
     line
 }
 
-fn mark(mark: &Mark) -> Value {
+fn mark(mark: Mark<'_>) -> Value {
     json!({"user": mark.user, "time_ms": mark.time_ms, "seq": mark.seq})
 }

@@ -76,6 +76,25 @@ async fn the_inbox_counts_what_is_unread_and_says_what_is_ones_own() {
 }
 
 #[tokio::test]
+async fn digests_move_the_inbox_on_without_a_subscription() {
+    let broker = Real::start();
+    let (ann, bob) = (broker.connect("ann").await, Config { follow_mine: true, ..broker.config("bob") });
+    let bob = Client::connect(bob).await.unwrap();
+    let tea = group(&ann, "tea", &["bob"]).await;
+    next_event(&mut inbox_of(&bob, "bob").await).await;
+    let mut digests = bob.digests();
+    let mut overview = bob.inbox(None).await.unwrap().entries[0].overview.clone().unwrap();
+    for (sender, text, unread) in [(&ann, "one", 1), (&bob, "two", 0)] {
+        let sent = sender.send(&tea.log(), text).await.unwrap();
+        while overview.head < sent.position {
+            overview.apply(&digests.recv().await.unwrap(), "bob");
+        }
+        let last = overview.last.as_ref().and_then(|last| last.text());
+        assert_eq!((overview.unread(), last.as_deref()), (unread, Some(text)));
+    }
+}
+
+#[tokio::test]
 async fn other_devices_learn_from_the_inbox() {
     let broker = Real::start();
     let (ann, phone) = (broker.connect("ann").await, broker.connect_device("bob", "phone").await);
@@ -118,8 +137,8 @@ async fn a_message_is_edited_reacted_to_hidden_and_redacted() {
     let messages = bob.messages(Range::all(log.clone())).await.unwrap().messages;
     assert_eq!((messages[0].text().as_deref(), messages[0].edits().len()), (Some("coffee?"), 1));
     assert_eq!((messages[0].reactions()[0].count, messages[0].reactions()[0].mine), (1, true));
-    assert_eq!(messages[0].pinned().map(|mark| mark.user.as_str()), Some("bob"));
-    assert_eq!(messages[1].reply().map(|reply| reply.seq), Some(tea.seq));
+    assert_eq!(messages[0].pinned().map(|mark| mark.user), Some("bob"));
+    assert_eq!(messages[1].reply().map(|reply| reply.message), Some(tea));
     bob.send_message(NewMessage::unreact(log.clone(), tea, "+1")).await.unwrap();
     bob.send_message(NewMessage::unpin(log.clone(), tea)).await.unwrap();
     ann.send_message(NewMessage::redact(log.clone(), tea)).await.unwrap();
