@@ -15,7 +15,8 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use crate::{
     Config, Endpoint, Error, Presences, Result, Subscription,
-    driver::{Call, Driver, News},
+    call::Call,
+    driver::{Driver, News},
     queued::{Fate, Queued},
 };
 

@@ -7,12 +7,11 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use antiphon_protocol::{FrameType, LogName, UserId};
+use antiphon_protocol::UserId;
 use antiphon_sdk_core::{
-    self as core, Command, CommandId, ConnectionState, Digest, From, Input, Item, NewMessage, NewSignal, Output, Range,
-    SubscriptionId, Time, Token, limits::PRESENCE_WATCHED_MAX,
+    self as core, Command, CommandId, ConnectionState, Digest, Input, Output, SubscriptionId, Time, Token,
+    limits::PRESENCE_WATCHED_MAX,
 };
-use bytes::Bytes;
 use tokio::{
     sync::{broadcast, mpsc, watch},
     time::{Duration, Instant},
@@ -20,68 +19,16 @@ use tokio::{
 
 use crate::{
     Config, Endpoint, Error, Presences, Result,
+    call::Call,
     client::Attention,
-    queued::Fate,
     queues::Queues,
     tls,
     transport::{Cause, FromBroker, FromControl, Link},
-    waiters::{AnswerReply, AttachReply, DoneReply, MessagesReply, PageReply, SendReply, Waiters},
+    waiters::Waiters,
 };
 
 /// Things of one kind taken in before the outputs are performed.
 const BATCH_MAX: usize = 64;
-
-/// What a handle asks of the driver.
-#[derive(Debug)]
-pub(crate) enum Call {
-    Send {
-        message: NewMessage,
-        reply: SendReply,
-    },
-    SendQueued {
-        message: NewMessage,
-        follower: watch::Sender<Fate>,
-    },
-    SendBatch {
-        messages: Vec<(NewMessage, SendReply)>,
-    },
-    Messages {
-        range: Range,
-        reply: MessagesReply,
-    },
-    Subscribe {
-        log: LogName,
-        from: From,
-        items: mpsc::Sender<Item>,
-        reply: AttachReply,
-    },
-    Fetch {
-        range: Range,
-        reply: PageReply,
-    },
-    Cursor {
-        log: LogName,
-        delivered: u64,
-        read: u64,
-    },
-    Signal {
-        signal: NewSignal,
-        reply: DoneReply,
-    },
-    WatchPresence {
-        users: BTreeSet<UserId>,
-        reply: DoneReply,
-    },
-    Request {
-        frame_type: FrameType,
-        body: Bytes,
-        reply: AnswerReply,
-    },
-    RenewToken,
-    #[cfg(feature = "test-hooks")]
-    Kill,
-    Close,
-}
 
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
@@ -357,13 +304,7 @@ impl Driver {
                 self.command(Command::Signal { id, signal });
             }
             Call::WatchPresence { users, reply } => {
-                if users.len() <= PRESENCE_WATCHED_MAX {
-                    self.news.presences.send_if_modified(|presences| {
-                        let before = presences.len();
-                        presences.retain(|user, _| users.contains(user));
-                        presences.len() < before
-                    });
-                }
+                self.forget_unwatched(&users);
                 self.waiters.done.insert(id, reply);
                 self.command(Command::WatchPresence { id, users });
             }
@@ -380,6 +321,18 @@ impl Driver {
             }
             Call::Close => self.command(Command::Close),
         }
+    }
+
+    fn forget_unwatched(&self, users: &BTreeSet<UserId>) {
+        // A list that is too long is refused, and the one before stays.
+        if users.len() > PRESENCE_WATCHED_MAX {
+            return;
+        }
+        self.news.presences.send_if_modified(|presences| {
+            let before = presences.len();
+            presences.retain(|user, _| users.contains(user));
+            presences.len() < before
+        });
     }
 
     fn perform(&mut self, output: Output) {

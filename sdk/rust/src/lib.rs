@@ -26,6 +26,7 @@
 //! The client reconnects by itself, resumes every subscription after the last event it handed out, and sends again
 //! what was not acknowledged, so that each message is stored once and each event is seen once.
 
+mod call;
 mod client;
 mod config;
 mod driver;

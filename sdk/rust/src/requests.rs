@@ -10,7 +10,7 @@ use antiphon_sdk_core::{
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
-use crate::{Client, Result, driver::Call};
+use crate::{Client, Result, call::Call};
 
 /// The newest presence of each watched user that is known.
 pub type Presences = BTreeMap<UserId, Presence>;
