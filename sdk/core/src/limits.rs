@@ -17,7 +17,8 @@ pub const REQUESTS_MAX: usize = 4_096;
 pub const REQUEST_ATTEMPTS_MAX: u32 = 6;
 /// Own sends to one log that nobody has read yet; of one more the oldest gets no receipts any more.
 pub const RECEIPTS_MAX: usize = 256;
-/// Logs with own sends, or receipts of others, that are remembered; for one more the first is forgotten.
+/// Logs with own sends, or receipts of others, that are remembered; for one more the first without own sends is
+/// forgotten.
 pub const RECEIPT_LOGS_MAX: usize = 256;
 /// Users whose presence is watched at once; a longer list is refused with `TooMany`.
 pub const PRESENCE_WATCHED_MAX: usize = 64;

@@ -206,7 +206,7 @@ pub enum Item {
         /// The next event has the position after this one.
         after: Position,
     },
-    /// Somebody's cursor moved.
+    /// Somebody's cursor moved. Whoever sends a message moves it too: see [`Event::cursor`].
     Cursor(Cursor),
     /// Typing and the like. It ends by itself after its time to live.
     Signal(Signal),

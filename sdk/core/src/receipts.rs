@@ -74,7 +74,11 @@ impl Receipts {
 
     fn log(&mut self, log: &LogName) -> &mut LogReceipts {
         if self.logs.len() >= RECEIPT_LOGS_MAX && !self.logs.contains_key(log) {
-            self.logs.pop_first();
+            let unawaited = self.logs.iter().find(|(_, receipts)| receipts.awaited.is_empty());
+            let forgotten = unawaited.or_else(|| self.logs.first_key_value()).map(|(log, _)| log.clone());
+            if let Some(forgotten) = forgotten {
+                self.logs.remove(&forgotten);
+            }
         }
         self.logs.entry(log.clone()).or_default()
     }

@@ -52,9 +52,23 @@ impl Requests {
     }
 
     fn check(&self, frame_type: FrameType, body: &Bytes) -> Result<(), RequestError> {
-        use FrameType::{Auth, Bye, Fetch, Hello, Send, SendBatch, Signal, Subscribe, Unsubscribe};
-        let own_command =
-            matches!(frame_type, Hello | Auth | Bye | Send | SendBatch | Signal | Subscribe | Unsubscribe | Fetch);
+        use FrameType::{
+            Auth, Bye, Cursor, Fetch, Hello, PresenceSubscribe, Send, SendBatch, Signal, Subscribe, Unsubscribe,
+        };
+        let own_command = matches!(
+            frame_type,
+            Hello
+                | Auth
+                | Bye
+                | Send
+                | SendBatch
+                | Subscribe
+                | Unsubscribe
+                | Fetch
+                | Cursor
+                | Signal
+                | PresenceSubscribe
+        );
         let too_long = body.len() + HEADER_BYTES > FRAME_BYTES_MAX;
         if own_command || too_long || frame_type.direction() == Direction::ToClient {
             Err(RequestError::NotARequest(frame_type.name()))

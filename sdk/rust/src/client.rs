@@ -196,7 +196,10 @@ impl Client {
         Ok(results)
     }
 
-    /// Puts a message into the outbox. Its fate can be followed, or waited for.
+    /// Puts a message into the outbox. Its fate can be followed, or waited for: as far as [`SendState::Read`] while its
+    /// log is subscribed.
+    ///
+    /// [`SendState::Read`]: crate::SendState::Read
     pub async fn send_queued(&self, message: NewMessage) -> Result<Queued> {
         let (follower, fate) = watch::channel(Fate::default());
         self.call(Call::SendQueued { message, follower }).await?;

@@ -111,7 +111,9 @@ fn frames_with_commands_of_their_own_are_no_requests() {
     let mut rig = Rig::online();
     request(&mut rig, 1, FrameType::Subscribe);
     request(&mut rig, 2, FrameType::Event);
-    rig.expect(&["r1 failed: SUBSCRIBE cannot be sent as a request", "r2 failed: EVENT cannot be sent as a request"]);
+    request(&mut rig, 3, FrameType::Signal);
+    let failed = ["r1 failed: SUBSCRIBE", "r2 failed: EVENT", "r3 failed: SIGNAL"];
+    rig.expect(&failed.map(|line| format!("{line} cannot be sent as a request")).each_ref().map(String::as_str));
 }
 
 #[test]
