@@ -448,6 +448,8 @@ pub struct ConversationCreate {
     pub join_policy: i32,
     #[prost(string, tag = "6")]
     pub act_as: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "7")]
+    pub retention_s: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConversationGet {
@@ -474,6 +476,8 @@ pub struct Conversation {
     pub created: bool,
     #[prost(bool, tag = "9")]
     pub deleted: bool,
+    #[prost(uint32, tag = "10")]
+    pub retention_s: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConversationUpdate {
@@ -483,6 +487,8 @@ pub struct ConversationUpdate {
     pub title: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(enumeration = "JoinPolicy", optional, tag = "3")]
     pub join_policy: ::core::option::Option<i32>,
+    #[prost(uint32, optional, tag = "4")]
+    pub retention_s: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConversationDelete {
@@ -581,6 +587,8 @@ pub struct ConversationEvent {
     pub join_policy: i32,
     #[prost(message, repeated, tag = "5")]
     pub members: ::prost::alloc::vec::Vec<Member>,
+    #[prost(uint32, tag = "6")]
+    pub retention_s: u32,
 }
 /// Nested message and enum types in `ConversationEvent`.
 pub mod conversation_event {

@@ -49,6 +49,8 @@ pub const MEMBERS_MAX: usize = 10_000;
 pub const CURSORS_AT_HANDOVER_MEMBERS_MAX: usize = 1_000;
 /// Conversations up to this size push receipts.
 pub const RECEIPTS_MEMBERS_MAX: usize = 100;
+/// Shortest retention of a conversation that does not keep its events for ever, in seconds.
+pub const RETENTION_MIN_S: u32 = 60;
 /// Bytes of a signal's data.
 pub const SIGNAL_BYTES_MAX: usize = 1_024;
 
@@ -58,6 +60,10 @@ const _: () = {
     assert!(TOKEN_BYTES_MAX + 1_024 <= PRE_AUTH_BYTES_MAX, "a HELLO with the longest token fits before authentication");
     assert!(INLINE_BYTES_MAX <= PAGE_BYTES_MAX);
     assert!(VIRTUAL_SHARDS == PARTITIONS * VIRTUAL_SHARDS_PER_PARTITION);
+    assert!(
+        RETENTION_MIN_S as u64 * 1_000 >= CLOCK_SKEW_MS_MAX,
+        "the id of a row that is removed lies in the past, so no send that is made now is expired"
+    );
 };
 
 /// Largest `seq`, `msgno`, time or size: what a number in JSON holds exactly.

@@ -67,7 +67,12 @@ impl Effects {
 
     /// Lets the owner of something be woken after a while.
     pub(crate) fn wake(&mut self, key: LogKey, after: Duration) {
-        self.wakes.insert((self.now + after, key));
+        self.wake_at(key, self.now + after);
+    }
+
+    /// The same at a moment.
+    pub(crate) fn wake_at(&mut self, key: LogKey, at: Time) {
+        self.wakes.insert((at, key));
     }
 
     pub(crate) fn post(&mut self, shard: ShardId, message: ShardMessage) {

@@ -51,6 +51,20 @@ pub const MESSAGES_READ_ROWS: u32 = 256;
 pub const MESSAGES_READS_MAX: u32 = 16;
 /// How long the ids of sends stay in memory, by their own time; older ones are looked up in the store.
 pub const DUPLICATES_IN_MEMORY_MS: u64 = 10 * 60 * 1_000;
+/// Rows that one round of a log's retention removes; the rest waits for the next round.
+pub const RETENTION_BATCH_ROWS_MAX: u32 = 256;
+/// The same in bytes.
+pub const RETENTION_BATCH_BYTES_MAX: usize = 64 << 10;
+/// Between two rounds of a log that has more to remove.
+pub const RETENTION_PAUSE: Duration = Duration::from_millis(100);
+/// When a round that the store could not carry out is begun again.
+pub const RETENTION_RETRY_AFTER: Duration = Duration::from_secs(2);
+/// Between two looks at a log whose rows grow too old one by one: a sixty-fourth of its retention, at least this ...
+pub const RETENTION_INTERVAL_MIN: Duration = Duration::from_secs(10);
+/// ... and at most this. A row outlives the retention by no more than that while its log is in use.
+pub const RETENTION_INTERVAL_MAX: Duration = Duration::from_secs(3_600);
+/// Logs that are woken in one turn because a moment has come that they asked for; the rest waits for the next turn.
+pub const WAKES_PER_TURN: usize = 64;
 /// Cursors that are read when a log is taken up.
 pub const MEMBERS_LOADED_CURSORS_MAX: u32 = 10_000;
 /// Logs that a shard keeps in memory. Full: the least recently used idle one is let go.

@@ -13,7 +13,9 @@ use crate::{
     home::Home,
     input::Input,
     journal::{self, Journal},
-    limits::{DELIVERIES_PER_TURN, HANDLE_LOG_BITS, LOGS_RESIDENT_MAX, LOGS_RESTED_PER_TURN, SHARDS_MAX},
+    limits::{
+        DELIVERIES_PER_TURN, HANDLE_LOG_BITS, LOGS_RESIDENT_MAX, LOGS_RESTED_PER_TURN, SHARDS_MAX, WAKES_PER_TURN,
+    },
     log::{Log, Place, Purpose},
     mailbox::Mailbox,
     outbox::Outbox,
@@ -232,8 +234,16 @@ impl Shard {
         }
     }
 
+    /// Whether a log is to be woken now.
+    fn has_due_wake(&self) -> bool {
+        self.fx.wakes.first().is_some_and(|(time, _)| *time <= self.fx.now)
+    }
+
     fn wake(&mut self) {
-        while let Some((time, key)) = self.fx.wakes.first().copied().filter(|(time, _)| *time <= self.fx.now) {
+        for _ in 0..WAKES_PER_TURN {
+            let Some((time, key)) = self.fx.wakes.first().copied().filter(|(time, _)| *time <= self.fx.now) else {
+                return;
+            };
             self.fx.wakes.remove(&(time, key));
             match self.logs.get_mut(&key) {
                 Some(log) => log.woken(&mut self.fx),
@@ -354,7 +364,8 @@ impl Shard {
 
     /// Whether another turn has something to do without any further input.
     pub fn has_work(&self) -> bool {
-        self.home.has_deliveries() || !self.appended.is_empty() || matches!(self.rest, Rest::After(_))
+        let is_coming_to_rest = matches!(self.rest, Rest::After(_));
+        self.home.has_deliveries() || !self.appended.is_empty() || is_coming_to_rest || self.has_due_wake()
     }
 
     /// When `end_turn` has to be called at the latest.

@@ -66,6 +66,30 @@ pub struct NewConversation {
     pub join_policy: JoinPolicy,
     /// Services: the user who creates it.
     pub act_as: Option<UserId>,
+    /// How long events are kept, in seconds; 0 = for ever, otherwise at least 60.
+    pub retention_s: u32,
+}
+
+/// Properties of a conversation to be changed; what is None stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConversationChanges {
+    /// Shown to people.
+    pub title: Option<String>,
+    /// Who may come in.
+    pub join_policy: Option<JoinPolicy>,
+    /// How long events are kept, in seconds; 0 = for ever, otherwise at least 60. What is gone stays gone.
+    pub retention_s: Option<u32>,
+}
+
+impl ConversationChanges {
+    fn encode(self, id: &ConversationId) -> control::ConversationUpdate {
+        control::ConversationUpdate {
+            conversation: id.to_string(),
+            title: self.title,
+            join_policy: self.join_policy.map(|policy| policy.encode().into()),
+            retention_s: self.retention_s,
+        }
+    }
 }
 
 impl NewConversation {
@@ -93,6 +117,7 @@ impl NewConversation {
             members: self.members.into_iter().map(Member::encode_new).collect(),
             join_policy: self.join_policy.encode().into(),
             act_as: self.act_as.map(|user| user.to_string()).unwrap_or_default(),
+            retention_s: self.retention_s,
         }
     }
 }
@@ -118,6 +143,8 @@ pub struct Conversation {
     pub created: bool,
     /// It has been deleted.
     pub deleted: bool,
+    /// How long events are kept, in seconds; 0 = for ever.
+    pub retention_s: u32,
 }
 
 impl Conversation {
@@ -138,6 +165,7 @@ impl Conversation {
             head_msgno: answer.head_msgno,
             created: answer.created,
             deleted: answer.deleted,
+            retention_s: answer.retention_s,
         })
     }
 }
@@ -211,18 +239,9 @@ impl Request<Conversation> {
 }
 
 impl Request<()> {
-    /// Changes the title, to one of at most 256 bytes.
-    pub fn set_title(id: &ConversationId, title: &str) -> Self {
-        let (conversation, title) = (id.to_string(), Some(title.to_owned()));
-        let update = control::ConversationUpdate { conversation, title, join_policy: None };
-        Self::confirmed(FrameType::ConversationUpdate, &update)
-    }
-
-    /// Changes who may come in.
-    pub fn set_join_policy(id: &ConversationId, policy: JoinPolicy) -> Self {
-        let (conversation, join_policy) = (id.to_string(), Some(policy.encode().into()));
-        let update = control::ConversationUpdate { conversation, title: None, join_policy };
-        Self::confirmed(FrameType::ConversationUpdate, &update)
+    /// Changes properties. A title has at most 256 bytes.
+    pub fn update_conversation(id: &ConversationId, changes: ConversationChanges) -> Self {
+        Self::confirmed(FrameType::ConversationUpdate, &changes.encode(id))
     }
 
     /// Deletes a conversation.
@@ -276,12 +295,21 @@ mod tests {
             join_policy: control::JoinPolicy::Open.into(),
             members: vec![control::Member { user: "ann".into(), role: control::Role::Owner.into(), joined_seq: 1 }],
             created: true,
+            retention_s: 60,
             ..Default::default()
         };
         let conversation = Conversation::decode(answer.encode_to_vec().into()).unwrap();
+        assert_eq!(conversation.retention_s, 60);
         assert_eq!(conversation.log().to_string(), "c:lobby");
         assert_eq!((conversation.kind, conversation.join_policy), (ConversationKind::Channel, JoinPolicy::Open));
         assert_eq!((conversation.members[0].user.as_str(), conversation.members[0].role), ("ann", Role::Owner));
+    }
+
+    #[test]
+    fn changes_say_only_what_changes() {
+        let id = "lobby".parse().unwrap();
+        let update = ConversationChanges { retention_s: Some(0), ..Default::default() }.encode(&id);
+        assert_eq!((update.title, update.join_policy, update.retention_s), (None, None, Some(0)));
     }
 
     #[test]

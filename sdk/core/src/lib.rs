@@ -51,7 +51,9 @@ mod time;
 mod timers;
 
 pub use client::{Client, Config, OutboxLimits};
-pub use conversation::{Conversation, ConversationKind, JoinPolicy, Member, NewConversation, Role};
+pub use conversation::{
+    Conversation, ConversationChanges, ConversationKind, JoinPolicy, Member, NewConversation, Role,
+};
 pub use error::{Outcome, Refusal, RequestError, SendError, StopReason};
 pub use event::Event;
 pub use inbox::{InboxEntry, InboxPage, LastMessage, Overview};

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use antiphon_protocol::{ConversationId, EventRef, FrameType, LogName, UserId};
 use antiphon_sdk_core::{
-    Answer, Conversation, InboxPage, JoinPolicy, NewConversation, Preferences, Presence, PresenceStatus, Request,
-    RequestError, Role,
+    Answer, Conversation, ConversationChanges, InboxPage, NewConversation, Preferences, Presence, PresenceStatus,
+    Request, RequestError, Role,
 };
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
@@ -31,12 +31,12 @@ impl Client {
 
     /// Changes the title, to one of at most 256 bytes.
     pub async fn set_title(&self, id: &ConversationId, title: &str) -> Result<()> {
-        self.ask(Request::set_title(id, title)).await
+        self.update_conversation(id, ConversationChanges { title: Some(title.to_owned()), ..Default::default() }).await
     }
 
-    /// Changes who may come in.
-    pub async fn set_join_policy(&self, id: &ConversationId, policy: JoinPolicy) -> Result<()> {
-        self.ask(Request::set_join_policy(id, policy)).await
+    /// Changes properties.
+    pub async fn update_conversation(&self, id: &ConversationId, changes: ConversationChanges) -> Result<()> {
+        self.ask(Request::update_conversation(id, changes)).await
     }
 
     /// Deletes a conversation.

@@ -251,6 +251,7 @@ impl Log {
         let failed = std::mem::take(&mut self.across.failed);
         self.across.ready.extend(failed);
         self.post_owed(fx);
+        self.expire(fx);
     }
 
     /// Takes the log out of the journal once nothing is owed and no event that would owe is on its way.

@@ -7,7 +7,7 @@ use antiphon_protocol::{
     Authority, ContentType, ErrorCode, EventKind, FrameType, LogName, Row, UserId,
     control::{self, ConversationKind, JoinPolicy, Role},
     frames,
-    limits::{MEMBERS_MAX, MEMBERS_PER_REQUEST_MAX},
+    limits::{MEMBERS_MAX, MEMBERS_PER_REQUEST_MAX, RETENTION_MIN_S},
 };
 use prost::Message;
 use uuid::Uuid;
@@ -134,6 +134,7 @@ pub(super) fn describe(name: &LogName, contents: &Contents, created: bool) -> co
         head_msgno: contents.head_msgno,
         created,
         deleted: conversation.deleted,
+        retention_s: conversation.retention_s,
     }
 }
 
@@ -222,6 +223,7 @@ fn decide_create(
         };
     }
     check_title(&create.title)?;
+    check_retention(create.retention_s)?;
     let mut members = check_members(&create.members)?;
     members.retain(|member| member.user != creator.as_str());
     members.insert(0, member(creator, Role::Owner));
@@ -231,6 +233,7 @@ fn decide_create(
         title: create.title.clone(),
         join_policy: create.join_policy,
         members,
+        retention_s: create.retention_s,
     };
     Ok(Decision::Write(Event::Conversation(event), Answer::Conversation { created: true }))
 }
@@ -243,6 +246,10 @@ fn decide_update(update: &control::ConversationUpdate, conversation: &Conversati
     }
     if update.join_policy.is_some() {
         event.join_policy = update.join_policy().into();
+    }
+    if let Some(retention_s) = update.retention_s {
+        check_retention(retention_s)?;
+        event.retention_s = retention_s;
     }
     Ok(write(Event::Conversation(event)))
 }
@@ -331,6 +338,14 @@ fn check_title(title: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn check_retention(retention_s: u32) -> Result<(), Refusal> {
+    if (1..RETENTION_MIN_S).contains(&retention_s) {
+        let message = format!("events are kept at least {RETENTION_MIN_S} seconds, or for ever with 0");
+        return Err(Refusal::field(ErrorCode::InvalidField, "retention_s", message));
+    }
+    Ok(())
+}
+
 fn check_members(members: &[control::Member]) -> Result<Vec<control::Member>, Refusal> {
     if members.len() > MEMBERS_PER_REQUEST_MAX {
         let message = format!("one request names at most {MEMBERS_PER_REQUEST_MAX} members");
@@ -358,6 +373,7 @@ fn conversation_event(
         title: conversation.title.clone(),
         join_policy: conversation.join_policy.into(),
         members: Vec::new(),
+        retention_s: conversation.retention_s,
     }
 }
 

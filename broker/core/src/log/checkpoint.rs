@@ -9,6 +9,7 @@ use super::{
     across::OwedState,
     conversation::{Conversation, State},
     inbox::{self, Inbox},
+    retention::Gone,
 };
 
 /// What a checkpoint holds. Stored, so its tags are never reused.
@@ -35,6 +36,9 @@ pub(super) struct Checkpoint {
     /// What rows through the checkpoint's row still owe to other logs.
     #[prost(message, repeated, tag = "7")]
     pub(super) owed: Vec<OwedState>,
+    /// The rows that are gone; absent if none is.
+    #[prost(message, optional, tag = "8")]
+    pub(super) gone: Option<Gone>,
 }
 
 /// A record inside a checkpoint. Stored, so its tags are never reused.

@@ -18,6 +18,7 @@ use super::{
     duplicates::Duplicates,
     message_state::MessageStates,
     redactions::Redactions,
+    retention::Retention,
     tail::Tail,
 };
 use super::{
@@ -100,7 +101,7 @@ pub(super) struct Draft<'a> {
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) epoch: u32,
-    pub(super) floor: u64,
+    pub(super) retention: Retention,
     pub(super) head: u64,
     pub(super) head_msgno: u64,
     assigned: u64,
@@ -132,7 +133,7 @@ impl Contents {
         let through = loaded.checkpoint.as_ref().map_or(0, |(through, _)| *through);
         let mut contents = Self {
             epoch: loaded.epoch,
-            floor: loaded.floor,
+            retention: Retention::new(&loaded, &checkpoint),
             head: loaded.head,
             head_msgno: checkpoint.msgno,
             assigned: loaded.head,
@@ -161,6 +162,7 @@ impl Contents {
         if crate::mutants::forgets_duplicates() {
             contents.duplicates = Duplicates::new(0);
         }
+        contents.forget_gone();
         contents.assigned_msgno = contents.head_msgno;
         contents.last_time_ms = contents.head_time_ms;
         Ok(contents)
@@ -175,6 +177,11 @@ impl Contents {
         self.head_msgno = row.msgno();
         self.head_time_ms = row.time_ms();
         self.tail.push(row);
+    }
+
+    /// First position that exists.
+    pub(super) fn floor(&self) -> u64 {
+        self.retention.floor()
     }
 
     /// Time of the last durable row, Unix milliseconds.
@@ -227,6 +234,18 @@ impl Contents {
             records: self.messages.fold(&last.row),
             redacts: is_redaction.then_some(target),
         });
+    }
+
+    /// A row that changes an earlier message is durable. A message that is gone meanwhile stays as it was.
+    pub(super) fn change(&mut self, related: Related) {
+        let Related { seq, mut records, redacts, edits } = related;
+        if seq < self.floor() {
+            records.clear();
+        } else if let Some(target) = redacts {
+            self.redact(seq, Some(target));
+            edits.iter().for_each(|seq| self.redact(*seq, None));
+        }
+        self.messages.committed(seq, records);
     }
 
     /// A redaction is durable: empties the row that it names, here at once and in the store as soon as it can.
@@ -296,16 +315,17 @@ impl Contents {
         (self.in_flight.into_iter().flat_map(|(_, rows)| rows).chain(self.pending).collect(), outstanding)
     }
 
-    /// Writes a checkpoint if one is due, or if `force` and anything changed since the last one.
-    pub(super) fn checkpoint(&mut self, fx: &mut Effects, log: LogKey, across: &Across, force: bool) {
+    /// Writes a checkpoint if one is due, or if `force` and anything changed since the last one. `None`: it was not.
+    pub(super) fn checkpoint(&mut self, fx: &mut Effects, log: LogKey, across: &Across, force: bool) -> Option<Token> {
         let rows = self.head - self.checkpointed;
+        let is_due = rows >= CHECKPOINT_ROWS || (force && (rows > 0 || self.retention.is_deciding()));
         // A redaction behind a checkpoint would not be found again.
-        if rows == 0 || (rows < CHECKPOINT_ROWS && !force) || !self.redactions.is_empty() {
-            return;
+        if !is_due || !self.redactions.is_empty() {
+            return None;
         }
         let records = self.messages.unsaved();
         if records.map(|(key, value)| key.len() + value.len()).sum::<usize>() > CHECKPOINT_RECORD_BYTES_MAX {
-            return;
+            return None;
         }
         let record = |(key, value): (&Bytes, &Bytes)| CheckpointRecord { key: key.clone(), value: value.clone() };
         let checkpoint = Checkpoint {
@@ -316,9 +336,11 @@ impl Contents {
             newest: self.newest.to_control(),
             owed: across.to_state(),
             records: self.messages.unsaved().map(record).collect(),
+            gone: self.retention.to_state(),
         };
         self.checkpointed = self.head;
-        fx.store(Op::Checkpoint { log, through: self.head, value: checkpoint.to_bytes() }, Purpose::Checkpoint);
+        let op = Op::Checkpoint { log, through: self.head, value: checkpoint.to_bytes() };
+        Some(fx.store(op, Purpose::Checkpoint))
     }
 
     /// Whether nothing is on its way to disk.

@@ -30,6 +30,8 @@ pub struct Conversation {
     pub title: String,
     /// Who may join without being added.
     pub join_policy: control::JoinPolicy,
+    /// How long rows are kept, in seconds; 0 = for ever.
+    pub retention_s: u32,
     members: BTreeMap<UserId, Membership>,
     removed: VecDeque<(UserId, u64)>,
 }
@@ -89,6 +91,7 @@ impl Conversation {
         self.kind = event.kind();
         self.title.clone_from(&event.title);
         self.join_policy = event.join_policy();
+        self.retention_s = event.retention_s;
         self.deleted = event.change() == control::conversation_event::Change::Deleted;
         self.add(&event.members, seq);
     }
@@ -141,6 +144,7 @@ impl Conversation {
             join_policy: self.join_policy.into(),
             members: self.members.iter().map(|(user, m)| member(user, m.role.into(), m.joined_seq)).collect(),
             removed: self.removed.iter().map(|(user, seq)| member(user, 0, *seq)).collect(),
+            retention_s: self.retention_s,
         }
     }
 
@@ -153,6 +157,7 @@ impl Conversation {
             kind: control::ConversationKind::try_from(state.kind).unwrap_or_default(),
             title: state.title.clone(),
             join_policy: control::JoinPolicy::try_from(state.join_policy).unwrap_or_default(),
+            retention_s: state.retention_s,
             members: state
                 .members
                 .iter()
@@ -181,6 +186,8 @@ pub(super) struct State {
     /// Removed users; `joined_seq` holds the position of the removal.
     #[prost(message, repeated, tag = "7")]
     pub(super) removed: Vec<control::Member>,
+    #[prost(uint32, tag = "8")]
+    pub(super) retention_s: u32,
 }
 
 #[cfg(test)]
@@ -216,6 +223,7 @@ mod tests {
     fn group() -> Conversation {
         let created = control::ConversationEvent {
             title: "tea".into(),
+            retention_s: 3_600,
             members: vec![member("ann", control::Role::Owner), member("bob", control::Role::Member)],
             ..Default::default()
         };

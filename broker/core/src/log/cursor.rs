@@ -36,8 +36,10 @@ impl Log {
         let read_msgno = match contents.tail.get(read) {
             Some(row) => Some(row.msgno()),
             None if read == contents.head => Some(contents.head_msgno),
-            // Nothing new was read, or it lies below what is kept.
-            None if read <= contents.cursors.get(&user).read || read < contents.floor => Some(0),
+            // Nothing new was read.
+            None if read <= contents.cursors.get(&user).read => Some(0),
+            // What is gone cannot be read any more, so nothing before the floor counts as unread.
+            None if read < contents.floor() => Some(contents.retention.msgno_below()),
             None => None,
         };
         match read_msgno {
@@ -52,10 +54,14 @@ impl Log {
 
     pub(super) fn cursor_found(&mut self, fx: &mut Effects, request: &Request, result: Result<Outcome, StoreError>) {
         let Operation::Cursor(wanted) = &request.operation else { return };
-        let read_msgno = match result {
-            Ok(Outcome::Rows(rows)) => rows.first().map_or(0, antiphon_protocol::Row::msgno),
-            Ok(_) => 0,
-            Err(error) => {
+        let read_msgno = match (result, &self.state) {
+            (Ok(Outcome::Rows(rows)), State::Ready(contents)) => match rows.first() {
+                Some(row) => row.msgno(),
+                // It has gone since.
+                None => contents.retention.msgno_below(),
+            },
+            (Ok(_), _) => 0,
+            (Err(error), _) => {
                 let refusal = Refusal { is_outcome_unknown: false, ..Refusal::from(&error) };
                 return self.refuse(fx, request, &refusal);
             }

@@ -83,6 +83,11 @@ impl Duplicates {
         }
     }
 
+    /// Forgets the rows below `floor`, which are gone.
+    pub(super) fn forget_below(&mut self, floor: u64) {
+        self.entries.retain(|_, entry| entry.seq >= floor);
+    }
+
     /// Forgets what is old by its own time and durable.
     pub(super) fn prune(&mut self, now_ms: u64, durable_head: u64) {
         while let Some((id_ms, key)) = self.by_age.front() {

@@ -42,6 +42,18 @@ impl Newest {
         *self = Self::Shown(message);
     }
 
+    /// Forgets the message if it lies below `floor`.
+    pub(super) fn forget_below(&mut self, floor: u64) {
+        let seq = match self {
+            Self::None => return,
+            Self::Sent(row) => row.seq(),
+            Self::Shown(message) => message.seq,
+        };
+        if seq < floor {
+            *self = Self::None;
+        }
+    }
+
     /// What is shown of it.
     pub(super) fn to_control(&self) -> Option<LastMessage> {
         match self {

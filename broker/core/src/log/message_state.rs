@@ -308,6 +308,13 @@ impl MessageStates {
         from >= self.untouched_from && self.entries.range(from..to).next().is_none()
     }
 
+    /// Forgets messages below `floor`, which are gone; those with rows in flight go as any idle one does.
+    pub(super) fn forget_below(&mut self, floor: u64) {
+        self.unsaved.retain(|key, _| key_seq(key).is_none_or(|seq| seq >= floor));
+        let gone = self.entries.extract_if(..floor, |_, entry| entry.in_flight == 0);
+        self.bytes -= gone.map(|(_, entry)| entry.bytes).sum::<usize>();
+    }
+
     /// Lets entries go, least recently used first, until another one fits.
     fn make_room(&mut self) {
         while self.entries.len() >= MESSAGE_STATES_MAX || self.bytes > MESSAGE_STATES_BYTES_MAX {

@@ -179,10 +179,14 @@ impl Log {
     pub(super) fn gathered(&mut self, fx: &mut Effects, id: u64, part: Part, result: Result<Outcome, StoreError>) {
         let Some(gathering) = self.gatherings.open.get_mut(&id) else { return };
         gathering.missing -= 1;
+        if let State::Ready(contents) = &self.state {
+            gathering.raise_floor(contents.floor());
+        }
         match (part, result) {
             (Part::Rows, Ok(Outcome::Rows(rows))) => {
-                if rows.is_empty() {
-                    return self.rows_are_gone(fx, id);
+                if rows.is_empty() && gathering.range.from < gathering.range.to {
+                    let refusal = Refusal::new(ErrorCode::StoreDegraded, "rows that should exist were not found");
+                    return self.refuse_page(fx, id, &refusal);
                 }
                 gathering.take(rows);
                 self.gather_rows(fx, id);
@@ -217,21 +221,6 @@ impl Log {
         if self.gatherings.open.get(&id).is_some_and(|gathering| gathering.missing == 0) {
             self.send_page(fx, id);
         }
-    }
-
-    /// Retention may have passed the range while it was read; anything else is damage, and is said aloud.
-    fn rows_are_gone(&mut self, fx: &mut Effects, id: u64) {
-        let Some(gathering) = self.gatherings.open.get_mut(&id) else { return };
-        let floor = match &self.state {
-            State::Ready(contents) => contents.floor,
-            _ => gathering.floor,
-        };
-        if gathering.range.to > floor {
-            let refusal = Refusal::new(ErrorCode::StoreDegraded, "rows that should exist were not found");
-            return self.refuse_page(fx, id, &refusal);
-        }
-        gathering.range.to = gathering.range.from;
-        self.gather_rows(fx, id);
     }
 
     fn refuse_page(&mut self, fx: &mut Effects, id: u64, refusal: &Refusal) {
@@ -270,7 +259,7 @@ impl Gathering {
             messages_max: wanted as usize,
             hidden,
             head: contents.head,
-            floor: contents.floor,
+            floor: contents.floor(),
             epoch: contents.epoch,
             unsaved: contents.messages.unsaved().map(|(key, value)| (key.clone(), value.clone())).collect(),
             reads: 0,
@@ -285,6 +274,17 @@ impl Gathering {
         }
     }
 
+    /// The floor may have risen while the page was gathered: what lies below it is gone.
+    fn raise_floor(&mut self, floor: u64) {
+        if floor <= self.floor {
+            return;
+        }
+        self.floor = floor;
+        self.range.from = self.range.from.max(floor);
+        self.rows.retain(|row| row.seq() >= floor);
+        self.answered = self.answered.split_off(&floor);
+    }
+
     fn wants_rows(&self) -> bool {
         self.range.from < self.range.to
             && self.rows.len() < self.messages_max
@@ -294,7 +294,8 @@ impl Gathering {
 
     /// Takes what the page still wants of some rows, and moves on in the range.
     fn take(&mut self, rows: Vec<Row>) {
-        for row in rows {
+        let floor = self.floor;
+        for row in rows.into_iter().filter(|row| row.seq() >= floor) {
             let bytes = row.bytes().len();
             let is_full = self.rows.len() >= self.messages_max
                 || (!self.rows.is_empty() && self.rows_bytes + bytes > PAGE_BYTES_TARGET);

@@ -27,6 +27,7 @@ mod page;
 mod redactions;
 mod relation;
 mod restoring;
+mod retention;
 mod send;
 mod send_order;
 mod subscribe;
@@ -103,8 +104,10 @@ pub(crate) enum Purpose {
     RestoreState(Bytes),
     /// Records of messages.
     SaveStates,
-    /// A checkpoint; nobody waits for it, and the next one describes more.
+    /// A checkpoint. At most the retention waits for it; the next one describes more.
     Checkpoint,
+    /// Something that rows which are too old are removed with.
+    Expire,
 }
 
 /// Why a log's requests wait.
@@ -116,6 +119,8 @@ enum Stall {
     Store,
     /// For rows in flight to become fewer.
     Room,
+    /// For rows that are too old to be removed.
+    Expiry,
 }
 
 #[derive(Debug)]
@@ -310,7 +315,7 @@ impl Log {
             (Purpose::Append, result) => self.appended(fx, completion.token, result.map(|_| ())),
             (Purpose::FindDuplicate(request), result) => self.duplicate_found(fx, request, result),
             (Purpose::LookUp(part), result) => self.looked_up(fx, part, result),
-            (Purpose::Page(page), result) => self.page_read(fx, &page, result),
+            (Purpose::Page(page), result) => self.page_read(fx, page, result),
             (Purpose::Gather(page, part), result) => self.gathered(fx, page, part, result),
             (Purpose::RestoreState(key), result) => self.state_restored(fx, completion.token, key, result),
             (Purpose::SaveStates, result) => {
@@ -324,7 +329,8 @@ impl Log {
                 _ => self.cursors.save_again(users),
             },
             (Purpose::Redact { seq, is_read }, result) => self.redacted(fx, seq, is_read, result),
-            (Purpose::SaveCursors(_) | Purpose::Checkpoint | Purpose::Struck | Purpose::Journal(_), _) => {}
+            (Purpose::Checkpoint | Purpose::Expire, result) => self.expiry_answered(fx, completion.token, result),
+            (Purpose::SaveCursors(_) | Purpose::Struck | Purpose::Journal(_), _) => {}
         }
     }
 
@@ -351,12 +357,13 @@ impl Log {
                     let is_over = match self.stall {
                         Some(Stall::Durable(seq)) => contents.head >= seq,
                         Some(Stall::Room) => contents.has_room(),
-                        Some(Stall::Store) | None => false,
+                        Some(Stall::Store | Stall::Expiry) | None => false,
                     };
                     if is_over {
                         self.stall = None;
                     }
                 }
+                self.expire(fx);
                 self.leave_journal(fx);
                 self.drain(fx);
             }
@@ -375,11 +382,7 @@ impl Log {
     fn commit(&mut self, fx: &mut Effects, pending: PendingRow) {
         let State::Ready(contents) = &mut self.state else { return };
         if let Some(related) = pending.related {
-            if let Some(target) = related.redacts {
-                contents.redact(related.seq, Some(target));
-                related.edits.iter().for_each(|seq| contents.redact(*seq, None));
-            }
-            contents.messages.committed(related.seq, related.records);
+            contents.change(related);
         }
         for waiter in &pending.waiters {
             let State::Ready(contents) = &self.state else { return };

@@ -31,7 +31,7 @@ impl Log {
             Ok(contents) => contents,
             Err(refusal) => return self.refuse(fx, request, &refusal),
         };
-        let (head, floor, epoch) = (contents.head, contents.floor, contents.epoch);
+        let (head, floor, epoch) = (contents.head, contents.floor(), contents.epoch);
         let page = PageRequest { origin: request.origin, range: range(contents, fetch), head, floor, epoch };
         if page.range.from >= page.range.to {
             deliver(fx, &page, Vec::new());
@@ -42,12 +42,18 @@ impl Log {
         }
     }
 
-    pub(super) fn page_read(&mut self, fx: &mut Effects, page: &PageRequest, result: Result<Outcome, StoreError>) {
-        let rows = match result {
-            Ok(Outcome::Rows(rows)) => match &self.state {
-                State::Ready(contents) => rows.into_iter().map(|row| contents.redactions.apply(row)).collect(),
-                _ => rows,
-            },
+    pub(super) fn page_read(&mut self, fx: &mut Effects, mut page: PageRequest, result: Result<Outcome, StoreError>) {
+        if let State::Ready(contents) = &self.state {
+            page.raise_floor(contents.floor());
+        }
+        let rows: Vec<Row> = match result {
+            Ok(Outcome::Rows(rows)) => {
+                let rows = rows.into_iter().filter(|row| row.seq() >= page.range.from);
+                match &self.state {
+                    State::Ready(contents) => rows.map(|row| contents.redactions.apply(row)).collect(),
+                    _ => rows.collect(),
+                }
+            }
             Ok(_) => Vec::new(),
             Err(error) => {
                 fx.counters.errors += 1;
@@ -55,23 +61,28 @@ impl Log {
                 return answer(fx, page.origin, refusal.to_frame(page.origin.request_id));
             }
         };
+        // Retention may have passed the range while it was read; anything else is damage, and is said aloud.
         if rows.is_empty() && matches!(self.state, State::Ready(_)) && page.range.to > page.range.from {
-            // Retention may have passed the range while it was read; anything else is damage, and is said aloud.
-            let State::Ready(contents) = &self.state else { return };
-            if page.range.to > contents.floor {
-                fx.counters.errors += 1;
-                let refusal = Refusal::new(ErrorCode::StoreDegraded, "rows that should exist were not found");
-                return answer(fx, page.origin, refusal.to_frame(page.origin.request_id));
-            }
+            fx.counters.errors += 1;
+            let refusal = Refusal::new(ErrorCode::StoreDegraded, "rows that should exist were not found");
+            return answer(fx, page.origin, refusal.to_frame(page.origin.request_id));
         }
-        deliver(fx, page, rows);
+        deliver(fx, &page, rows);
+    }
+}
+
+impl PageRequest {
+    /// The floor may have risen while the rows were read.
+    fn raise_floor(&mut self, floor: u64) {
+        self.floor = self.floor.max(floor);
+        self.range.from = self.range.from.max(self.floor);
     }
 }
 
 pub(super) fn range(contents: &Contents, fetch: &control::Fetch) -> ReadRows {
     let end = contents.head + 1;
     ReadRows {
-        from: fetch.from.max(contents.floor),
+        from: fetch.from.max(contents.floor()),
         to: if fetch.to == 0 { end } else { fetch.to.min(end) },
         direction: if fetch.backward { Direction::Backward } else { Direction::Forward },
         rows_max: if fetch.limit == 0 { PAGE_ROWS_MAX } else { fetch.limit.min(PAGE_ROWS_MAX) },

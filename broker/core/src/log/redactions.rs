@@ -49,6 +49,11 @@ impl Redactions {
         self.rewrites.remove(&seq);
     }
 
+    /// Rows below `floor` are gone, so there is nothing to rewrite.
+    pub(super) fn forget_below(&mut self, floor: u64) {
+        self.rewrites = self.rewrites.split_off(&floor);
+    }
+
     /// The store could not; it is asked again by the next `submit`.
     pub(super) fn failed(&mut self, seq: u64) {
         if let Some(rewrite) = self.rewrites.get_mut(&seq) {
@@ -73,7 +78,7 @@ impl Log {
         let State::Ready(contents) = &mut self.state else { return };
         match result {
             Ok(Outcome::Rows(rows)) if is_read => match rows.into_iter().next() {
-                Some(row) if !row.is_redacted() => {
+                Some(row) if !row.is_redacted() && seq >= contents.floor() => {
                     contents.redactions.add(seq, Some(row.redacted()));
                     contents.redactions.submit(fx, self.key);
                 }

@@ -82,9 +82,10 @@ impl Log {
     pub(super) fn append_new(&mut self, fx: &mut Effects, request: &Request, user: UserId) -> Result<Step, Refusal> {
         let Some((send, _)) = request.operation.send() else { return Err(internal()) };
         self.refuse_blocked(&user)?;
-        let Some(relation) = relation(send)? else { return self.append(fx, request, &user, None) };
         let State::Ready(contents) = &self.state else { return Err(internal()) };
-        if relation.target.seq < contents.floor || relation.target.seq > contents.head {
+        contents.refuse_expired(send.client_message_id)?;
+        let Some(relation) = relation(send)? else { return self.append(fx, request, &user, None) };
+        if relation.target.seq < contents.floor() || relation.target.seq > contents.head {
             return Err(no_target());
         }
         let lookup = Lookup::new(contents, user, relation);
@@ -143,6 +144,8 @@ impl Log {
             return Err(Refusal::new(ErrorCode::Overloaded, "the log is being read"));
         };
         let Lookup { user, relation, row, state, reacted, .. } = lookup;
+        // The message may have gone while the store looked.
+        let row = row.filter(|row| row.seq() >= contents.floor());
         let row = contents.redactions.apply(row.ok_or_else(no_target)?);
         check_target(&relation, &row)?;
         let is_own = row.sender() == user.as_str();

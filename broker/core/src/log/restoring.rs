@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use antiphon_protocol::Row;
+use antiphon_protocol::{Row, fold};
 use antiphon_storage_contract::{Op, Outcome, StoreError, Token};
 use bytes::Bytes;
 
@@ -22,7 +22,9 @@ pub(super) struct Restoring {
 
 impl Log {
     /// Reads what `rows` concern, and then begins.
-    pub(super) fn restore(&mut self, fx: &mut Effects, contents: Contents, rows: Vec<Row>) {
+    pub(super) fn restore(&mut self, fx: &mut Effects, contents: Contents, mut rows: Vec<Row>) {
+        // Nobody asks for what became of a message that is gone.
+        rows.retain(|row| fold::target(row).is_some_and(|seq| seq >= contents.floor()));
         let read = |key: Bytes| {
             let op = Op::GetRecord { log: self.key, key: key.clone() };
             (fx.store(op, Purpose::RestoreState(key.clone())), key)
@@ -73,6 +75,7 @@ impl Log {
         contents.redactions.submit(fx, self.key);
         self.state = State::Ready(contents);
         self.settle(fx);
+        self.expire_first(fx);
         self.drain(fx);
     }
 }

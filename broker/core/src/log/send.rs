@@ -166,8 +166,11 @@ impl Log {
         let step = match result {
             // An earlier send may have failed while the store looked.
             _ if !self.is_in_order(&request) => Err(out_of_order()),
-            Ok(Outcome::Row(None)) => self.append_looked_up(fx, &request),
-            Ok(Outcome::Row(Some(row))) => {
+            Ok(Outcome::Row(row)) => {
+                let Some(row) = row.filter(|row| self.exists(row)) else {
+                    let step = self.append_looked_up(fx, &request);
+                    return self.resume(fx, request, step);
+                };
                 self.repeat_row(fx, &request, &row);
                 self.drain(fx);
                 return;
@@ -176,6 +179,11 @@ impl Log {
             Err(error) => Err(Refusal { is_outcome_unknown: false, ..Refusal::from(&error) }),
         };
         self.resume(fx, request, step);
+    }
+
+    /// Whether a row that was read has not gone since.
+    fn exists(&self, row: &Row) -> bool {
+        !matches!(&self.state, State::Ready(contents) if row.seq() < contents.floor())
     }
 
     fn append_looked_up(&mut self, fx: &mut Effects, request: &Request) -> Result<Step, Refusal> {
@@ -254,7 +262,7 @@ pub(super) fn repair_redactions(contents: &mut Contents, rows: &[Row]) {
     for seq in redactions.filter_map(fold::target) {
         let edits = contents.messages.edits(seq).to_vec();
         for seq in [seq].into_iter().chain(edits) {
-            if seq >= contents.floor && contents.tail.get(seq).is_none_or(|row| !row.is_redacted()) {
+            if seq >= contents.floor() && contents.tail.get(seq).is_none_or(|row| !row.is_redacted()) {
                 contents.redact(seq, None);
             }
         }

@@ -49,7 +49,7 @@ impl Log {
             replay_from: handover.replay_from,
             inlined: handover.inlined.is_some(),
             head: contents.head,
-            floor: contents.floor,
+            floor: contents.floor(),
             head_msgno: contents.head_msgno,
             reset: handover.reset.into(),
             cursors: if with_cursors { contents.cursors.to_control() } else { Vec::new() },
@@ -64,12 +64,12 @@ fn hand_over(contents: &Contents, start: Start, inline_bytes_max: usize) -> Hand
         Start::Last(n) => (live_from.saturating_sub(n.into()), Reset::None),
         // A position of another epoch, or beyond the head, was never given out in this history.
         Start::After { epoch, seq } if (epoch != contents.epoch && seq > 0) || seq > contents.head => {
-            (contents.floor, Reset::EpochChanged)
+            (contents.floor(), Reset::EpochChanged)
         }
-        Start::After { seq, .. } if seq > 0 && seq + 1 < contents.floor => (contents.floor, Reset::HistoryGone),
+        Start::After { seq, .. } if seq > 0 && seq + 1 < contents.floor() => (contents.floor(), Reset::HistoryGone),
         Start::After { seq, .. } => (seq + 1, Reset::None),
     };
-    let replay_from = wanted.clamp(contents.floor.min(live_from), live_from);
+    let replay_from = wanted.clamp(contents.floor().min(live_from), live_from);
     let inlined = inline(contents, replay_from, live_from, inline_bytes_max);
     Handover { replay_from, live_from, reset, inlined }
 }

@@ -26,6 +26,13 @@ impl Tail {
         }
     }
 
+    /// Lets the rows below `floor` go.
+    pub(super) fn forget_below(&mut self, floor: u64) {
+        while let Some(oldest) = self.rows.pop_front_if(|oldest| oldest.seq() < floor) {
+            self.bytes -= oldest.bytes().len();
+        }
+    }
+
     fn index(&self, seq: u64) -> Option<usize> {
         let index = usize::try_from(seq.checked_sub(self.rows.front()?.seq())?).ok()?;
         (index < self.rows.len()).then_some(index)

@@ -43,6 +43,12 @@ mod relations;
 #[cfg(test)]
 mod rest;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
+mod retention_dedupe;
+#[cfg(test)]
+mod retention_store;
+#[cfg(test)]
 mod send;
 #[cfg(test)]
 mod slow_reader;

@@ -39,7 +39,7 @@ pub(crate) fn related(
     Draft { kind, envelope, ..c.draft("c:tea", body) }
 }
 
-fn react(c: &mut Cluster, who: Who, to: &Ack, key: &str) -> Ack {
+pub(crate) fn react(c: &mut Cluster, who: Who, to: &Ack, key: &str) -> Ack {
     let draft = related(c, EventKind::REACTION, target(to), key, false, "");
     c.send_now(who, &draft).ack()
 }
@@ -49,17 +49,17 @@ fn unreact(c: &mut Cluster, who: Who, to: &Ack, key: &str) -> Ack {
     c.send_now(who, &draft).ack()
 }
 
-fn edit(c: &mut Cluster, who: Who, to: &Ack, body: &str) -> Ack {
+pub(crate) fn edit(c: &mut Cluster, who: Who, to: &Ack, body: &str) -> Ack {
     let draft = related(c, EventKind::EDIT, target(to), "", false, body);
     c.send_now(who, &draft).ack()
 }
 
-fn redact(c: &mut Cluster, who: Who, to: &Ack) -> Ack {
+pub(crate) fn redact(c: &mut Cluster, who: Who, to: &Ack) -> Ack {
     let draft = related(c, EventKind::REDACT, target(to), "", false, "");
     c.send_now(who, &draft).ack()
 }
 
-fn reply(c: &mut Cluster, who: Who, to: EventRef, body: &str) -> Ack {
+pub(crate) fn reply(c: &mut Cluster, who: Who, to: EventRef, body: &str) -> Ack {
     let envelope = NewEnvelope { reply_to: Some(to), ..Default::default() }.to_bytes();
     let draft = Draft { envelope, ..c.draft("c:tea", body) };
     c.send_now(who, &draft).ack()

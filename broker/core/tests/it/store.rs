@@ -146,6 +146,11 @@ impl Store {
         eligible
     }
 
+    /// How many operations are held back.
+    pub(crate) fn pending_held(&self) -> usize {
+        self.pending.iter().filter(|pending| self.held.contains(&pending.kind)).count()
+    }
+
     /// Index of the `n`th operation in flight whose kind is held back.
     pub(crate) fn eligible_held(&self, n: usize) -> usize {
         let held = self.pending.iter().enumerate().filter(|(_, pending)| self.held.contains(&pending.kind));

@@ -221,7 +221,10 @@ async fn a_conversation_is_managed_by_those_who_may() {
     let id: ConversationId = group(&ann, "tea", &[]).await.id;
     let refused = bob.join(&id).await.unwrap_err();
     assert!(matches!(refused, antiphon_sdk::Error::Request(RequestError::Refused(Refusal { number: 4_000.., .. }))));
-    ann.set_join_policy(&id, antiphon_sdk::JoinPolicy::Open).await.unwrap();
+    let join_policy = Some(antiphon_sdk::JoinPolicy::Open);
+    ann.update_conversation(&id, antiphon_sdk::ConversationChanges { join_policy, ..Default::default() })
+        .await
+        .unwrap();
     ann.set_title(&id, "Tea").await.unwrap();
     bob.join(&id).await.unwrap();
     ann.set_role(&id, &user("bob"), antiphon_sdk::Role::Owner).await.unwrap();
