@@ -504,6 +504,23 @@ async def members(check):
     equal(answer.get("title", ""), "", "the title")
 
 
+async def retention_is_a_property(check):
+    connection = await check.session()
+    for too_short in (1, 59):
+        with refused("invalid_field", "retention_s"):
+            await connection.request("CONVERSATION_CREATE", "ConversationCreate", {"retention_s": too_short})
+    create = {"retention_s": 60}
+    made = await connection.request("CONVERSATION_CREATE", "ConversationCreate", create, "Conversation")
+    ident = made["conversation"]
+    equal(made.get("retention_s"), 60, "retention_s of a new conversation")
+    attach = await connection.subscribe(f"c:{ident}", tail=True)
+    await connection.request("CONVERSATION_UPDATE", "ConversationUpdate", {"conversation": ident, "retention_s": 0})
+    row = await connection.event(attach["handle"])
+    equal(wire.decode("ConversationEvent", row.body).get("retention_s", 0), 0, "retention_s of the event")
+    answer = await connection.request("CONVERSATION_GET", "ConversationGet", {"conversation": ident}, "Conversation")
+    equal(answer.get("retention_s", 0), 0, "retention_s afterwards")
+
+
 async def a_deleted_conversation_is_gone(check):
     connection = await check.session()
     log, _ = await check.conversation(connection, 1)
@@ -534,5 +551,5 @@ CHECKS = {
     "malformed": [malformed_bodies_refuse_one_request, malformed_frames_end_the_connection,
                   an_optional_unknown_frame_is_ignored, a_frame_may_come_byte_by_byte],
     "state": [cursors, signals, a_bad_signal_is_not_answered],
-    "conversations": [members, a_deleted_conversation_is_gone],
+    "conversations": [members, retention_is_a_property, a_deleted_conversation_is_gone],
 }

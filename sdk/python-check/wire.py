@@ -67,15 +67,17 @@ MESSAGES = {
     "Member": {1: ("user", "string"), 2: ("role", "uint"), 3: ("joined_seq", "uint")},
     "ConversationCreate": {
         1: ("conversation", "string"), 2: ("kind", "uint"), 3: ("title", "string"), 4: ("members", "Member*"),
-        5: ("join_policy", "uint"), 6: ("act_as", "string"),
+        5: ("join_policy", "uint"), 6: ("act_as", "string"), 7: ("retention_s", "uint"),
     },
     "ConversationGet": {1: ("conversation", "string")},
     "Conversation": {
         1: ("conversation", "string"), 2: ("kind", "uint"), 3: ("title", "string"), 4: ("join_policy", "uint"),
         5: ("members", "Member*"), 6: ("head", "uint"), 7: ("head_msgno", "uint"), 8: ("created", "bool"),
-        9: ("deleted", "bool"),
+        9: ("deleted", "bool"), 10: ("retention_s", "uint"),
     },
-    "ConversationUpdate": {1: ("conversation", "string"), 2: ("title", "string?"), 3: ("join_policy", "uint?")},
+    "ConversationUpdate": {
+        1: ("conversation", "string"), 2: ("title", "string?"), 3: ("join_policy", "uint?"), 4: ("retention_s", "uint?"),
+    },
     "ConversationDelete": {1: ("conversation", "string")},
     "MemberAdd": {1: ("conversation", "string"), 2: ("members", "Member*"), 3: ("act_as", "string")},
     "MemberRemove": {1: ("conversation", "string"), 2: ("user", "string")},
@@ -85,7 +87,7 @@ MESSAGES = {
     "MemberEvent": {1: ("change", "uint"), 2: ("members", "Member*")},
     "ConversationEvent": {
         1: ("change", "uint"), 2: ("kind", "uint"), 3: ("title", "string"), 4: ("join_policy", "uint"),
-        5: ("members", "Member*"),
+        5: ("members", "Member*"), 6: ("retention_s", "uint"),
     },
     "Signal": {1: ("log", "string"), 2: ("kind", "string"), 3: ("data", "bytes"), 4: ("ttl_ms", "uint")},
     "Signaled": {
