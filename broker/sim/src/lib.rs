@@ -23,6 +23,7 @@ mod client;
 mod clock;
 mod crypto;
 mod digest;
+mod fading;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod network;

@@ -3,15 +3,16 @@
 use antiphon_checker::{
     At, Attempt, Author, Checker, Instance, Log, Outcome, Row, Subscriber, User, Verdict, body_hash,
 };
-use antiphon_protocol::{Action, LogName};
+use antiphon_protocol::{Action, ErrorCode, LogName};
 use antiphon_sdk_core::{
-    Attached, ConnectionState, DetachReason, Event, From, Item, Output, Page, Receipt, RequestError, SendError,
-    SendState, StopReason, SubscriptionId,
+    Attached, ConnectionState, DetachReason, Event, From, Item, Output, Page, Receipt, RequestError, ResetReason,
+    SendError, SendState, StopReason, SubscriptionId,
 };
 use antiphon_sdk_core::{CommandId, Outcome as Applied};
 use uuid::Uuid;
 
 use crate::{
+    fading,
     person::{Asked, LogIndex, Outgoing, Person, Reader, Standing},
     stage::{ClientIndex, Stage},
     tokens::{MANAGER, OPEN_PREFIX},
@@ -54,6 +55,11 @@ impl Recorder {
     /// Whether every user may read and write the log.
     pub(crate) fn is_open(&self, log: LogIndex) -> bool {
         self.logs[log.0].to_string().starts_with(OPEN_PREFIX)
+    }
+
+    /// Whether the log's events go after a while.
+    pub(crate) fn is_fading(&self, log: LogIndex) -> bool {
+        self.logs[log.0].to_string().starts_with(fading::PREFIX)
     }
 
     /// Adds an application.
@@ -191,9 +197,14 @@ impl Recorder {
     }
 
     fn failed(&mut self, stage: &mut Stage, client: ClientIndex, id: CommandId, error: &SendError) {
-        let Some(Outgoing { op, log, .. }) = self.people[client.0].outgoing.remove(&id) else { return };
+        let Some(Outgoing { op, log, id: message, .. }) = self.people[client.0].outgoing.remove(&id) else { return };
         stage.saw(|| format!("client {} send {} failed: {error}", client.0, id.0));
+        let is_expired =
+            matches!(error, SendError::Refused(refusal) if refusal.known() == Some(ErrorCode::DedupeExpired));
+        let may_be_expired = is_expired && self.is_fading(log) && message.is_some_and(|id| fading::is_old(stage, id));
         let outcome = match error {
+            // An earlier attempt of the same send may have been stored in a row that is gone.
+            _ if is_expired => Outcome::Unknown,
             SendError::Refused(refusal) if refusal.outcome == Applied::NotApplied => Outcome::Refused,
             _ => Outcome::Unknown,
         };
@@ -203,7 +214,7 @@ impl Recorder {
         // A member may have been removed; everything else is the broker's fault or the SDK's.
         let may_be_removed =
             !self.is_open(log) && matches!(error, SendError::Refused(refusal) if refusal.action() == Action::Forbidden);
-        if !may_be_removed {
+        if !may_be_removed && !may_be_expired {
             self.violation(stage, Some(client), format!("an honest message failed: {error}"));
         }
     }
@@ -237,7 +248,11 @@ impl Recorder {
                 reader.last = Some(after.seq);
                 stage.tally.resets += 1;
                 self.checker.reset(subscriber, checked, after.seq + 1);
-                self.violation(stage, Some(client), format!("log {} was reset: {reason:?}", log.0));
+                if self.is_fading(log) && reason == ResetReason::HistoryGone {
+                    self.know(log, after.seq);
+                } else {
+                    self.violation(stage, Some(client), format!("log {} was reset: {reason:?}", log.0));
+                }
             }
             Item::Detached(reason) => self.detached(stage, client, id, &reason),
             Item::Cursor(_) | Item::Signal(_) => {}
@@ -262,7 +277,12 @@ impl Recorder {
         }
         stage.tally.missed += head.saturating_sub(expected);
         stage.saw(|| format!("client {} attached to log {} after {after}, head {head}", client.0, log.0));
-        if after != expected {
+        let is_fading = self.is_fading(log);
+        if is_fading {
+            // Its newest rows may go before anybody has seen them.
+            self.know(log, head);
+        }
+        if after != expected && !(is_fading && after > expected) {
             self.violation(stage, Some(client), format!("log {} goes on after {after}, not {expected}", log.0));
         }
         if head < after {
@@ -325,10 +345,14 @@ impl Recorder {
                 self.checker.deliver(now, subscriber, log, row(event));
             }
         }
-        if !asked.is_backward && asked.from > 0 && first.is_some_and(|first| first != asked.from) {
+        let begins_late = !asked.is_backward && asked.from > 0 && first.is_some_and(|first| first != asked.from);
+        if begins_late && !(self.is_fading(asked.log) && first > Some(asked.from)) {
             self.violation(stage, Some(client), format!("a page from {} begins at {first:?}", asked.from));
         }
-        self.checker.read_head(log, At(asked.at.0), now, page.head.seq);
+        // Of a log whose newest rows may be gone nobody knows the end.
+        if !self.is_fading(asked.log) {
+            self.checker.read_head(log, At(asked.at.0), now, page.head.seq);
+        }
     }
 
     // ---- the end ----
@@ -340,9 +364,18 @@ impl Recorder {
         }
     }
 
-    /// The whole history of a log, as read at the end.
-    pub(crate) fn history(&mut self, log: LogIndex, events: &[Event]) {
-        self.checker.history(Log(log.0 as u32), events.iter().map(row));
+    /// The whole history of a log, as read at the end. One that is not whole is one reader's part of it.
+    pub(crate) fn history(&mut self, stage: &mut Stage, log: LogIndex, events: &[Event]) {
+        let checked = Log(log.0 as u32);
+        if !self.is_fading(log) {
+            return self.checker.history(checked, events.iter().map(row));
+        }
+        let subscriber = self.next_subscriber();
+        self.checker.subscribe(subscriber, checked, events.first().map_or(1, Event::seq));
+        events.iter().for_each(|event| self.checker.deliver(At(stage.now.0), subscriber, checked, row(event)));
+        if let Some(seq) = fading::overdue(stage, events) {
+            self.violation(stage, None, format!("row {seq} of log {} should be gone", log.0));
+        }
     }
 
     /// Judges the run.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    audit::Audit, network::Quality, person::LogIndex, recorder, stage::Happening, tally::Tally, workload::Plan,
+    audit::Audit, fading, network::Quality, person::LogIndex, recorder, stage::Happening, tally::Tally, workload::Plan,
     world::World,
 };
 
@@ -74,7 +74,7 @@ fn set_up(world: &mut World) -> Result<(), String> {
         world.add_client(n as u32 % world.plan.users, quality);
     }
     let manager = world.add_client(recorder::manager(), Quality::PERFECT);
-    for room in 0..world.plan.rooms {
+    for room in 0..world.plan.rooms + world.plan.fading_rooms {
         world.create_room(LogIndex(world.plan.open_logs + room));
     }
     let is_ready = |world: &World| world.recorder.people[manager.0].requests.is_empty();
@@ -106,10 +106,15 @@ fn come_to_rest(world: &mut World) -> Result<(), String> {
 fn audit(world: &mut World) -> Result<(), String> {
     let client = world.add_client(recorder::manager(), Quality::PERFECT);
     world.audit = Some(Audit::new(client));
-    for log in 0..world.recorder.logs.len() {
-        let events = world.read_history(LogIndex(log))?;
+    for log in (0..world.recorder.logs.len()).map(LogIndex) {
+        let mut events = world.read_history(log)?;
+        if world.recorder.is_fading(log) {
+            // Reading has made the broker take the log up, and what is too old goes.
+            world.run_until(world.stage.now + fading::REMOVAL_MAX);
+            events = world.read_history(log)?;
+        }
         world.stage.tally.rows += events.len() as u64;
-        world.recorder.history(LogIndex(log), &events);
+        world.recorder.history(&mut world.stage, log, &events);
     }
     Ok(())
 }

@@ -79,6 +79,8 @@ pub struct Plan {
     pub open_logs: usize,
     /// Conversations with members.
     pub rooms: usize,
+    /// Further ones, which keep their events for the shortest time only.
+    pub fading_rooms: usize,
     /// Longest time between two actions.
     pub pause_max: Duration,
     /// Numbers of shards that a start may choose from.
@@ -104,6 +106,7 @@ impl Plan {
             rooms: 1 + random.index(2),
             pause_max: Duration::from_millis(20 + random.below(100)),
             shard_counts,
+            fading_rooms: random.index(2),
         }
     }
 }
@@ -127,7 +130,7 @@ impl Workload {
             clients: plan.clients,
             users: plan.users,
             open_logs: plan.open_logs,
-            logs: plan.open_logs + plan.rooms,
+            logs: plan.open_logs + plan.rooms + plan.fading_rooms,
             pause_max: plan.pause_max,
         }
     }

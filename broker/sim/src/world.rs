@@ -12,6 +12,7 @@ use crate::{
     broker::{Broker, Sent},
     client::Client,
     clock::Moment,
+    fading,
     network::{Link, Quality, Way},
     phase::Phase,
     random::Random,
@@ -56,8 +57,9 @@ impl World {
     pub(crate) fn new(seed: u64, plan: Plan, with_trace: bool) -> Self {
         let open = (0..plan.open_logs).map(|n| format!("{}{n}", tokens::OPEN_PREFIX));
         let rooms = (0..plan.rooms).map(|n| format!("c:room-{n}"));
+        let fading = (0..plan.fading_rooms).map(|n| format!("{}{n}", fading::PREFIX));
         // Names of this form are always valid.
-        let logs = open.chain(rooms).filter_map(|name| name.parse().ok()).collect();
+        let logs = open.chain(rooms).chain(fading).filter_map(|name| name.parse().ok()).collect();
         Self {
             stage: Stage::new(seed, with_trace),
             broker: Broker::new(seed, plan.shard_counts.clone()),
