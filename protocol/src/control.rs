@@ -450,6 +450,8 @@ pub struct ConversationCreate {
     pub act_as: ::prost::alloc::string::String,
     #[prost(uint32, tag = "7")]
     pub retention_s: u32,
+    #[prost(enumeration = "History", tag = "8")]
+    pub history: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConversationGet {
@@ -478,6 +480,8 @@ pub struct Conversation {
     pub deleted: bool,
     #[prost(uint32, tag = "10")]
     pub retention_s: u32,
+    #[prost(enumeration = "History", tag = "11")]
+    pub history: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConversationUpdate {
@@ -489,6 +493,8 @@ pub struct ConversationUpdate {
     pub join_policy: ::core::option::Option<i32>,
     #[prost(uint32, optional, tag = "4")]
     pub retention_s: ::core::option::Option<u32>,
+    #[prost(enumeration = "History", optional, tag = "5")]
+    pub history: ::core::option::Option<i32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConversationDelete {
@@ -589,6 +595,8 @@ pub struct ConversationEvent {
     pub members: ::prost::alloc::vec::Vec<Member>,
     #[prost(uint32, tag = "6")]
     pub retention_s: u32,
+    #[prost(enumeration = "History", tag = "7")]
+    pub history: i32,
 }
 /// Nested message and enum types in `ConversationEvent`.
 pub mod conversation_event {
@@ -903,6 +911,32 @@ impl JoinPolicy {
         match value {
             "INVITE" => Some(Self::Invite),
             "OPEN" => Some(Self::Open),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum History {
+    Full = 0,
+    Joined = 1,
+}
+impl History {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Full => "FULL",
+            Self::Joined => "JOINED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FULL" => Some(Self::Full),
+            "JOINED" => Some(Self::Joined),
             _ => None,
         }
     }

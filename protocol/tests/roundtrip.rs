@@ -138,9 +138,9 @@ fn any_control_frame() -> impl Strategy<Value = Bytes> {
     let attach = (any::<(u32, u64, i32)>(), vec(cursor, 0..4)).prop_map(|((handle, head, reset), cursors)| {
         frames::control(FrameType::Attach, 3, &Attach { handle, head, reset, cursors, ..Default::default() })
     });
-    let properties = (option::of(text()), option::of(any::<i32>()), option::of(any::<u32>()));
-    let update = properties.prop_map(|(title, join_policy, retention_s)| {
-        let update = ConversationUpdate { conversation: "tea".into(), title, join_policy, retention_s };
+    let properties = (option::of(text()), option::of(any::<i32>()), option::of(any::<u32>()), option::of(any::<i32>()));
+    let update = properties.prop_map(|(title, join_policy, retention_s, history)| {
+        let update = ConversationUpdate { conversation: "tea".into(), title, join_policy, retention_s, history };
         frames::control(FrameType::ConversationUpdate, 4, &update)
     });
     let error = (any::<u32>(), text()).prop_map(|(number, message)| {

@@ -4,6 +4,14 @@ use antiphon_protocol::{Authority, LogName, UserId, control::Role};
 
 use crate::{actor::Actor, claims::Ability, log::Conversation};
 
+/// First position that `actor`, acting as `user`, may read of the log called `name`, if it may read the log at all.
+///
+/// A member of a conversation with history [`antiphon_protocol::control::History::Joined`] reads from its own joining on. A grant opens the
+/// log from its beginning, to members too: what is allowed is what the role allows or what a grant allows.
+pub fn visible_from(actor: &Actor, user: &UserId, name: &LogName, conversation: &Conversation) -> u64 {
+    if actor.is_granted(name, Ability::Read) { 1 } else { conversation.visible_from(user) }
+}
+
 /// Why something is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
@@ -166,6 +174,30 @@ mod tests {
         assert_eq!(decide(Authority::Read, "stranger", grant("c:other", read)), Err(Denied::NotFound));
         assert_eq!(decide(Authority::Read, "gone", grant("c:te*", read)), Err(Denied::Removed { seq: 2 }));
         assert_eq!(decide(Authority::Own, "member", grant("c:tea", Abilities::NONE.with(Ability::Manage))), Ok(()));
+    }
+
+    #[test]
+    fn history_begins_for_a_member_with_the_joining_unless_a_grant_opens_it() {
+        let mut conversation = conversation();
+        let joined = control::MemberEvent {
+            change: control::member_event::Change::Joined.into(),
+            members: vec![control::Member { user: "gone".into(), role: Role::Member.into(), joined_seq: 0 }],
+        };
+        apply(&mut conversation, 7, EventKind::MEMBER, joined.encode_to_vec());
+        let from = |user: &str, grants: &[Grant], conversation: &Conversation| {
+            let actor = actor(user, grants.to_vec());
+            visible_from(&actor, &actor.user, &"c:tea".parse().unwrap(), conversation)
+        };
+        assert_eq!(from("gone", &[], &conversation), 1, "history is full");
+        conversation.history = control::History::Joined;
+        assert_eq!((from("member", &[], &conversation), from("gone", &[], &conversation)), (1, 7));
+        let read = Grant { on: GrantPattern::new("c:*").unwrap(), can: Abilities::NONE.with(Ability::Read) };
+        let send = Grant { on: GrantPattern::new("c:*").unwrap(), can: Abilities::NONE.with(Ability::Send) };
+        assert_eq!(
+            (from("stranger", std::slice::from_ref(&read), &conversation), from("gone", &[read], &conversation)),
+            (1, 1)
+        );
+        assert_eq!(from("gone", &[send], &conversation), 7, "a grant to send opens nothing");
     }
 
     #[test]

@@ -28,6 +28,16 @@ pub enum JoinPolicy {
     Open,
 }
 
+/// What a member may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum History {
+    /// Everything.
+    #[default]
+    Full,
+    /// What came since the member's own joining.
+    Joined,
+}
+
 /// What a member may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Role {
@@ -68,6 +78,8 @@ pub struct NewConversation {
     pub act_as: Option<UserId>,
     /// How long events are kept, in seconds; 0 = for ever, otherwise at least 60.
     pub retention_s: u32,
+    /// What members may read.
+    pub history: History,
 }
 
 /// Properties of a conversation to be changed; what is None stays.
@@ -79,6 +91,8 @@ pub struct ConversationChanges {
     pub join_policy: Option<JoinPolicy>,
     /// How long events are kept, in seconds; 0 = for ever, otherwise at least 60. What is gone stays gone.
     pub retention_s: Option<u32>,
+    /// What members may read from now on.
+    pub history: Option<History>,
 }
 
 impl ConversationChanges {
@@ -88,6 +102,7 @@ impl ConversationChanges {
             title: self.title,
             join_policy: self.join_policy.map(|policy| policy.encode().into()),
             retention_s: self.retention_s,
+            history: self.history.map(|history| history.encode().into()),
         }
     }
 }
@@ -118,6 +133,7 @@ impl NewConversation {
             join_policy: self.join_policy.encode().into(),
             act_as: self.act_as.map(|user| user.to_string()).unwrap_or_default(),
             retention_s: self.retention_s,
+            history: self.history.encode().into(),
         }
     }
 }
@@ -145,6 +161,8 @@ pub struct Conversation {
     pub deleted: bool,
     /// How long events are kept, in seconds; 0 = for ever.
     pub retention_s: u32,
+    /// What members may read.
+    pub history: History,
 }
 
 impl Conversation {
@@ -159,6 +177,7 @@ impl Conversation {
             id: answer.conversation.parse().ok()?,
             kind: ConversationKind::from_wire(answer.kind()),
             join_policy: JoinPolicy::from_wire(answer.join_policy()),
+            history: History::from_wire(answer.history()),
             title: answer.title,
             members: answer.members.into_iter().map(Member::from_wire).collect::<Option<_>>()?,
             head: answer.head,
@@ -192,6 +211,22 @@ impl JoinPolicy {
         match policy {
             control::JoinPolicy::Invite => Self::Invite,
             control::JoinPolicy::Open => Self::Open,
+        }
+    }
+}
+
+impl History {
+    fn encode(self) -> control::History {
+        match self {
+            Self::Full => control::History::Full,
+            Self::Joined => control::History::Joined,
+        }
+    }
+
+    fn from_wire(history: control::History) -> Self {
+        match history {
+            control::History::Full => Self::Full,
+            control::History::Joined => Self::Joined,
         }
     }
 }
@@ -296,10 +331,11 @@ mod tests {
             members: vec![control::Member { user: "ann".into(), role: control::Role::Owner.into(), joined_seq: 1 }],
             created: true,
             retention_s: 60,
+            history: control::History::Joined.into(),
             ..Default::default()
         };
         let conversation = Conversation::decode(answer.encode_to_vec().into()).unwrap();
-        assert_eq!(conversation.retention_s, 60);
+        assert_eq!((conversation.retention_s, conversation.history), (60, History::Joined));
         assert_eq!(conversation.log().to_string(), "c:lobby");
         assert_eq!((conversation.kind, conversation.join_policy), (ConversationKind::Channel, JoinPolicy::Open));
         assert_eq!((conversation.members[0].user.as_str(), conversation.members[0].role), ("ann", Role::Owner));

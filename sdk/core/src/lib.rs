@@ -52,7 +52,7 @@ mod timers;
 
 pub use client::{Client, Config, OutboxLimits};
 pub use conversation::{
-    Conversation, ConversationChanges, ConversationKind, JoinPolicy, Member, NewConversation, Role,
+    Conversation, ConversationChanges, ConversationKind, History, JoinPolicy, Member, NewConversation, Role,
 };
 pub use error::{Outcome, Refusal, RequestError, SendError, StopReason};
 pub use event::Event;

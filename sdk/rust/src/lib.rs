@@ -46,10 +46,10 @@ pub use antiphon_protocol::{
 };
 pub use antiphon_sdk_core::{
     Answer, Attached, ConnectionState, Conversation, ConversationChange, ConversationChanges, ConversationKind, Cursor,
-    DetachReason, Digest, Direction, Event, From, InboxEntry, InboxPage, Item, JoinPolicy, LastMessage, Mark, Member,
-    MemberChange, Message, Messages, NewConversation, NewMessage, Notice, OutboxLimits, Outcome, Overview, Page,
-    Preferences, Presence, PresenceStatus, Range, Receipt as Sent, Refusal, RemovalReason, RequestError, ResetReason,
-    Role, SendError, SendState, Session, Signal, StopReason,
+    DetachReason, Digest, Direction, Event, From, History, InboxEntry, InboxPage, Item, JoinPolicy, LastMessage, Mark,
+    Member, MemberChange, Message, Messages, NewConversation, NewMessage, Notice, OutboxLimits, Outcome, Overview,
+    Page, Preferences, Presence, PresenceStatus, Range, Receipt as Sent, Refusal, RemovalReason, RequestError,
+    ResetReason, Role, SendError, SendState, Session, Signal, StopReason,
 };
 
 pub use client::Client;

@@ -12,7 +12,7 @@ use crate::{
 };
 use antiphon_protocol::{
     Class, ConversationId, ErrorCode, FrameType, LogKey, LogName, RawFrame, UserId,
-    control::{self, ConversationKind, JoinPolicy, Role, subscribe},
+    control::{self, ConversationKind, History, JoinPolicy, Role, subscribe},
     frames::{self, Send, SendBatch},
     limits::{PAGES_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX},
 };
@@ -142,6 +142,7 @@ impl Home {
             FrameType::ConversationUpdate => {
                 let update: control::ConversationUpdate = frames::decode_request(body)?;
                 update.join_policy.map(|policy| known::<JoinPolicy>("join_policy", policy)).transpose()?;
+                update.history.map(|history| known::<History>("history", history)).transpose()?;
                 owner(&update.conversation.clone(), Change::Update(update))
             }
             FrameType::ConversationDelete => {
@@ -227,6 +228,7 @@ impl Home {
         let Some(session) = self.connections.get(id).and_then(Connection::session) else { return Ok(Parsed::Here) };
         known::<ConversationKind>("kind", create.kind)?;
         known::<JoinPolicy>("join_policy", create.join_policy)?;
+        known::<History>("history", create.history)?;
         check_roles(&create.members)?;
         let invalid = |field, message: &str| Refusal::field(ErrorCode::InvalidField, field, message);
         let name = match (create.kind(), create.conversation.as_str()) {

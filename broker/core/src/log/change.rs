@@ -135,6 +135,7 @@ pub(super) fn describe(name: &LogName, contents: &Contents, created: bool) -> co
         created,
         deleted: conversation.deleted,
         retention_s: conversation.retention_s,
+        history: conversation.history.into(),
     }
 }
 
@@ -234,6 +235,7 @@ fn decide_create(
         join_policy: create.join_policy,
         members,
         retention_s: create.retention_s,
+        history: create.history,
     };
     Ok(Decision::Write(Event::Conversation(event), Answer::Conversation { created: true }))
 }
@@ -250,6 +252,9 @@ fn decide_update(update: &control::ConversationUpdate, conversation: &Conversati
     if let Some(retention_s) = update.retention_s {
         check_retention(retention_s)?;
         event.retention_s = retention_s;
+    }
+    if update.history.is_some() {
+        event.history = update.history().into();
     }
     Ok(write(Event::Conversation(event)))
 }
@@ -374,6 +379,7 @@ fn conversation_event(
         join_policy: conversation.join_policy.into(),
         members: Vec::new(),
         retention_s: conversation.retention_s,
+        history: conversation.history.into(),
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Conversation {
     pub join_policy: control::JoinPolicy,
     /// How long rows are kept, in seconds; 0 = for ever.
     pub retention_s: u32,
+    /// What members may read.
+    pub history: control::History,
     members: BTreeMap<UserId, Membership>,
     removed: VecDeque<(UserId, u64)>,
 }
@@ -40,6 +42,14 @@ impl Conversation {
     /// The user's standing, if a member.
     pub fn member(&self, user: &UserId) -> Option<Membership> {
         self.members.get(user).copied()
+    }
+
+    /// First position that a membership lets the user read.
+    pub fn visible_from(&self, user: &UserId) -> u64 {
+        match (self.history, self.member(user)) {
+            (control::History::Joined, Some(membership)) => membership.joined_seq,
+            _ => 1,
+        }
     }
 
     /// The member whose id has this text.
@@ -92,6 +102,7 @@ impl Conversation {
         self.title.clone_from(&event.title);
         self.join_policy = event.join_policy();
         self.retention_s = event.retention_s;
+        self.history = event.history();
         self.deleted = event.change() == control::conversation_event::Change::Deleted;
         self.add(&event.members, seq);
     }
@@ -145,6 +156,7 @@ impl Conversation {
             members: self.members.iter().map(|(user, m)| member(user, m.role.into(), m.joined_seq)).collect(),
             removed: self.removed.iter().map(|(user, seq)| member(user, 0, *seq)).collect(),
             retention_s: self.retention_s,
+            history: self.history.into(),
         }
     }
 
@@ -158,6 +170,7 @@ impl Conversation {
             title: state.title.clone(),
             join_policy: control::JoinPolicy::try_from(state.join_policy).unwrap_or_default(),
             retention_s: state.retention_s,
+            history: control::History::try_from(state.history).unwrap_or_default(),
             members: state
                 .members
                 .iter()
@@ -188,6 +201,8 @@ pub(super) struct State {
     pub(super) removed: Vec<control::Member>,
     #[prost(uint32, tag = "8")]
     pub(super) retention_s: u32,
+    #[prost(int32, tag = "9")]
+    pub(super) history: i32,
 }
 
 #[cfg(test)]
@@ -224,6 +239,7 @@ mod tests {
         let created = control::ConversationEvent {
             title: "tea".into(),
             retention_s: 3_600,
+            history: control::History::Joined.into(),
             members: vec![member("ann", control::Role::Owner), member("bob", control::Role::Member)],
             ..Default::default()
         };

@@ -95,12 +95,11 @@ struct Gathering {
 impl Log {
     pub(super) fn fetch_messages(&mut self, fx: &mut Effects, request: &Request) {
         let Operation::FetchMessages { fetch, hidden } = &request.operation else { return };
-        let user = request.actor.user.clone();
-        let contents = match self.allowed(request, FrameType::Fetch, &user) {
-            Ok(contents) => contents,
+        let (contents, floor) = match self.readable(request, FrameType::Fetch) {
+            Ok(readable) => readable,
             Err(refusal) => return self.refuse(fx, request, &refusal),
         };
-        let (id, gathering) = (fx.next_number(), Gathering::new(contents, request, fetch, hidden.clone()));
+        let (id, gathering) = (fx.next_number(), Gathering::new(contents, floor, request, fetch, hidden.clone()));
         self.gatherings.open.insert(id, gathering);
         self.gather_rows(fx, id);
     }
@@ -241,7 +240,10 @@ impl Log {
         if let Err(refusal) = allowed {
             return self.refuse_page(fx, id, &refusal);
         }
-        let Some(gathering) = self.gatherings.open.remove(&id) else { return };
+        // A member may have been removed and have come back, and sees less now.
+        let floor = self.floor_for(&gathering.actor, &gathering.actor.user);
+        let Some(mut gathering) = self.gatherings.open.remove(&id) else { return };
+        gathering.raise_floor(floor);
         fx.counters.pages += 1;
         let origin = gathering.origin;
         let frame = frames::control(FrameType::MessagesPage, origin.request_id, &gathering.into_page());
@@ -250,16 +252,16 @@ impl Log {
 }
 
 impl Gathering {
-    fn new(contents: &Contents, request: &Request, fetch: &control::Fetch, hidden: Vec<u64>) -> Self {
+    fn new(contents: &Contents, floor: u64, request: &Request, fetch: &control::Fetch, hidden: Vec<u64>) -> Self {
         let wanted = if fetch.limit == 0 { PAGE_MESSAGES_MAX } else { fetch.limit.min(PAGE_MESSAGES_MAX) };
         Self {
             origin: request.origin,
             actor: request.actor.clone(),
-            range: range(contents, fetch),
+            range: range(contents.head, floor, fetch),
             messages_max: wanted as usize,
             hidden,
             head: contents.head,
-            floor: contents.floor(),
+            floor,
             epoch: contents.epoch,
             unsaved: contents.messages.unsaved().map(|(key, value)| (key.clone(), value.clone())).collect(),
             reads: 0,

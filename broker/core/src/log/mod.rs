@@ -24,6 +24,7 @@ mod message_state;
 mod messages;
 mod own;
 mod page;
+mod reader;
 mod redactions;
 mod relation;
 mod restoring;
@@ -401,6 +402,7 @@ impl Log {
         }
         if let State::Ready(contents) = &mut self.state {
             contents.advance_sender(&pending.row);
+            contents.advance_joining(&pending.row);
         }
         self.tell_event(fx, &pending.frame, &pending.row);
         self.tell_users(fx, &pending.row);

@@ -26,13 +26,12 @@ pub(crate) struct PageRequest {
 
 impl Log {
     pub(super) fn fetch(&mut self, fx: &mut Effects, request: &Request, fetch: &control::Fetch) {
-        let user = request.actor.user.clone();
-        let contents = match self.allowed(request, FrameType::Fetch, &user) {
-            Ok(contents) => contents,
+        let (contents, floor) = match self.readable(request, FrameType::Fetch) {
+            Ok(readable) => readable,
             Err(refusal) => return self.refuse(fx, request, &refusal),
         };
-        let (head, floor, epoch) = (contents.head, contents.floor(), contents.epoch);
-        let page = PageRequest { origin: request.origin, range: range(contents, fetch), head, floor, epoch };
+        let (head, epoch) = (contents.head, contents.epoch);
+        let page = PageRequest { origin: request.origin, range: range(head, floor, fetch), head, floor, epoch };
         if page.range.from >= page.range.to {
             deliver(fx, &page, Vec::new());
         } else if let Some(rows) = from_tail(contents, &page.range) {
@@ -79,10 +78,11 @@ impl PageRequest {
     }
 }
 
-pub(super) fn range(contents: &Contents, fetch: &control::Fetch) -> ReadRows {
-    let end = contents.head + 1;
+/// What is wanted of the positions from the reader's floor to the head.
+pub(super) fn range(head: u64, floor: u64, fetch: &control::Fetch) -> ReadRows {
+    let end = head + 1;
     ReadRows {
-        from: fetch.from.max(contents.floor()),
+        from: fetch.from.max(floor),
         to: if fetch.to == 0 { end } else { fetch.to.min(end) },
         direction: if fetch.backward { Direction::Backward } else { Direction::Forward },
         rows_max: if fetch.limit == 0 { PAGE_ROWS_MAX } else { fetch.limit.min(PAGE_ROWS_MAX) },

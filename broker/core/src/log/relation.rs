@@ -82,10 +82,11 @@ impl Log {
     pub(super) fn append_new(&mut self, fx: &mut Effects, request: &Request, user: UserId) -> Result<Step, Refusal> {
         let Some((send, _)) = request.operation.send() else { return Err(internal()) };
         self.refuse_blocked(&user)?;
+        let floor = self.floor_for(&request.actor, &user);
         let State::Ready(contents) = &self.state else { return Err(internal()) };
         contents.refuse_expired(send.client_message_id)?;
         let Some(relation) = relation(send)? else { return self.append(fx, request, &user, None) };
-        if relation.target.seq < contents.floor() || relation.target.seq > contents.head {
+        if relation.target.seq < floor || relation.target.seq > contents.head {
             return Err(no_target());
         }
         let lookup = Lookup::new(contents, user, relation);
@@ -140,12 +141,13 @@ impl Log {
         if !self.is_in_order(request) {
             return Err(out_of_order());
         }
+        let floor = self.floor_for(&request.actor, &lookup.user);
         let State::Ready(contents) = &mut self.state else {
             return Err(Refusal::new(ErrorCode::Overloaded, "the log is being read"));
         };
         let Lookup { user, relation, row, state, reacted, .. } = lookup;
         // The message may have gone while the store looked.
-        let row = row.filter(|row| row.seq() >= contents.floor());
+        let row = row.filter(|row| row.seq() >= floor);
         let row = contents.redactions.apply(row.ok_or_else(no_target)?);
         check_target(&relation, &row)?;
         let is_own = row.sender() == user.as_str();

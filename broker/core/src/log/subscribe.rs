@@ -16,6 +16,8 @@ use crate::{
 
 /// What a hand-over owes.
 struct Handover {
+    /// The reader's.
+    floor: u64,
     replay_from: u64,
     live_from: u64,
     reset: Reset,
@@ -24,12 +26,11 @@ struct Handover {
 
 impl Log {
     pub(super) fn subscribe(&mut self, fx: &mut Effects, request: &Request, start: Start, inline_bytes_max: usize) {
-        let user = request.actor.user.clone();
-        let contents = match self.allowed(request, FrameType::Subscribe, &user) {
-            Ok(contents) => contents,
+        let (contents, floor) = match self.readable(request, FrameType::Subscribe) {
+            Ok(readable) => readable,
             Err(refusal) => return self.refuse(fx, request, &refusal),
         };
-        let handover = hand_over(contents, start, inline_bytes_max.min(INLINE_BYTES_MAX));
+        let handover = hand_over(contents, floor, start, inline_bytes_max.min(INLINE_BYTES_MAX));
         let attach = self.attach(&request.log, &handover);
         let mut out: Vec<Bytes> = vec![frames::control(FrameType::Attach, request.origin.request_id, &attach)];
         let inlined = handover.inlined.iter().flatten();
@@ -49,7 +50,7 @@ impl Log {
             replay_from: handover.replay_from,
             inlined: handover.inlined.is_some(),
             head: contents.head,
-            floor: contents.floor(),
+            floor: handover.floor,
             head_msgno: contents.head_msgno,
             reset: handover.reset.into(),
             cursors: if with_cursors { contents.cursors.to_control() } else { Vec::new() },
@@ -57,21 +58,21 @@ impl Log {
     }
 }
 
-fn hand_over(contents: &Contents, start: Start, inline_bytes_max: usize) -> Handover {
+fn hand_over(contents: &Contents, floor: u64, start: Start, inline_bytes_max: usize) -> Handover {
     let live_from = contents.head + 1;
     let (wanted, reset) = match start {
         Start::Tail => (live_from, Reset::None),
         Start::Last(n) => (live_from.saturating_sub(n.into()), Reset::None),
         // A position of another epoch, or beyond the head, was never given out in this history.
         Start::After { epoch, seq } if (epoch != contents.epoch && seq > 0) || seq > contents.head => {
-            (contents.floor(), Reset::EpochChanged)
+            (floor, Reset::EpochChanged)
         }
-        Start::After { seq, .. } if seq > 0 && seq + 1 < contents.floor() => (contents.floor(), Reset::HistoryGone),
+        Start::After { seq, .. } if seq > 0 && seq + 1 < floor => (floor, Reset::HistoryGone),
         Start::After { seq, .. } => (seq + 1, Reset::None),
     };
-    let replay_from = wanted.clamp(contents.floor().min(live_from), live_from);
+    let replay_from = wanted.clamp(floor.min(live_from), live_from);
     let inlined = inline(contents, replay_from, live_from, inline_bytes_max);
-    Handover { replay_from, live_from, reset, inlined }
+    Handover { floor, replay_from, live_from, reset, inlined }
 }
 
 /// The rows that are owed, if they are few and in memory.

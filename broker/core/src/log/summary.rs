@@ -35,8 +35,8 @@ impl Log {
     pub(super) fn summarize(&mut self, fx: &mut Effects, request: &Request) {
         let user = request.actor.user.clone();
         let is_deleted = self.is_deleted_for(&user);
-        let entry = match self.allowed(request, FrameType::ConversationGet, &user) {
-            Ok(contents) => summary(contents, &user),
+        let entry = match self.readable(request, FrameType::ConversationGet) {
+            Ok((contents, floor)) => summary(contents, floor, &user),
             Err(_) if is_deleted => SyncedLog { deleted: true, ..SyncedLog::default() },
             Err(refusal) => refused(&refusal),
         };
@@ -46,21 +46,25 @@ impl Log {
     /// Tells the owners of these users what the conversation is like now.
     pub(crate) fn digest(&self, fx: &mut Effects, shards: &BTreeMap<ShardId, Followers>) {
         let State::Ready(contents) = &self.state else { return };
-        let head = Head {
-            log: self.name.to_string(),
-            epoch: contents.epoch,
-            seq: contents.head,
-            msgno: contents.head_msgno,
-            last: contents.newest.to_control(),
+        let last = contents.newest.to_control();
+        let newest = last.as_ref().map_or(u64::MAX, |last| last.seq);
+        let to_frame = |last| {
+            let (log, epoch) = (self.name.to_string(), contents.epoch);
+            let head = Head { log, epoch, seq: contents.head, msgno: contents.head_msgno, last };
+            frames::control(FrameType::Head, 0, &head)
         };
-        let frame = frames::control(FrameType::Head, 0, &head);
-        let is_entitled =
-            |user: &UserId| contents.conversation.member(user).is_some() && !contents.conversation.deleted;
+        // Who joined after the newest message does not see it.
+        let frames = [(true, to_frame(last)), (false, to_frame(None))];
+        let conversation = &contents.conversation;
+        let is_entitled = |user: &UserId| conversation.member(user).is_some() && !conversation.deleted;
         for (shard, followers) in shards {
-            let entitled = followers.iter().filter(|(user, _)| is_entitled(user));
-            let inboxes: Vec<LogKey> = entitled.map(|(_, inbox)| *inbox).collect();
-            if !inboxes.is_empty() {
-                fx.post(*shard, ShardMessage::Digest { log: self.key, frame: frame.clone(), inboxes });
+            for (sees_newest, frame) in &frames {
+                let sees = |user: &UserId| (conversation.visible_from(user) <= newest) == *sees_newest;
+                let told = followers.iter().filter(|(user, _)| is_entitled(user) && sees(user));
+                let inboxes: Vec<LogKey> = told.map(|(_, inbox)| *inbox).collect();
+                if !inboxes.is_empty() {
+                    fx.post(*shard, ShardMessage::Digest { log: self.key, frame: frame.clone(), inboxes });
+                }
             }
         }
     }
@@ -115,7 +119,7 @@ fn list(sync: &Sync, inbox: &Inbox) -> Result<Synced, Refusal> {
     })
 }
 
-fn summary(contents: &Contents, user: &UserId) -> SyncedLog {
+fn summary(contents: &Contents, floor: u64, user: &UserId) -> SyncedLog {
     let cursor = contents.cursors.get(user);
     SyncedLog {
         kind: contents.conversation.kind.into(),
@@ -124,7 +128,7 @@ fn summary(contents: &Contents, user: &UserId) -> SyncedLog {
         head: contents.head,
         head_msgno: contents.head_msgno,
         time_ms: contents.head_time_ms(),
-        last: contents.newest.to_control(),
+        last: contents.newest_from(floor),
         delivered: cursor.delivered,
         read: cursor.read,
         read_msgno: cursor.read_msgno,

@@ -7,7 +7,7 @@ use antiphon_protocol::{
 
 use super::{harness::*, members::remove};
 
-fn connect_following(c: &mut Cluster, shard: usize, user: &str) -> Who {
+pub(crate) fn connect_following(c: &mut Cluster, shard: usize, user: &str) -> Who {
     let who = c.open(shard);
     let token = format!("{user} {}", who.0);
     let claims = c.claims(user);
@@ -22,7 +22,7 @@ fn connect_following(c: &mut Cluster, shard: usize, user: &str) -> Who {
 }
 
 /// Digests that came since the last call: log, position, text of the last message.
-fn digests(c: &mut Cluster, who: Who) -> Vec<(String, u64, String)> {
+pub(crate) fn digests(c: &mut Cluster, who: Who) -> Vec<(String, u64, String)> {
     let told = std::mem::take(&mut c.client_mut(who).told);
     let digest = |told| match told {
         Told::Head(Head { log, seq, last, .. }) => {

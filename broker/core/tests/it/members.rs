@@ -13,7 +13,7 @@ pub(crate) fn remove(c: &mut Cluster, who: Who, id: &str, user: &str) -> Reply {
     c.call(who, FrameType::MemberRemove, &remove)
 }
 
-fn add(c: &mut Cluster, who: Who, id: &str, user: &str, role: Role) -> Reply {
+pub(crate) fn add(c: &mut Cluster, who: Who, id: &str, user: &str, role: Role) -> Reply {
     let add = control::MemberAdd { conversation: id.into(), members: vec![member(user, role)], ..Default::default() };
     c.call(who, FrameType::MemberAdd, &add)
 }

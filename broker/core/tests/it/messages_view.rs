@@ -475,4 +475,6 @@ fn a_number_that_stands_for_nothing_is_refused_by_its_field() {
     assert_eq!(c.call(ann, FrameType::MemberSetRole, &set).error().field, "role");
     let update = control::ConversationUpdate { conversation: "tea".into(), join_policy: Some(9), ..Default::default() };
     assert_eq!(c.call(ann, FrameType::ConversationUpdate, &update).error().field, "join_policy");
+    let update = control::ConversationUpdate { conversation: "tea".into(), history: Some(2), ..Default::default() };
+    assert_eq!(c.call(ann, FrameType::ConversationUpdate, &update).error().field, "history");
 }
