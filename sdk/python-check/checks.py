@@ -10,6 +10,7 @@ from client import Closed, Refused, open_connection
 OPEN_POLICY = 1
 USER, OTHER_USER = "python-check", "python-check-other"
 MESSAGE, CONVERSATION = 1, 17
+HISTORY_JOINED, HISTORY_GONE = 1, 2
 
 
 class Wrong(Exception):
@@ -504,6 +505,30 @@ async def members(check):
     equal(answer.get("title", ""), "", "the title")
 
 
+async def history_begins_with_the_joining(check):
+    writer, joiner = await check.session("writer"), await check.another_user()
+    if joiner is None:
+        return "no token for another user"
+    create = {"join_policy": OPEN_POLICY, "history": HISTORY_JOINED}
+    made = await writer.request("CONVERSATION_CREATE", "ConversationCreate", create, "Conversation")
+    ident, log = made["conversation"], f"c:{made['conversation']}"
+    before = [await writer.send(log, b"before %d" % n) for n in range(3)]
+    answer = await joiner.request("JOIN", "Join", {"conversation": ident}, "Conversation")
+    joined = {member["user"]: member["joined_seq"] for member in answer["members"]}[joiner.welcome["user"]]
+    equal(joined, before[-1].seq + 1, "joined_seq")
+    page = await joiner.fetch(log, **{"from": 1})
+    equal(([row.seq for row in page.rows], page.floor), ([joined], joined), "what a new member reads")
+    attach = await joiner.subscribe(log, after={"epoch": before[0].epoch, "seq": before[0].seq})
+    equal((attach.get("reset"), attach["replay_from"], attach["floor"]), (HISTORY_GONE, joined, joined), "the reset")
+    page = await writer.fetch(log, **{"from": 1})
+    equal(page.rows[0].seq, 1, "what a member of the beginning reads")
+    await writer.request("CONVERSATION_UPDATE", "ConversationUpdate", {"conversation": ident, "history": 0})
+    page = await joiner.fetch(log, **{"from": 1})
+    equal(page.rows[0].seq, 1, "what everybody reads once the history is full")
+    with refused("invalid_field", "history"):
+        await writer.request("CONVERSATION_UPDATE", "ConversationUpdate", {"conversation": ident, "history": 7})
+
+
 async def retention_is_a_property(check):
     connection = await check.session()
     for too_short in (1, 59):
@@ -551,5 +576,6 @@ CHECKS = {
     "malformed": [malformed_bodies_refuse_one_request, malformed_frames_end_the_connection,
                   an_optional_unknown_frame_is_ignored, a_frame_may_come_byte_by_byte],
     "state": [cursors, signals, a_bad_signal_is_not_answered],
-    "conversations": [members, retention_is_a_property, a_deleted_conversation_is_gone],
+    "conversations": [members, history_begins_with_the_joining, retention_is_a_property,
+                      a_deleted_conversation_is_gone],
 }

@@ -68,15 +68,17 @@ MESSAGES = {
     "ConversationCreate": {
         1: ("conversation", "string"), 2: ("kind", "uint"), 3: ("title", "string"), 4: ("members", "Member*"),
         5: ("join_policy", "uint"), 6: ("act_as", "string"), 7: ("retention_s", "uint"),
+        8: ("history", "uint"),
     },
     "ConversationGet": {1: ("conversation", "string")},
     "Conversation": {
         1: ("conversation", "string"), 2: ("kind", "uint"), 3: ("title", "string"), 4: ("join_policy", "uint"),
         5: ("members", "Member*"), 6: ("head", "uint"), 7: ("head_msgno", "uint"), 8: ("created", "bool"),
-        9: ("deleted", "bool"), 10: ("retention_s", "uint"),
+        9: ("deleted", "bool"), 10: ("retention_s", "uint"), 11: ("history", "uint"),
     },
     "ConversationUpdate": {
         1: ("conversation", "string"), 2: ("title", "string?"), 3: ("join_policy", "uint?"), 4: ("retention_s", "uint?"),
+        5: ("history", "uint?"),
     },
     "ConversationDelete": {1: ("conversation", "string")},
     "MemberAdd": {1: ("conversation", "string"), 2: ("members", "Member*"), 3: ("act_as", "string")},
@@ -87,7 +89,7 @@ MESSAGES = {
     "MemberEvent": {1: ("change", "uint"), 2: ("members", "Member*")},
     "ConversationEvent": {
         1: ("change", "uint"), 2: ("kind", "uint"), 3: ("title", "string"), 4: ("join_policy", "uint"),
-        5: ("members", "Member*"), 6: ("retention_s", "uint"),
+        5: ("members", "Member*"), 6: ("retention_s", "uint"), 7: ("history", "uint"),
     },
     "Signal": {1: ("log", "string"), 2: ("kind", "string"), 3: ("data", "bytes"), 4: ("ttl_ms", "uint")},
     "Signaled": {
