@@ -57,7 +57,7 @@ impl Log {
                 return Flow::Done;
             }
         };
-        let (event, reply) = match decide(change, &request, &user, &self.name, &contents.conversation) {
+        let (event, reply) = match decide(change, &request, &user, &self.name, contents) {
             Ok(Decision::Write(event, reply)) => (event, reply),
             Ok(Decision::Nothing) => {
                 self.answer_conversation(fx, &request, false);
@@ -172,10 +172,15 @@ fn decide(
     request: &Request,
     user: &UserId,
     name: &LogName,
-    conversation: &Conversation,
+    contents: &Contents,
 ) -> Result<Decision, Refusal> {
+    let conversation = &contents.conversation;
     let needs = |authority| authorize(authority, &request.actor, user, name, conversation).map_err(Refusal::from);
     match change {
+        // What was written before belongs to those whom grants name: nobody else becomes its owner by asking.
+        Change::Create(_) if !conversation.exists && contents.head > 0 && needs(Authority::Manage).is_err() => {
+            Err(Refusal::field(ErrorCode::AlreadyExists, "conversation", "this id is taken"))
+        }
         Change::Create(create) => decide_create(create, user, conversation),
         Change::Update(update) => {
             needs(Authority::Manage)?;

@@ -1,5 +1,6 @@
 //! Conversations: creation, roles, removal, joining, deletion.
 
+use antiphon_core::claims::Ability;
 use antiphon_protocol::{
     Class, ErrorCode, FrameType,
     control::{self, Conversation, ConversationCreate, ConversationKind, JoinPolicy, Role, subscribe::From},
@@ -326,6 +327,25 @@ fn a_deleted_conversation_is_gone_for_everybody() {
         }
     }
     assert_eq!(c.call(ann, FrameType::ConversationCreate, &create).code(), ErrorCode::AlreadyExists);
+}
+
+#[test]
+fn a_log_with_events_is_not_taken_over_by_creating_it() {
+    let mut c = Cluster::new(2);
+    let claims = c.granted("bot", "c:support-*", &[Ability::Read, Ability::Send]);
+    let bot = c.connect_with(0, claims);
+    c.say(bot, "c:support-1", "secret").ack();
+    let create = ConversationCreate { conversation: "support-1".into(), ..Default::default() };
+    let eve = c.connect(1, "eve");
+    for who in [eve, bot] {
+        assert_eq!(c.call(who, FrameType::ConversationCreate, &create).code(), ErrorCode::AlreadyExists);
+    }
+    assert_eq!(c.fetch(eve, "c:support-1", 0, 0).code(), ErrorCode::NotFound);
+    let claims = c.granted("desk", "c:support-*", &[Ability::Manage]);
+    let desk = c.connect_with(1, claims);
+    assert!(c.call(desk, FrameType::ConversationCreate, &create).conversation().created);
+    let unused = ConversationCreate { conversation: "support-2".into(), ..Default::default() };
+    assert!(c.call(eve, FrameType::ConversationCreate, &unused).conversation().created);
 }
 
 #[test]
