@@ -30,6 +30,8 @@ pub(crate) struct Link {
     pub(crate) closing: Option<(ErrorCode, Instant)>,
     /// Whether it is in the list of connections to drive.
     pub(crate) is_listed: bool,
+    /// Whether it is in the list of connections whose session does not take input now.
+    pub(crate) is_paused: bool,
     /// When quinn-proto wants to be woken, as noted in the timers.
     pub(crate) timer: Option<Instant>,
     /// The peer has sent bytes that wait until the session takes input.
@@ -47,6 +49,7 @@ impl Link {
             streams: [None; Class::ALL.len()],
             closing: None,
             is_listed: false,
+            is_paused: false,
             timer: None,
             has_unread: false,
             has_full_window: false,

@@ -211,6 +211,9 @@ impl Node {
             }
         }
         for slot in std::mem::take(&mut self.paused) {
+            if let Some(link) = self.links[slot].as_mut() {
+                link.is_paused = false;
+            }
             self.read(now, slot);
         }
         self.shard.end_turn(self.clock.time(now));
@@ -281,7 +284,10 @@ impl Node {
         while let Some(link) = self.links[slot].as_mut().filter(|link| link.has_unread && link.closing.is_none()) {
             let connection = link.id;
             if !self.shard.wants_input(connection) {
-                self.paused.push(slot);
+                // Each packet that comes meanwhile leads here: once in the list is enough.
+                if !std::mem::replace(&mut link.is_paused, true) {
+                    self.paused.push(slot);
+                }
                 return;
             }
             match link.read() {
