@@ -58,6 +58,11 @@ impl Digests {
         }
     }
 
+    /// Logs in which there is interest.
+    pub(crate) fn len(&self) -> usize {
+        self.logs.len()
+    }
+
     /// When something is to be told next.
     pub(crate) fn next_due(&self) -> Option<Time> {
         self.due.first().map(|(time, _)| *time)

@@ -110,9 +110,9 @@ impl Effects {
         self.in_flight.contains_key(&key)
     }
 
-    /// Whether the store owes any answer.
-    pub(crate) fn is_anything_in_flight(&self) -> bool {
-        !self.purposes.is_empty()
+    /// Operations that the store has not answered.
+    pub(crate) fn awaited(&self) -> usize {
+        self.purposes.len()
     }
 
     pub(crate) fn close(&mut self, connection: ConnectionId, code: ErrorCode) {

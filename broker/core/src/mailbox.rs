@@ -71,6 +71,10 @@ impl Mailbox {
         self.queue.push_front(message);
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

@@ -10,6 +10,7 @@ use crate::{
     counters::Counters,
     digests::Digests,
     effects::Effects,
+    held::Held,
     home::Home,
     input::Input,
     journal::{self, Journal},
@@ -316,7 +317,7 @@ impl Shard {
 
     /// Whether [`Input::Rest`] has been carried out and the store has answered all that was asked of it.
     pub fn is_at_rest(&self) -> bool {
-        self.rest == Rest::Done && !self.fx.is_anything_in_flight()
+        self.rest == Rest::Done && self.fx.awaited() == 0
     }
 
     /// The next effect to perform.
@@ -380,5 +381,19 @@ impl Shard {
     /// What the shard has done since its boot.
     pub fn counters(&self) -> &Counters {
         &self.fx.counters
+    }
+
+    /// What the shard holds now. Looks at every connection.
+    pub fn held(&self) -> Held {
+        let mut held = Held {
+            mail: self.mail.iter().map(Mailbox::len).sum(),
+            followed: self.digests.len(),
+            logs: self.logs.len(),
+            ..Held::default()
+        };
+        self.home.add_held(&mut held);
+        self.users.add_held(&mut held);
+        held.requests += self.fx.awaited();
+        held
     }
 }

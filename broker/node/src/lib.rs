@@ -12,5 +12,5 @@ mod transport;
 
 pub use clock::Clock;
 pub use connection_ids::{CONNECTION_ID_BYTES, ConnectionIds};
-pub use node::{Node, NodeConfig, TransportCounters};
+pub use node::{Node, NodeConfig, TransportCounters, TransportHeld};
 pub use transport::TransportSettings;

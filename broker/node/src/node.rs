@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon_core::{ConnectionId, Counters, Input, Output, Shard, ShardConfig, ShardId, ShardMessage};
+use antiphon_core::{ConnectionId, Counters, Held, Input, Output, Shard, ShardConfig, ShardId, ShardMessage};
 use antiphon_protocol::ErrorCode;
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
@@ -54,6 +54,21 @@ pub struct TransportCounters {
     pub refused: u64,
     /// Handshakes that wait now.
     pub incoming: u64,
+}
+
+/// What the transport of a node holds at this moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TransportHeld {
+    /// Connections that QUIC knows, those that are being closed included.
+    pub connections: usize,
+    /// Connections with the state of their streams.
+    pub links: usize,
+    /// Moments at which a connection has something due.
+    pub timers: usize,
+    /// Handshakes, packets without a connection, and effects that wait.
+    pub queued: usize,
+    /// Entries in the lists of connections to look at.
+    pub listed: usize,
 }
 
 /// A shard with its QUIC endpoint.
@@ -468,6 +483,22 @@ impl Node {
     /// What the shard inside has done since its boot.
     pub fn counters(&self) -> &Counters {
         self.shard.counters()
+    }
+
+    /// What the shard inside holds now. Looks at every connection.
+    pub fn held(&self) -> Held {
+        self.shard.held()
+    }
+
+    /// What the transport holds now.
+    pub fn transport_held(&self) -> TransportHeld {
+        TransportHeld {
+            connections: self.endpoint.open_connections(),
+            links: self.links.iter().flatten().count(),
+            timers: self.timers.len(),
+            queued: self.incoming.len() + self.responses.len() + self.effects.len(),
+            listed: self.listed.len() + self.sending.len() + self.paused.len(),
+        }
     }
 
     /// What the transport has done since its boot.

@@ -36,6 +36,10 @@ impl Connections {
         self.slots.get_mut(id.slot as usize)?.as_deref_mut().filter(|connection| connection.id == id)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.slots.iter().flatten().map(|connection| &**connection)
+    }
+
     pub(super) fn ids(&self) -> Vec<ConnectionId> {
         self.slots.iter().flatten().map(|connection| connection.id).collect()
     }

@@ -24,6 +24,7 @@ use sync::Gathering;
 use crate::{
     connection_id::ConnectionId,
     effects::Effects,
+    held::Held,
     input::VerifyTicket,
     limits::AUTHENTICATION_TIMEOUT,
     mailbox::Mailbox,
@@ -353,6 +354,21 @@ impl Home {
 
     pub(crate) fn is_established(&self, id: ConnectionId) -> bool {
         self.connections.get(id).is_some_and(|connection| matches!(connection.phase, Phase::Established(_)))
+    }
+
+    /// Adds what is kept of connections and sessions.
+    pub(crate) fn add_held(&self, held: &mut Held) {
+        for connection in self.connections.iter() {
+            held.connections += 1;
+            held.outbox_bytes += connection.outbox.bytes();
+            held.unread_bytes += connection.decoder.buffered();
+        }
+        held.subscriptions += self.followed.values().map(|followed| followed.subscribers.len()).sum::<usize>();
+        let stalled = self.stalled.iter().map(VecDeque::len).sum::<usize>();
+        held.requests += self.outstanding.iter().sum::<usize>() + stalled + self.gatherings.len();
+        held.verifications += self.verifications.len();
+        held.timers += self.timers.len();
+        held.mail += self.fanout.len() + usize::from(self.delivering.is_some());
     }
 
     pub(crate) fn wants_input(&self, id: ConnectionId) -> bool {

@@ -21,6 +21,7 @@ use presence::Presences;
 use crate::{
     connection_id::ConnectionId,
     effects::Effects,
+    held::Held,
     routing::ShardId,
     shard_message::{Admission, Incarnation, Registration, ShardMessage, Watch},
     time::Time,
@@ -114,6 +115,12 @@ impl Users {
     /// A session watches a user no more.
     pub(crate) fn unwatch(&mut self, from: ShardId, user: LogKey, connection: ConnectionId, list: u32) {
         self.presences.unwatch(user, (from, connection), list);
+    }
+
+    /// Adds what is kept of users.
+    pub(crate) fn add_held(&self, held: &mut Held) {
+        held.users += self.users.len();
+        self.presences.add_held(held);
     }
 
     /// When something is due next.

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crate::{
     connection_id::ConnectionId,
     effects::Effects,
+    held::Held,
     limits::{PRESENCE_GRACE, PRESENCE_WATCHERS_MAX},
     routing::ShardId,
     shard_message::{ShardMessage, Watch},
@@ -62,6 +63,13 @@ pub(super) struct Presences {
 impl Presences {
     fn entry(&mut self, key: LogKey, user: &UserId) -> &mut Presence {
         &mut self.users.entry(key).or_insert_with(|| (user.clone(), Presence::default())).1
+    }
+
+    /// Adds who is shown, and to how many.
+    pub(super) fn add_held(&self, held: &mut Held) {
+        held.users += self.users.len();
+        held.timers += self.grace.len();
+        held.watchers += self.users.values().map(|(_, presence)| presence.watchers.len()).sum::<usize>();
     }
 
     /// A session of the user begins.
