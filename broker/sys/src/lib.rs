@@ -26,6 +26,7 @@ pub mod cid;
 pub mod cpu;
 pub mod doorbell;
 pub mod group;
+pub mod heap;
 pub mod mesh;
 pub mod poller;
 pub mod ring;
