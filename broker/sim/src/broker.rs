@@ -22,7 +22,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
-    clock::Moment,
+    clock::{Clock, Moment},
     crypto::{NullCrypto, NullSeal},
     quic,
     random::Random,
@@ -67,23 +67,50 @@ pub(crate) struct Broker {
 
 /// What a configuration keeps secret and the same across starts.
 #[derive(Debug)]
-struct Keys {
+pub(crate) struct Keys {
     reset: u64,
     token: u64,
     connection_ids: [u8; 32],
     resume: [u8; 32],
 }
 
+impl Keys {
+    /// Keys of a new configuration.
+    pub(crate) fn new(random: &mut Random) -> Self {
+        Self { reset: random.number(), token: random.number(), connection_ids: random.seed(), resume: random.seed() }
+    }
+
+    /// One shard's node in one start of the process.
+    pub(crate) fn node_config(&self, clock: Clock, boot: Boot, shard: ShardId, shards: u16) -> NodeConfig {
+        // Seeds differ by boot and shard; the configuration's keys do not.
+        let mut random = Random::new(self.reset ^ boot.0 << 16 ^ u64::from(shard.0), "shard");
+        let mut endpoint = EndpointConfig::new(Arc::new(NullSeal(self.reset)));
+        let ids = ConnectionIds::new(shard, shards, self.connection_ids, random.seed());
+        endpoint.cid_generator(move || Box::new(ids.clone()));
+        let mut server = quic::server_config(NullCrypto::new(&[ALPN]), &mut random);
+        server.token_key(Arc::new(NullSeal(self.token)));
+        let settings =
+            TransportSettings { idle_timeout: IDLE_TIMEOUT, mtu_discovery: false, segmentation_offload: false };
+        settings.apply(&mut server);
+        let resume_key = ResumeKey::new(self.resume);
+        let beginning = Moment::default();
+        NodeConfig {
+            shard: ShardConfig { shard, shards, seed: random.seed(), resume_key },
+            endpoint: Arc::new(endpoint),
+            server: Arc::new(server),
+            seed: random.seed(),
+            allow_mtu_discovery: false,
+            connections_max: 1_000,
+            clock: NodeClock::new(clock.instant(beginning), Duration::from_micros(beginning.unix_us())),
+        }
+    }
+}
+
 impl Broker {
     /// A broker that has not been started, on an empty disk.
     pub(crate) fn new(seed: u64, shard_counts: Vec<u16>) -> Self {
         let mut random = Random::new(seed, "broker");
-        let keys = Keys {
-            reset: random.number(),
-            token: random.number(),
-            connection_ids: random.seed(),
-            resume: random.seed(),
-        };
+        let keys = Keys::new(&mut random);
         Self {
             store: SimulatedStore::new(SEGMENT_BYTES),
             boot: Boot(0),
@@ -123,36 +150,11 @@ impl Broker {
         let wake: Wake = Arc::new(|| {});
         let stores = self.store.open(count, &wake).map_err(|error| format!("the store cannot be opened: {error}"))?;
         let shards = stores.into_iter().zip(0..).map(|(store, n)| {
-            let node = Node::new(self.node_config(stage, ShardId(n), count));
+            let node = Node::new(self.keys.node_config(stage.clock, self.boot, ShardId(n), count));
             Shard::new(node, store, self.boot, usize::from(n), usize::from(count))
         });
         self.shards = shards.collect();
         Ok(())
-    }
-
-    fn node_config(&self, stage: &Stage, shard: ShardId, shards: u16) -> NodeConfig {
-        let boot = self.boot.0;
-        // Seeds differ by boot and shard; the configuration's keys do not.
-        let mut random = Random::new(self.keys.reset ^ boot << 16 ^ u64::from(shard.0), "shard");
-        let mut endpoint = EndpointConfig::new(Arc::new(NullSeal(self.keys.reset)));
-        let ids = ConnectionIds::new(shard, shards, self.keys.connection_ids, random.seed());
-        endpoint.cid_generator(move || Box::new(ids.clone()));
-        let mut server = quic::server_config(NullCrypto::new(&[ALPN]), &mut random);
-        server.token_key(Arc::new(NullSeal(self.keys.token)));
-        let settings =
-            TransportSettings { idle_timeout: IDLE_TIMEOUT, mtu_discovery: false, segmentation_offload: false };
-        settings.apply(&mut server);
-        let resume_key = ResumeKey::new(self.keys.resume);
-        let beginning = Moment::default();
-        NodeConfig {
-            shard: ShardConfig { shard, shards, seed: random.seed(), resume_key },
-            endpoint: Arc::new(endpoint),
-            server: Arc::new(server),
-            seed: random.seed(),
-            allow_mtu_discovery: false,
-            connections_max: 1_000,
-            clock: NodeClock::new(stage.clock.instant(beginning), Duration::from_micros(beginning.unix_us())),
-        }
     }
 
     /// The process ends without a word; the disk keeps what it likes of the writes under way. It starts again by

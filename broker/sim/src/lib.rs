@@ -13,6 +13,8 @@
 //! A run ends when its operations are done. Then everything heals, every client must get what it is owed, the power is
 //! cut once more, and the checker judges what everybody saw against the history that is left.
 //!
+//! [`hostile`] is another world in the same virtual time: clients that mean no good, and what they must not be able to do.
+//!
 //! Deliberately absent: sockets, files, threads, and a wall clock.
 
 mod act;
@@ -24,6 +26,7 @@ mod clock;
 mod crypto;
 mod digest;
 mod fading;
+pub mod hostile;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod network;
