@@ -65,6 +65,13 @@ impl EmbeddedConfig {
         }
     }
 
+    /// The same with segments of another length: the log and the flushes of the index follow in proportion.
+    #[must_use]
+    pub fn scaled(self, segment_bytes: u64) -> Self {
+        let of = |bytes: u64| bytes.saturating_mul(segment_bytes) / self.segment_bytes;
+        Self { wal_bytes_max: of(self.wal_bytes_max), memtable_bytes: of(self.memtable_bytes), segment_bytes, ..self }
+    }
+
     fn check(&self, wakers: usize) -> Result<(), OpenError> {
         let checks = [
             ((1..=64).contains(&self.shards), "shards must be 1 to 64"),

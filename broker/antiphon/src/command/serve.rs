@@ -50,6 +50,7 @@ pub(crate) fn load(serve: &Serve) -> Result<Config, ConfigError> {
         tls_key: serve.tls_key.clone(),
         log_format: serve.log_format.clone(),
         log_filter: serve.log_filter.clone(),
+        ..Overrides::default()
     };
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     Config::load(serve.config.as_deref(), std::env::vars(), flags, cores)

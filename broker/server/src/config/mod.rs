@@ -46,6 +46,9 @@ pub struct Config {
     pub limits: Limits,
     /// How the process logs.
     pub log: LogSettings,
+    /// Length of a segment of the write-ahead log, in tests that want segments full and the index flushed often; the
+    /// store's other sizes keep their proportion. Only `ANTIPHON_TEST_SEGMENT_BYTES` sets it: it is nothing to operate.
+    pub test_segment_bytes: Option<u32>,
 }
 
 /// Certificate chain and private key, both PEM files.

@@ -25,6 +25,8 @@ pub struct Overrides {
     pub log_format: Option<String>,
     /// `--log-filter`
     pub log_filter: Option<String>,
+    /// No flag: see [`super::Config::test_segment_bytes`].
+    pub test_segment_bytes: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -43,6 +45,8 @@ pub(super) struct RawConfig {
     pub(super) log: RawLog,
     #[serde(default)]
     pub(super) issuers: Vec<RawIssuer>,
+    #[serde(skip)]
+    pub(super) test_segment_bytes: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -145,5 +149,6 @@ impl RawConfig {
         lay(&mut self.tls.key, higher.tls_key);
         lay(&mut self.log.format, higher.log_format);
         lay(&mut self.log.filter, higher.log_filter);
+        lay(&mut self.test_segment_bytes, higher.test_segment_bytes);
     }
 }

@@ -61,6 +61,9 @@ fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -> Re
             "ANTIPHON_TLS_KEY" => found.tls_key = Some(value.into()),
             "ANTIPHON_LOG_FORMAT" => found.log_format = Some(value),
             "ANTIPHON_LOG_FILTER" => found.log_filter = Some(value),
+            "ANTIPHON_TEST_SEGMENT_BYTES" => {
+                found.test_segment_bytes = Some(value.parse().map_err(|_| invalid("a whole number"))?);
+            }
             _ => {}
         }
     }

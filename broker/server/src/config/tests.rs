@@ -47,6 +47,19 @@ fn nothing_configured_is_development_on_loopback() {
 }
 
 #[test]
+fn sizes_for_tests_come_from_the_environment_only() {
+    assert_eq!(defaults().unwrap().test_segment_bytes, None);
+    let load =
+        |value| Config::load(None, variables(&[("ANTIPHON_TEST_SEGMENT_BYTES", value)]), Overrides::default(), 1);
+    assert_eq!(load("1048576").unwrap().test_segment_bytes, Some(1 << 20));
+    for value in ["1000", "1048577", "33558528"] {
+        refused(load(value), &["ANTIPHON_TEST_SEGMENT_BYTES", "multiple of 4096", value]);
+    }
+    refused(load("much"), &["ANTIPHON_TEST_SEGMENT_BYTES", "whole number"]);
+    refused(from_text("test_segment_bytes = 1048576\n"), &["test_segment_bytes"]);
+}
+
+#[test]
 fn the_shipped_example_is_complete_and_valid() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/antiphon.toml");
     let config = Config::load(Some(&path), [], Overrides::default(), 1).unwrap();

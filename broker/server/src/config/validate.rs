@@ -45,6 +45,7 @@ pub(super) fn validate(raw: RawConfig, found: Found) -> Result<Config, ConfigErr
         issuers,
         limits: limits(&raw.limits)?,
         log: log(raw.log)?,
+        test_segment_bytes: raw.test_segment_bytes.map(test_segment_bytes).transpose()?,
     };
     check_exposure(&config)?;
     Ok(config)
@@ -110,6 +111,13 @@ fn limits(raw: &RawLimits) -> Result<Limits, ConfigError> {
         "1 to 1000000 connections",
     )?;
     Ok(Limits { idle_timeout: Duration::from_secs(idle.into()), connections_per_shard_max: connections })
+}
+
+/// From what takes the longest write of a shard to the usual length.
+fn test_segment_bytes(raw: i64) -> Result<u32, ConfigError> {
+    const EXPECTED: &str = "a multiple of 4096 from 1048576 to 33554432";
+    let bytes = within("ANTIPHON_TEST_SEGMENT_BYTES", Some(raw), 0, 1 << 20..=32 << 20, EXPECTED)?;
+    if bytes.is_multiple_of(4096) { Ok(bytes) } else { Err(invalid("ANTIPHON_TEST_SEGMENT_BYTES", EXPECTED, raw)) }
 }
 
 fn within(
