@@ -39,6 +39,8 @@ pub struct BrokerConfig {
     pub log: PathBuf,
     /// Further arguments of `serve`.
     pub args: Vec<String>,
+    /// Length of a segment of its write-ahead log, in bytes; the usual one if `None`.
+    pub segment_bytes: Option<u32>,
 }
 
 /// What a broker says about itself when it is ready.
@@ -87,6 +89,9 @@ pub enum BrokerError {
     /// The process cannot be ended or waited for.
     #[error("the broker process cannot be controlled")]
     Control(#[from] io::Error),
+    /// Its store's files cannot be watched.
+    #[error("the broker's data directory cannot be watched")]
+    Watch(#[source] io::Error),
     /// It does not stop.
     #[error("the broker did not stop within {0:?} of SIGTERM and was killed")]
     NotStopped(Duration),
@@ -176,6 +181,9 @@ fn spawn(config: &BrokerConfig, listen: SocketAddr, admin: SocketAddr) -> Result
         command.arg("--listen").arg(listen.to_string()).arg("--admin").arg(admin.to_string());
         if let Some(shards) = config.shards {
             command.arg("--shards").arg(shards.to_string());
+        }
+        if let Some(bytes) = config.segment_bytes {
+            command.env("ANTIPHON_TEST_SEGMENT_BYTES", bytes.to_string());
         }
         command.args(&config.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()
     };
@@ -284,7 +292,7 @@ mod tests {
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let (data, log) = (folder.path().join("data"), folder.path().join("log"));
-        BrokerConfig { program: path, data, shards: Some(2), log, args: vec!["--x".into()] }
+        BrokerConfig { program: path, data, shards: Some(2), log, args: vec!["--x".into()], segment_bytes: None }
     }
 
     #[test]

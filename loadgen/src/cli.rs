@@ -58,6 +58,9 @@ enum Command {
     Stall(Measured<StallArgs>),
 }
 
+/// Segments of a broker that is killed: so small that one is begun about every second.
+const KILLED_SEGMENT_BYTES: u32 = 1 << 20;
+
 #[derive(Debug, Args)]
 struct ReplayArgs {
     #[command(flatten)]
@@ -141,16 +144,21 @@ fn disturbed(
 ) -> Result<bool, Box<dyn Error>> {
     let DisturbedArgs { replay: mut args, faults } = args;
     args.check = true;
+    if kind == FaultKind::Kill {
+        args.target.prefer_segments(KILLED_SEGMENT_BYTES);
+    }
     if args.workload.corpus.is_none() {
-        args.workload.messages.get_or_insert_with(|| enough_messages(&args.rate, args.workload.merge, faults));
+        args.workload.messages.get_or_insert_with(|| enough_messages(&args.rate, args.workload.merge, kind, faults));
     }
     let plan = FaultPlan { kind, args: faults, seed: args.workload.seed };
     replay(scenario, args, Some(plan), out)
 }
 
-/// Made-up messages that last for all rounds, with half a second for each restart and a quarter to spare.
-fn enough_messages(rate: &RateArgs, merge: Option<u32>, faults: FaultArgs) -> u64 {
-    let seconds = f64::from(faults.rounds) * (faults.every_ms as f64 / 1e3 + 0.5);
+/// Made-up messages that last for all rounds, with half a second for each restart, as much for a kill to be aimed, and a
+/// quarter to spare.
+fn enough_messages(rate: &RateArgs, merge: Option<u32>, kind: FaultKind, faults: FaultArgs) -> u64 {
+    let aiming = if kind == FaultKind::Kill { 0.5 } else { 0.0 };
+    let seconds = f64::from(faults.rounds) * (faults.every_ms as f64 / 1e3 + 0.5 + aiming);
     let per_second = match rate.rate() {
         Rate::Messages(rate) => rate,
         Rate::Deliveries(rate) => rate / f64::from(merge.unwrap_or(2)),

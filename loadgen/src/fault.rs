@@ -11,7 +11,11 @@ use crate::{
     broker::{Broker, BrokerError},
     chance::Chance,
     session::stopped,
+    store_watch::{Moment, StoreWatch},
 };
+
+/// How long a kill waits for the moment that it is aimed at. Then it falls anyhow.
+const AIM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often something happens.
 #[derive(Debug, Clone, Copy, Args)]
@@ -74,6 +78,10 @@ pub struct FaultsDone {
     pub cuts: u64,
     /// From each kill to the new broker's readiness.
     pub restarts: Vec<Duration>,
+    /// Kills that fell while the store began a segment of its log.
+    pub kills_at_rotation: u64,
+    /// Kills that fell while the store wrote a table of its index.
+    pub kills_at_flush: u64,
     /// The broker, which runs.
     pub broker: Option<Broker>,
 }
@@ -116,7 +124,11 @@ impl FaultPlan {
                 () = stopped(&mut stop) => break,
             }
             match self.kind {
-                FaultKind::Kill => kill(&mut broker, &mut done).await?,
+                FaultKind::Kill => {
+                    // Two of three kills are aimed at what is hardest to recover from; the others fall anywhere.
+                    let aims = [None, Some(Moment::Rotation), Some(Moment::Flush)];
+                    kill(&mut broker, aims[done.rounds as usize % aims.len()], &mut done).await?;
+                }
                 FaultKind::Rebind => {
                     for endpoint in &endpoints {
                         endpoint.rebind()?;
@@ -129,7 +141,7 @@ impl FaultPlan {
                         done.cuts += 1;
                     }
                     if self.args.kill_every > 0 && (done.rounds + 1).is_multiple_of(self.args.kill_every) {
-                        kill(&mut broker, &mut done).await?;
+                        kill(&mut broker, None, &mut done).await?;
                     }
                 }
             }
@@ -139,18 +151,38 @@ impl FaultPlan {
     }
 }
 
-async fn kill(broker: &mut Option<Broker>, done: &mut FaultsDone) -> Result<(), FaultError> {
-    let (back, took) = restart(broker.take().ok_or(FaultError::NotOurs)?).await?;
-    *broker = Some(back);
-    done.restarts.push(took);
+async fn kill(broker: &mut Option<Broker>, aim: Option<Moment>, done: &mut FaultsDone) -> Result<(), FaultError> {
+    let restarted = restart(broker.take().ok_or(FaultError::NotOurs)?, aim).await?;
+    *broker = Some(restarted.broker);
+    done.restarts.push(restarted.took);
+    match aim.filter(|_| restarted.has_hit) {
+        Some(Moment::Rotation) => done.kills_at_rotation += 1,
+        Some(Moment::Flush) => done.kills_at_flush += 1,
+        None => {}
+    }
     Ok(())
 }
 
-/// Kills it and waits for the next one, away from the thread that runs the clients.
-async fn restart(mut broker: Broker) -> Result<(Broker, Duration), FaultError> {
-    let restarted = tokio::task::spawn_blocking(move || {
+/// A broker that was killed and runs again.
+struct Restarted {
+    broker: Broker,
+    took: Duration,
+    /// Whether the kill fell at the moment that it was aimed at.
+    has_hit: bool,
+}
+
+/// Kills it, when the moment has come, and waits for the next one, away from the thread that runs the clients.
+async fn restart(mut broker: Broker, aim: Option<Moment>) -> Result<Restarted, FaultError> {
+    let restarted = tokio::task::spawn_blocking(move || -> Result<Restarted, BrokerError> {
+        let has_hit = match aim {
+            Some(moment) => StoreWatch::new(&broker.ready().data, moment)
+                .and_then(|watch| watch.wait(Instant::now() + AIM_PATIENCE))
+                .map_err(BrokerError::Watch)?,
+            None => false,
+        };
         let began = Instant::now();
-        broker.restart().map(|()| (broker, began.elapsed()))
+        broker.restart()?;
+        Ok(Restarted { broker, took: began.elapsed(), has_hit })
     });
     Ok(restarted.await??)
 }

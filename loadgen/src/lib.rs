@@ -3,7 +3,7 @@
 //!
 //! Flow: [`corpus`] (a file that the user names) or [`synthetic`] -> [`merge`] into groups -> [`schedule`] -> [`run`]:
 //! [`stage`] makes conversations and one [`session`] per member, the [`pacer`] hands out what falls due, a [`fault`] may
-//! disturb, and the [`recorder`] tells everything to `antiphon-checker` -> [`report`]. The [`target`] is a [`broker`] of
+//! disturb (a [`store_watch`] tells it when), and the [`recorder`] tells everything to `antiphon-checker` -> [`report`]. The [`target`] is a [`broker`] of
 //! the run's own or one that runs already; a [`probe`] reads what its process and metrics say.
 //!
 //! Beside replays there are loads that each measure one figure, [`measured`] in the same way: [`fanout`], [`publish`] and
@@ -34,6 +34,7 @@ pub mod schedule;
 pub mod session;
 pub mod stage;
 pub mod stall;
+pub mod store_watch;
 pub mod synthetic;
 pub mod target;
 pub mod tokens;

@@ -130,6 +130,12 @@ pub struct Report {
     pub cuts: u64,
     /// Times that the broker was killed.
     pub kills: u64,
+    /// Of these, while the store began a segment of its log.
+    pub kills_at_rotation: u64,
+    /// Of these, while the store wrote a table of its index.
+    pub kills_at_flush: u64,
+    /// Whether kills have to have fallen on both, as in a run of many.
+    pub kills_must_hit: bool,
     /// Times that a session lost its connection and made another.
     pub reconnects: u64,
     /// Whether a lost connection is a broken promise, as when clients only changed their address.
@@ -156,7 +162,8 @@ impl Report {
         let connections_lasted = !self.connections_must_last
             || (self.reconnects == 0 && self.server.datagrams_forwarded.is_none_or(|forwarded| forwarded == 0.0));
         let nothing_is_missing = self.lost == 0 && self.delivered == self.expected && self.sent == self.planned;
-        self.broken.is_empty() && nothing_is_missing && connections_lasted
+        let kills_hit = !self.kills_must_hit || (self.kills_at_rotation > 0 && self.kills_at_flush > 0);
+        self.broken.is_empty() && nothing_is_missing && connections_lasted && kills_hit
     }
 
     /// Takes over what the checker counted and found.
@@ -204,6 +211,10 @@ impl fmt::Display for Report {
         if self.faults > 0 {
             row("fault rounds", &self.faults)?;
             row("socket moves, cuts, kills", &format_args!("{}, {}, {}", self.moves, self.cuts, self.kills))?;
+        }
+        if self.kills > 0 {
+            let Self { kills_at_rotation, kills_at_flush, .. } = self;
+            row("kills at a rotation, a flush", &format_args!("{kills_at_rotation}, {kills_at_flush}"))?;
         }
         if let Some(seconds) = self.restart_seconds_max {
             row("longest restart", &format_args!("{seconds:.2} s"))?;
@@ -323,6 +334,16 @@ mod tests {
         assert!(!report.holds());
         report.connections_must_last = false;
         assert!(report.holds());
+    }
+
+    #[test]
+    fn where_kills_must_hit_rotations_and_flushes_each_one_decides() {
+        let mut report = Report { kills_must_hit: true, kills_at_rotation: 1, ..report() };
+        assert!(!report.holds());
+        report.kills_at_flush = 1;
+        assert!(report.holds());
+        report.kills_at_rotation = 0;
+        assert!(!report.holds());
     }
 
     #[test]

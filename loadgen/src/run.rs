@@ -34,6 +34,8 @@ const LEAD: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(45);
 /// Nothing more than what is expected comes within this time, or it is counted.
 const AFTERMATH: Duration = Duration::from_millis(500);
+/// From so many kills on, some must have fallen on a rotation and some on a flush.
+const KILLS_THAT_MUST_HIT: u32 = 10;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What is run.
@@ -102,6 +104,9 @@ impl Run {
             }
             report.faults = faults.rounds.into();
             (report.moves, report.cuts, report.kills) = (faults.moves, faults.cuts, faults.restarts.len() as u64);
+            (report.kills_at_rotation, report.kills_at_flush) = (faults.kills_at_rotation, faults.kills_at_flush);
+            let is_kill = self.faults.is_some_and(|plan| plan.kind == FaultKind::Kill);
+            report.kills_must_hit = is_kill && faults.rounds >= KILLS_THAT_MUST_HIT;
             report.reconnects = recorder.progress().reconnects;
             report.connections_must_last = self.faults.is_none_or(|faults| faults.kind == FaultKind::Rebind);
             report.restart_seconds_max = faults.restarts.iter().max().map(Duration::as_secs_f64);

@@ -58,6 +58,17 @@ pub struct OwnArgs {
     /// Its shards. Default: its own choice.
     #[arg(long, value_name = "N", conflicts_with = "broker")]
     shards: Option<u32>,
+    /// Segments of its write-ahead log, in bytes: small ones are full often. Default: its own choice, and 1 MiB where it
+    /// is killed.
+    #[arg(long, value_name = "BYTES", conflicts_with = "broker")]
+    segment_bytes: Option<u32>,
+}
+
+impl TargetArgs {
+    /// Lets a broker of one's own have segments of this length, unless another one was asked for.
+    pub fn prefer_segments(&mut self, bytes: u32) {
+        self.own.segment_bytes.get_or_insert(bytes);
+    }
 }
 
 /// A broker that answers.
@@ -96,7 +107,14 @@ impl Target {
         let home = own.data.or_else(|| Some(temporary.as_ref()?.path().to_owned())).unwrap_or_default();
         let (data, log) = (home.join("data"), home.join("broker.log"));
         std::fs::create_dir_all(&data)?;
-        let broker = Broker::start(BrokerConfig { program, data, shards: own.shards, log, args: Vec::new() })?;
+        let broker = Broker::start(BrokerConfig {
+            program,
+            data,
+            shards: own.shards,
+            log,
+            args: Vec::new(),
+            segment_bytes: own.segment_bytes,
+        })?;
         let ready = broker.ready();
         let target = Self {
             address: ready.address,
