@@ -1,7 +1,7 @@
 //! The threads that all shards of a store share: readers, and one that flushes and compacts.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -83,6 +83,7 @@ impl Helpers {
             partitions: parts.partitions,
             gate: parts.gate,
             fatal: parts.fatal,
+            unflushed: VecDeque::new(),
             compactable: BTreeMap::new(),
         };
         threads.push(std::thread::Builder::new().name("flush".into()).spawn(move || flusher.run(&upkeep_jobs))?);
@@ -140,50 +141,79 @@ struct Flusher {
     partitions: Arc<Partitions>,
     gate: FilesGate,
     fatal: FatalHook,
+    /// Flushes that found no space, in the order in which they are tried again.
+    unflushed: VecDeque<FlushJob>,
     /// Partitions to look at for compaction, and whom to tell.
     compactable: BTreeMap<u8, Sender<Message>>,
+}
+
+/// A flush that is to be made, and whose it is.
+struct FlushJob {
+    partition: u8,
+    done: Sender<Message>,
+    progress: Arc<SharedProgress>,
 }
 
 impl Flusher {
     fn run(mut self, jobs: &Receiver<Job>) {
         loop {
             // Flushing frees the write-ahead log, so it comes before tidying up.
-            let job = if self.compactable.is_empty() {
-                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                jobs.recv_timeout(Duration::ZERO)
+            let job = match (self.unflushed.is_empty(), self.compactable.is_empty()) {
+                (false, _) => jobs.recv_timeout(FULL_RETRY_DELAY),
+                (true, false) => jobs.recv_timeout(Duration::ZERO),
+                (true, true) => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match job {
-                Ok(Job::Flush { partition, done, progress }) => self.flush(partition, &done, &progress),
+                Ok(Job::Flush { partition, done, progress }) => _ = self.flush(FlushJob { partition, done, progress }),
                 Ok(Job::Compact { partition, done }) => _ = self.compactable.insert(partition, done),
                 Ok(Job::Read(_)) => {}
-                Err(RecvTimeoutError::Timeout) => self.compact_one(),
+                Err(RecvTimeoutError::Timeout) if self.unflushed.is_empty() => self.compact_one(),
+                Err(RecvTimeoutError::Timeout) => self.flush_again(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn flush(&self, partition: u8, done: &Sender<Message>, progress: &SharedProgress) {
-        let Some(table) = self.partitions.table(partition) else { return };
-        loop {
-            let flushed = {
-                let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-                table.flush()
-            };
-            match flushed {
-                Ok(()) => break,
-                Err(TableError::Full) => progress.full.store(true, Ordering::SeqCst),
-                Err(error) => return (self.fatal)(FatalError(format!("a flush of the index failed: {error}"))),
-            }
-            // Tells the indexing thread to report, and this one when the shard is gone.
-            if done.send(Message::FlushThrough(0)).is_err() {
+    /// Tries what found no space, until something finds none again.
+    fn flush_again(&mut self) {
+        for _ in 0..self.unflushed.len() {
+            let Some(job) = self.unflushed.pop_front() else { return };
+            if !self.flush(job) {
                 return;
             }
-            std::thread::sleep(FULL_RETRY_DELAY);
         }
-        progress.full.store(false, Ordering::SeqCst);
-        // The shard is gone when nobody listens.
-        let _ = done.send(Message::Flushed(partition));
+    }
+
+    /// Whether there was space. A flush that found none waits apart from the others: they may be of other shards, which
+    /// must either go on or hear for themselves that the disk is full.
+    fn flush(&mut self, job: FlushJob) -> bool {
+        let FlushJob { partition, done, progress } = &job;
+        let Some(table) = self.partitions.table(*partition) else { return true };
+        let flushed = {
+            let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+            table.flush()
+        };
+        match flushed {
+            Ok(()) => {
+                let waits = self.unflushed.iter().any(|other| Arc::ptr_eq(&other.progress, progress));
+                progress.full.store(waits, Ordering::SeqCst);
+                // The shard is gone when nobody listens.
+                let _ = done.send(Message::Flushed(*partition));
+                true
+            }
+            Err(TableError::Full) => {
+                progress.full.store(true, Ordering::SeqCst);
+                // Tells the indexing thread to report, and this one when the shard is gone.
+                if done.send(Message::FlushThrough(0)).is_ok() {
+                    self.unflushed.push_back(job);
+                }
+                false
+            }
+            Err(error) => {
+                (self.fatal)(FatalError(format!("a flush of the index failed: {error}")));
+                true
+            }
+        }
     }
 
     fn compact_one(&mut self) {

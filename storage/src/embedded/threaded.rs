@@ -355,26 +355,35 @@ mod tests {
         let table = FullTable { full_flushes: AtomicUsize::new(full_flushes), ..FullTable::default() };
         let table: Arc<dyn Table> = Arc::new(table);
         let partitions = Arc::new(Partitions::new((0..64).map(|_| Ok(table.clone())).collect()));
+        one_index(&partitions, &helpers(&partitions))
+    }
+
+    fn fatal() -> FatalHook {
+        Arc::new(|error| panic!("{error}"))
+    }
+
+    fn helpers(partitions: &Arc<Partitions>) -> Helpers {
+        let (partitions, gate) = (partitions.clone(), Arc::default());
+        Helpers::start(HelperParts { partitions, readers: 2, epoch: 1, gate, fatal: fatal() }).unwrap().0
+    }
+
+    fn one_index(partitions: &Arc<Partitions>, helpers: &Helpers) -> (ThreadedIndex, Receiver<()>) {
         let (woken, wakes) = mpsc::channel();
-        let fatal: FatalHook = Arc::new(|error| panic!("{error}"));
-        let parts = HelperParts {
-            partitions: partitions.clone(),
-            readers: 2,
-            epoch: 1,
-            gate: Arc::default(),
-            fatal: fatal.clone(),
-        };
-        let (helpers, _) = Helpers::start(parts).unwrap();
         let wake: Wake = Arc::new(move || _ = woken.send(()));
-        let parts = IndexParts { partitions, helpers, memtable_bytes: 1 << 20, wake, fatal };
+        let (partitions, helpers) = (partitions.clone(), helpers.clone());
+        let parts = IndexParts { partitions, helpers, memtable_bytes: 1 << 20, wake, fatal: fatal() };
         (ThreadedIndex::start(parts).unwrap(), wakes)
     }
 
     fn put(value: u64) -> Bytes {
+        put_to(LOG, value)
+    }
+
+    fn put_to(log: LogKey, value: u64) -> Bytes {
         let value = Some(Bytes::from(value.to_string()));
         let record = RecordWrite { key: Bytes::from_static(b"k"), value };
         let mut out = BytesMut::new();
-        payload::encode(&Op::PutRecords { log: LOG, records: vec![record] }, &mut out);
+        payload::encode(&Op::PutRecords { log, records: vec![record] }, &mut out);
         out.freeze()
     }
 
@@ -422,5 +431,25 @@ mod tests {
         assert_eq!(index.progress().flushed, 0);
         wait_until(&mut index, &wakes, |progress| progress.flushed == 1);
         assert!(!index.progress().full);
+    }
+
+    #[test]
+    fn a_flush_without_space_keeps_no_other_shard_waiting() {
+        let full = FullTable { full_flushes: AtomicUsize::new(usize::MAX), ..FullTable::default() };
+        let (full, roomy): (Arc<dyn Table>, Arc<dyn Table>) = (Arc::new(full), Arc::new(FullTable::default()));
+        let table = |partition| Ok(if partition == LOG.partition() { full.clone() } else { roomy.clone() });
+        let partitions = Arc::new(Partitions::new((0..64).map(table).collect()));
+        let helpers = helpers(&partitions);
+        let (mut one, one_wakes) = one_index(&partitions, &helpers);
+        let (mut other, other_wakes) = one_index(&partitions, &helpers);
+        one.apply(1, put(1));
+        one.flush_through(1);
+        wait_until(&mut one, &one_wakes, |progress| progress.full);
+        let elsewhere = LogKey([0xff; 16]);
+        assert_ne!(elsewhere.partition(), LOG.partition());
+        other.apply(1, put_to(elsewhere, 1));
+        other.flush_through(1);
+        wait_until(&mut other, &other_wakes, |progress| progress.flushed == 1);
+        assert!(!other.progress().full && one.progress().full);
     }
 }
