@@ -15,6 +15,7 @@ use crate::{
     describe::Description,
     fanout::FanoutArgs,
     fault::{FaultArgs, FaultError, FaultKind, FaultPlan},
+    full::FullArgs,
     idle::IdleArgs,
     measured::Measured,
     publish::PublishArgs,
@@ -48,6 +49,8 @@ enum Command {
     Rebind(DisturbedArgs),
     /// Replay while connections are cut without a word.
     Cut(DisturbedArgs),
+    /// Send until the broker's disk is full, read meanwhile, give space back, then check that nothing was lost. Takes root.
+    Full(FullArgs),
     /// One publisher, many subscribers: CPU time per live delivery.
     Fanout(Measured<FanoutArgs>),
     /// A few connections with many messages in flight: durable acknowledgements, and messages per sync.
@@ -126,6 +129,7 @@ impl Cli {
             Command::Kill(args) => return disturbed("kill", FaultKind::Kill, args, out),
             Command::Rebind(args) => return disturbed("rebind", FaultKind::Rebind, args, out),
             Command::Cut(args) => return disturbed("cut", FaultKind::Cut, args, out),
+            Command::Full(args) => return args.run(out),
             Command::Fanout(args) => return args.run(out),
             Command::Publish(args) => return args.run(out),
             Command::Idle(args) => return args.run(out),

@@ -9,6 +9,8 @@
 //! Beside replays there are loads that each measure one figure, [`measured`] in the same way: [`fanout`], [`publish`] and
 //! [`idle`] on sessions that are bare QUIC ([`wire`]), [`stall`] on SDK clients.
 //!
+//! [`full`] runs a broker on a [`small_disk`] that becomes full.
+//!
 //! Invariants: a replay is open-loop and follows from the seed; every delivery is checked at its receiver; a run that
 //! broke a promise ends with a non-zero exit code whatever its figures. Deliberately absent: any chat text.
 
@@ -19,6 +21,8 @@ pub mod corpus;
 pub mod describe;
 pub mod fanout;
 pub mod fault;
+pub mod full;
+mod full_sender;
 pub mod idle;
 pub mod machine;
 pub mod measured;
@@ -32,6 +36,7 @@ pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod session;
+pub mod small_disk;
 pub mod stage;
 pub mod stall;
 pub mod store_watch;

@@ -234,7 +234,7 @@ impl Disturbing {
 }
 
 /// Unlike that of any other run against the same broker: the milliseconds since 1970.
-fn run_name() -> String {
+pub(crate) fn run_name() -> String {
     format!("l{:x}", SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis())
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use antiphon_sdk::{Client, Direction, Endpoint, Error, From, InvalidId, LogName, NewConversation, Range, Role};
+use antiphon_sdk::{Client, Direction, Endpoint, Error, Event, From, InvalidId, LogName, NewConversation, Range, Role};
 use thiserror::Error;
 use tokio::task::{JoinError, JoinSet};
 
@@ -139,16 +139,22 @@ async fn join(
 pub async fn read_histories(service: &Client, groups: usize, recorder: &Recorder) -> Result<(), StageError> {
     for group in 0..groups as u32 {
         let log = LogName::Conversation(recorder.names().conversation(group)?);
-        let mut rows = Vec::new();
-        let mut from = Some(1);
-        while let Some(first) = from {
-            let range = Range { log: log.clone(), from: first, to: 0, limit: PAGE_ROWS, direction: Direction::Forward };
-            let page = service.history(range).await;
-            let page = page.map_err(|source| StageError::History { log: log.clone(), source })?;
-            rows.extend(page.events.iter().map(|event| recorder.row(event)));
-            from = page.next;
-        }
-        recorder.history(group, rows);
+        let events = history(service, &log).await?;
+        recorder.history(group, events.iter().map(|event| recorder.row(event)).collect());
     }
     Ok(())
+}
+
+/// The whole history of a log, page by page.
+pub async fn history(service: &Client, log: &LogName) -> Result<Vec<Event>, StageError> {
+    let mut events = Vec::new();
+    let mut from = Some(1);
+    while let Some(first) = from {
+        let range = Range { log: log.clone(), from: first, to: 0, limit: PAGE_ROWS, direction: Direction::Forward };
+        let page = service.history(range).await;
+        let page = page.map_err(|source| StageError::History { log: log.clone(), source })?;
+        events.extend(page.events);
+        from = page.next;
+    }
+    Ok(events)
 }

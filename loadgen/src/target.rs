@@ -71,6 +71,21 @@ impl TargetArgs {
     }
 }
 
+/// A broker that a scenario starts for itself, in development mode.
+#[derive(Debug)]
+pub struct OwnBroker {
+    /// Its binary; `antiphon` beside this program if `None`.
+    pub program: Option<PathBuf>,
+    /// Its data directory.
+    pub data: PathBuf,
+    /// Where its standard error goes.
+    pub log: PathBuf,
+    /// Its shards; its own choice if `None`.
+    pub shards: Option<u32>,
+    /// Segments of its write-ahead log, in bytes; the usual ones if `None`.
+    pub segment_bytes: Option<u32>,
+}
+
 /// A broker that answers.
 #[derive(Debug)]
 pub struct Target {
@@ -107,14 +122,26 @@ impl Target {
         let home = own.data.or_else(|| Some(temporary.as_ref()?.path().to_owned())).unwrap_or_default();
         let (data, log) = (home.join("data"), home.join("broker.log"));
         std::fs::create_dir_all(&data)?;
-        let broker = Broker::start(BrokerConfig {
-            program,
-            data,
-            shards: own.shards,
-            log,
-            args: Vec::new(),
-            segment_bytes: own.segment_bytes,
-        })?;
+        let segment_bytes = own.segment_bytes;
+        let config = BrokerConfig { program, data, shards: own.shards, log, args: Vec::new(), segment_bytes };
+        let (target, broker) = Self::of_own(Broker::start(config)?, issuer, temporary)?;
+        Ok((target, Some(broker)))
+    }
+
+    /// Starts a broker in development mode, which ends with the second value.
+    pub fn start_own(own: OwnBroker) -> Result<(Self, Broker), Box<dyn Error>> {
+        let OwnBroker { program, data, log, shards, segment_bytes } = own;
+        let program = program.map_or_else(beside_this_program, Ok)?;
+        let broker = Broker::start(BrokerConfig { program, data, shards, log, args: Vec::new(), segment_bytes })?;
+        let (target, broker) = Self::of_own(broker, IssuerArgs::development(), None)?;
+        Ok((target, broker))
+    }
+
+    fn of_own(
+        broker: Broker,
+        issuer: IssuerArgs,
+        temporary: Option<TempDir>,
+    ) -> Result<(Self, Broker), Box<dyn Error>> {
         let ready = broker.ready();
         let target = Self {
             address: ready.address,
@@ -124,7 +151,7 @@ impl Target {
             pid: Some(broker.pid()),
             _data: temporary,
         };
-        Ok((target, Some(broker)))
+        Ok((target, broker))
     }
 
     /// The broker was started again, at the same addresses.

@@ -35,6 +35,13 @@ pub struct IssuerArgs {
     pub tenant: String,
 }
 
+impl IssuerArgs {
+    /// The issuer of a broker in development mode.
+    pub fn development() -> Self {
+        Self { issuer: "antiphon-development".into(), key_id: "development".into(), tenant: "dev".into() }
+    }
+}
+
 /// Why tokens cannot be signed.
 #[derive(Debug, Error)]
 pub enum TokenError {
