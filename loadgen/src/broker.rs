@@ -41,6 +41,8 @@ pub struct BrokerConfig {
     pub args: Vec<String>,
     /// Length of a segment of its write-ahead log, in bytes; the usual one if `None`.
     pub segment_bytes: Option<u32>,
+    /// Cache of its store's index, in MiB; the usual one if `None`.
+    pub cache_mib: Option<u32>,
 }
 
 /// What a broker says about itself when it is ready.
@@ -185,6 +187,9 @@ fn spawn(config: &BrokerConfig, listen: SocketAddr, admin: SocketAddr) -> Result
         if let Some(bytes) = config.segment_bytes {
             command.env("ANTIPHON_TEST_SEGMENT_BYTES", bytes.to_string());
         }
+        if let Some(mib) = config.cache_mib {
+            command.env("ANTIPHON_STORE_CACHE_MIB", mib.to_string());
+        }
         command.args(&config.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()
     };
     let mut child = started().map_err(|source| BrokerError::Start { program: config.program.clone(), source })?;
@@ -292,7 +297,15 @@ mod tests {
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let (data, log) = (folder.path().join("data"), folder.path().join("log"));
-        BrokerConfig { program: path, data, shards: Some(2), log, args: vec!["--x".into()], segment_bytes: None }
+        BrokerConfig {
+            program: path,
+            data,
+            shards: Some(2),
+            log,
+            args: vec!["--x".into()],
+            segment_bytes: None,
+            cache_mib: None,
+        }
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub trait Scenario: Args {
     /// The figures.
     type Report: Display + Serialize;
 
+    /// Says what a broker of the run's own should be like.
+    fn prefer(_: &mut TargetArgs) {}
+
     /// Brings about what the load finds there. If it did anything, a broker of the run's own is then started anew on the
     /// same data, so that what is measured holds nothing of it.
     fn prepare(&self, _: &Target) -> impl Future<Output = Result<bool, Box<dyn Error>>> {
@@ -48,7 +51,8 @@ pub struct Measured<T: Args> {
 impl<T: Scenario> Measured<T> {
     /// Runs it and tells the figures on `out`; false if a promise was broken.
     pub fn run(self, out: &mut impl Write) -> Result<bool, Box<dyn Error>> {
-        let Self { load, cores, target, json } = self;
+        let Self { load, cores, mut target, json } = self;
+        T::prefer(&mut target);
         let (mut target, mut broker) = cores.around(|| Target::find(target))??;
         // One thread: the generator is to cost one core at most.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -37,7 +37,7 @@ use crate::{
     merge::Group,
     names::{Names, Seat},
     stage,
-    target::Target,
+    target::{Target, TargetArgs},
 };
 
 /// Sessions that share one socket.
@@ -414,6 +414,12 @@ impl Stage {
 
 impl Scenario for StallArgs {
     type Report = StallReport;
+
+    /// Segments that are full and flushed often, so that what the store holds does not grow from step to step.
+    fn prefer(target: &mut TargetArgs) {
+        target.prefer_segments(1 << 20);
+        target.prefer_cache(4);
+    }
 
     async fn run(&self, target: &Arc<Target>) -> Result<StallReport, Box<dyn Error>> {
         run(self, target).await

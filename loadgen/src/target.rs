@@ -62,9 +62,17 @@ pub struct OwnArgs {
     /// is killed.
     #[arg(long, value_name = "BYTES", conflicts_with = "broker")]
     segment_bytes: Option<u32>,
+    /// Cache of its store's index, in MiB. Default: its own choice, and 4 where its memory is measured.
+    #[arg(long, value_name = "MIB", conflicts_with = "broker")]
+    cache_mib: Option<u32>,
 }
 
 impl TargetArgs {
+    /// Lets a broker of one's own have a cache of this size, unless another one was asked for.
+    pub fn prefer_cache(&mut self, mib: u32) {
+        self.own.cache_mib.get_or_insert(mib);
+    }
+
     /// Lets a broker of one's own have segments of this length, unless another one was asked for.
     pub fn prefer_segments(&mut self, bytes: u32) {
         self.own.segment_bytes.get_or_insert(bytes);
@@ -122,8 +130,8 @@ impl Target {
         let home = own.data.or_else(|| Some(temporary.as_ref()?.path().to_owned())).unwrap_or_default();
         let (data, log) = (home.join("data"), home.join("broker.log"));
         std::fs::create_dir_all(&data)?;
-        let segment_bytes = own.segment_bytes;
-        let config = BrokerConfig { program, data, shards: own.shards, log, args: Vec::new(), segment_bytes };
+        let OwnArgs { shards, segment_bytes, cache_mib, .. } = own;
+        let config = BrokerConfig { program, data, shards, log, args: Vec::new(), segment_bytes, cache_mib };
         let (target, broker) = Self::of_own(Broker::start(config)?, issuer, temporary)?;
         Ok((target, Some(broker)))
     }
@@ -132,8 +140,8 @@ impl Target {
     pub fn start_own(own: OwnBroker) -> Result<(Self, Broker), Box<dyn Error>> {
         let OwnBroker { program, data, log, shards, segment_bytes } = own;
         let program = program.map_or_else(beside_this_program, Ok)?;
-        let broker = Broker::start(BrokerConfig { program, data, shards, log, args: Vec::new(), segment_bytes })?;
-        let (target, broker) = Self::of_own(broker, IssuerArgs::development(), None)?;
+        let config = BrokerConfig { program, data, shards, log, args: Vec::new(), segment_bytes, cache_mib: None };
+        let (target, broker) = Self::of_own(Broker::start(config)?, IssuerArgs::development(), None)?;
         Ok((target, broker))
     }
 

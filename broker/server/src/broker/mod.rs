@@ -217,7 +217,11 @@ fn open_store(
         let ringer = port.doorbell().ringer();
         Arc::new(move || ringer.ring())
     };
-    let mut store = EmbeddedConfig { writer: WriterChoice::Auto, ..EmbeddedConfig::new(config.shards.get(), fatal) };
+    let mut store = EmbeddedConfig {
+        writer: WriterChoice::Auto,
+        cache_bytes: config.store_cache_bytes,
+        ..EmbeddedConfig::new(config.shards.get(), fatal)
+    };
     if let Some(segment_bytes) = config.test_segment_bytes {
         store = store.scaled(segment_bytes.into());
     }

@@ -44,6 +44,8 @@ pub struct Config {
     pub issuers: Vec<IssuerSettings>,
     /// Bounds.
     pub limits: Limits,
+    /// Cache of the store's index, for the whole process, in bytes.
+    pub store_cache_bytes: u64,
     /// How the process logs.
     pub log: LogSettings,
     /// Length of a segment of the write-ahead log, in tests that want segments full and the index flushed often; the

@@ -21,6 +21,8 @@ pub struct Overrides {
     pub tls_certificate: Option<PathBuf>,
     /// `--tls-key`
     pub tls_key: Option<PathBuf>,
+    /// No flag: `ANTIPHON_STORE_CACHE_MIB`
+    pub store_cache_mib: Option<i64>,
     /// `--log-format`
     pub log_format: Option<String>,
     /// `--log-filter`
@@ -42,6 +44,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) limits: RawLimits,
     #[serde(default)]
+    pub(super) store: RawStore,
+    #[serde(default)]
     pub(super) log: RawLog,
     #[serde(default)]
     pub(super) issuers: Vec<RawIssuer>,
@@ -61,6 +65,12 @@ pub(super) struct RawTls {
 pub(super) struct RawLimits {
     pub(super) idle_timeout_seconds: Option<i64>,
     pub(super) connections_per_shard_max: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawStore {
+    pub(super) cache_mib: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -147,6 +157,7 @@ impl RawConfig {
         lay(&mut self.development, higher.development);
         lay(&mut self.tls.certificate, higher.tls_certificate);
         lay(&mut self.tls.key, higher.tls_key);
+        lay(&mut self.store.cache_mib, higher.store_cache_mib);
         lay(&mut self.log.format, higher.log_format);
         lay(&mut self.log.filter, higher.log_filter);
         lay(&mut self.test_segment_bytes, higher.test_segment_bytes);

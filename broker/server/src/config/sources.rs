@@ -57,6 +57,9 @@ fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -> Re
             "ANTIPHON_DEVELOPMENT" => {
                 found.development = Some(value.parse().map_err(|_| invalid("true or false"))?);
             }
+            "ANTIPHON_STORE_CACHE_MIB" => {
+                found.store_cache_mib = Some(value.parse().map_err(|_| invalid("a whole number"))?);
+            }
             "ANTIPHON_TLS_CERTIFICATE" => found.tls_certificate = Some(value.into()),
             "ANTIPHON_TLS_KEY" => found.tls_key = Some(value.into()),
             "ANTIPHON_LOG_FORMAT" => found.log_format = Some(value),

@@ -101,6 +101,7 @@ fn every_variable_reaches_its_key() {
         ("ANTIPHON_TLS_CERTIFICATE", "/c"),
         ("ANTIPHON_TLS_KEY", "/k"),
         ("ANTIPHON_LOG_FORMAT", "json"),
+        ("ANTIPHON_STORE_CACHE_MIB", "4"),
         ("ANTIPHON_LOG_FILTER", "debug"),
         // What an orchestrator invents for a service called antiphon is not ours.
         ("ANTIPHON_PORT", "tcp://10.0.0.1:7000"),
@@ -110,6 +111,7 @@ fn every_variable_reaches_its_key() {
     assert_eq!((config.data_dir.as_path(), config.development), (Path::new("/d"), true));
     assert_eq!(config.tls, Some(TlsFiles { certificate: "/c".into(), key: "/k".into() }));
     assert_eq!(config.log, LogSettings { format: LogFormat::Json, filter: "debug".to_owned() });
+    assert_eq!(config.store_cache_bytes, 4 << 20);
     for (name, value) in [("ANTIPHON_SHARDS", "many"), ("ANTIPHON_DEVELOPMENT", "yes")] {
         refused(Config::load(None, variables(&[(name, value)]), Overrides::default(), 1), &[name, "expected", value]);
     }
@@ -146,6 +148,7 @@ fn values_out_of_range_name_key_range_and_value() {
         ("[limits]\nidle_timeout_seconds = 9", &["limits.idle_timeout_seconds", "10 to 600", "not 9"]),
         ("[limits]\nidle_timeout_seconds = 4294967326", &["limits.idle_timeout_seconds", "4294967326"]),
         ("[limits]\nconnections_per_shard_max = 0", &["limits.connections_per_shard_max"]),
+        ("[store]\ncache_mib = 0", &["store.cache_mib", "1 to 1048576 MiB", "0"]),
         ("[log]\nformat = \"xml\"", &["log.format", "\"text\" or \"json\"", "\"xml\""]),
         ("[tls]\ncertificate = \"c\"", &["tls.key is missing"]),
         ("[tls]\nkey = \"k\"", &["tls.certificate is missing"]),

@@ -13,7 +13,7 @@ use antiphon_protocol::TenantId;
 
 use super::{
     Config, ConfigError, IssuerSettings, KeyFile, KeySource, Limits, LogFormat, LogSettings, TlsFiles,
-    raw::{RawClaims, RawConfig, RawGrant, RawIssuer, RawKey, RawLimits, RawLog, RawPath, RawTls},
+    raw::{RawClaims, RawConfig, RawGrant, RawIssuer, RawKey, RawLimits, RawLog, RawPath, RawStore, RawTls},
 };
 use crate::auth::{Algorithm, ClaimMapping, ClaimPath, IssuerPolicy, TenantSource};
 
@@ -44,6 +44,7 @@ pub(super) fn validate(raw: RawConfig, found: Found) -> Result<Config, ConfigErr
         tls: tls(raw.tls)?,
         issuers,
         limits: limits(&raw.limits)?,
+        store_cache_bytes: store_cache_bytes(&raw.store)?,
         log: log(raw.log)?,
         test_segment_bytes: raw.test_segment_bytes.map(test_segment_bytes).transpose()?,
     };
@@ -111,6 +112,11 @@ fn limits(raw: &RawLimits) -> Result<Limits, ConfigError> {
         "1 to 1000000 connections",
     )?;
     Ok(Limits { idle_timeout: Duration::from_secs(idle.into()), connections_per_shard_max: connections })
+}
+
+fn store_cache_bytes(raw: &RawStore) -> Result<u64, ConfigError> {
+    let mib = within("store.cache_mib", raw.cache_mib, 64, 1..=1 << 20, "1 to 1048576 MiB")?;
+    Ok(u64::from(mib) << 20)
 }
 
 /// From what takes the longest write of a shard to the usual length.

@@ -109,6 +109,11 @@ fn signal(random: &mut Random) -> control::Signal {
     control::Signal { log: log(random), kind: "typing".into(), data, ttl_ms: small(random) }
 }
 
+/// For ever, too short, and as short or as long as can be.
+fn retention_s(random: &mut Random) -> u32 {
+    [0, 59, 60, u32::MAX][random.index(4)]
+}
+
 fn of_conversation(random: &mut Random) -> (FrameType, Vec<u8>) {
     let conversation = conversation(random);
     let role = random.below(5) as i32 - 1;
@@ -121,13 +126,17 @@ fn of_conversation(random: &mut Random) -> (FrameType, Vec<u8>) {
                 members: members(random),
                 join_policy: random.below(3) as i32,
                 act_as: if random.per_mille(100) { user(random) } else { String::new() },
+                retention_s: retention_s(random),
+                history: random.below(3) as i32,
             };
             (FrameType::ConversationCreate, create.encode_to_vec())
         }
         1 => (FrameType::ConversationGet, control::ConversationGet { conversation }.encode_to_vec()),
         2 => {
             let (title, join_policy) = (random.per_mille(500).then(|| "new".into()), Some(role));
-            let update = control::ConversationUpdate { conversation, title, join_policy };
+            let retention_s = random.per_mille(300).then(|| retention_s(random));
+            let history = random.per_mille(300).then(|| random.below(3) as i32);
+            let update = control::ConversationUpdate { conversation, title, join_policy, retention_s, history };
             (FrameType::ConversationUpdate, update.encode_to_vec())
         }
         3 if random.per_mille(50) => {
