@@ -482,6 +482,92 @@ async def a_bad_signal_is_not_answered(check):
     expect(connection.last_error is None, "an ERROR with id 0 on a connection that stays open")
 
 
+async def listed(connection, log):
+    """SYNC's entry of a conversation, once the membership has reached the user's inbox."""
+    for _ in range(200):
+        entry = await connection.overview(log)
+        if entry is not None:
+            return entry
+        await asyncio.sleep(0.05)
+    raise Wrong(f"SYNC does not name {log}")
+
+
+async def messages_as_they_stand(check):
+    connection = await check.session()
+    log, acks = await check.conversation(connection, 5)
+    rows, page = await connection.messages(log)
+    equal([row.seq for row in rows], [ack.seq for ack in acks], "the messages, and nothing else")
+    equal(page["head"], acks[-1].seq, "head")
+    rows, page = await connection.messages(log, limit=2, backward=True)
+    equal([row.seq for row in rows], [ack.seq for ack in reversed(acks[-2:])], "the newest two")
+    rows, _ = await connection.messages(log, limit=2, backward=True, to=page["next"])
+    equal([row.seq for row in rows], [ack.seq for ack in reversed(acks[1:3])], "the two before them")
+
+
+async def what_is_hidden_is_hidden_from_oneself(check):
+    connection, other = await check.session(), await check.another_user()
+    if other is None:
+        return "no token for another user"
+    log, acks = await check.conversation(connection, 3)
+    await other.request("JOIN", "Join", {"conversation": log[2:]}, "Conversation")
+    hide = {"log": log, "event_id": acks[1].event_id.bytes, "seq": acks[1].seq}
+    for _ in range(2):
+        await connection.request("HIDE", "Hide", hide)
+    rows, _ = await connection.messages(log)
+    equal([row.seq for row in rows], [acks[0].seq, acks[2].seq], "one's own page of messages")
+    rows, _ = await other.messages(log)
+    equal([row.seq for row in rows], [ack.seq for ack in acks], "another user's")
+    rows, _ = await connection.fetch_all(log, acks[0].seq, acks[2].seq + 1)
+    equal([row.seq for row in rows], [ack.seq for ack in acks], "rows, which are never left out")
+
+
+async def sync_lists_own_conversations(check):
+    connection, other = await check.session(), await check.another_user()
+    if other is None:
+        return "no token for another user"
+    log, acks = await check.conversation(connection, 3)
+    await other.request("JOIN", "Join", {"conversation": log[2:]}, "Conversation")
+    entry = await listed(other, log)
+    equal((entry["title"], entry["head"], entry["head_msgno"]), ("python-check", acks[2].seq + 1, 3), "the entry")
+    equal((entry["last"]["seq"], entry["last"]["body"]), (acks[2].seq, b"row 2"), "the newest message")
+    equal(entry.get("read_msgno", 0), 0, "what nobody has read")
+    await other.request("CURSOR", "Cursor", {"log": log, "read": acks[1].seq})
+    equal((await listed(other, log))["read_msgno"], 2, "read_msgno")
+    with refused("not_found"):
+        await other.request("PREFERENCES", "Preferences", {"conversation": "python-check-nowhere", "pinned": True})
+    await other.request("PREFERENCES", "Preferences", {"conversation": log[2:], "pinned": True})
+    entry = await listed(other, log)
+    equal((entry.get("pinned", False), entry.get("muted", False)), (True, False), "pinned and muted")
+    await other.request("LEAVE", "Leave", {"conversation": log[2:]})
+    for _ in range(200):
+        if await other.overview(log) is None:
+            return
+        await asyncio.sleep(0.05)
+    raise Wrong("SYNC still names a conversation that was left")
+
+
+async def presence(check):
+    watcher, other = await check.session(), await check.another_user()
+    if other is None:
+        return "no token for another user"
+    user = other.welcome["user"]
+    await other.request("PRESENCE_SET", "PresenceSet", {"status": 1, "text": "at tea"})
+    await watcher.request("PRESENCE_SUBSCRIBE", "PresenceSubscribe", {"users": [user]})
+
+    async def told():
+        name, _, body = await asyncio.wait_for(watcher.state.get(), 10)
+        equal(name, "PRESENCE", "the frame")
+        return wire.decode("Presence", body)
+
+    now = await told()
+    equal((now["user"], now["status"], now["text"]), (user, 1, "at tea"), "how the user is now")
+    await other.request("PRESENCE_SET", "PresenceSet", {"status": 2, "text": "back"})
+    now = await told()
+    equal((now["status"], now["text"]), (2, "back"), "the change")
+    with refused("limit_exceeded"):
+        await watcher.request("PRESENCE_SUBSCRIBE", "PresenceSubscribe", {"users": [f"u{n}" for n in range(65)]})
+
+
 async def members(check):
     connection = await check.session()
     log, _ = await check.conversation(connection)
@@ -575,7 +661,8 @@ CHECKS = {
     "resume": [resume],
     "malformed": [malformed_bodies_refuse_one_request, malformed_frames_end_the_connection,
                   an_optional_unknown_frame_is_ignored, a_frame_may_come_byte_by_byte],
-    "state": [cursors, signals, a_bad_signal_is_not_answered],
+    "state": [cursors, signals, a_bad_signal_is_not_answered, presence],
+    "own": [messages_as_they_stand, what_is_hidden_is_hidden_from_oneself, sync_lists_own_conversations],
     "conversations": [members, history_begins_with_the_joining, retention_is_a_property,
                       a_deleted_conversation_is_gone],
 }

@@ -83,7 +83,8 @@ class Connection(QuicConnectionProtocol):
                 self._frame(CLASSES[known[0]], name, ident, body)
 
     def _frame(self, stream, name, ident, body):
-        expected = {"ATTACH": "events", "PAGE": "backfill", "CURSORS": "state", "HEAD": "state", "SIGNALED": "state"}
+        expected = {"ATTACH": "events", "PAGE": "backfill", "MESSAGES_PAGE": "backfill", "CURSORS": "state", "HEAD": "state",
+                    "SIGNALED": "state", "PRESENCE": "state"}
         wanted = "events" if name in DELIVERIES else expected.get(name, "control")
         if stream != wanted:
             raise wire.Malformed(f"{name} on the {stream} stream")
@@ -165,6 +166,24 @@ class Connection(QuicConnectionProtocol):
 
     async def fetch(self, log, **fields):
         return wire.Page.read(await self.request("FETCH", "Fetch", {"log": log, **fields}, expected="PAGE"))
+
+    async def messages(self, log, **fields):
+        """A page of messages as they stand: the rows, and the answer that holds them."""
+        fields = {"log": log, "view": 1, **fields}
+        page = await self.request("FETCH", "Fetch", fields, "MessagesPage", "MESSAGES_PAGE")
+        return [wire.Row.only(message["row"]) for message in page.get("messages", [])], page
+
+    async def overview(self, log):
+        """What SYNC says of a conversation, page by page; None if it is not among the user's."""
+        after = ""
+        while True:
+            answer = await self.request("SYNC", "Sync", {"after": after, "limit": 100}, "Synced")
+            for entry in answer.get("entries", []):
+                if entry["log"] == log:
+                    return entry
+            after = answer.get("next", "")
+            if not after:
+                return None
 
     async def fetch_all(self, log, begin, end, limit=0, backward=False):
         """Every row of [begin, end), page by page, and the number of pages."""

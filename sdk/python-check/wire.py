@@ -16,12 +16,14 @@ OPTIONAL = 1
 
 FRAMES = {
     "HELLO": 0x01, "WELCOME": 0x02, "AUTH": 0x03, "BYE": 0x04, "GOAWAY": 0x05, "OPEN": 0x06, "OK": 0x07, "ERROR": 0x08,
-    "SUBSCRIBE": 0x10, "ATTACH": 0x11, "UNSUBSCRIBE": 0x12, "FETCH": 0x13, "PAGE": 0x14, "EVENT": 0x16, "SKIP": 0x17,
-    "BEHIND": 0x18, "DETACH": 0x19, "CURSOR": 0x1A, "CURSORS": 0x1B, "HEAD": 0x1C,
-    "SEND": 0x20, "ACK": 0x21, "SEND_BATCH": 0x22, "BATCH_ACK": 0x23,
+    "SUBSCRIBE": 0x10, "ATTACH": 0x11, "UNSUBSCRIBE": 0x12, "FETCH": 0x13, "PAGE": 0x14,
+    "MESSAGES_PAGE": 0x15, "EVENT": 0x16, "SKIP": 0x17, "BEHIND": 0x18, "DETACH": 0x19, "CURSOR": 0x1A, "CURSORS": 0x1B,
+    "HEAD": 0x1C, "SYNC": 0x1D,
+    "SEND": 0x20, "ACK": 0x21, "SEND_BATCH": 0x22, "BATCH_ACK": 0x23, "HIDE": 0x24,
     "CONVERSATION_CREATE": 0x30, "CONVERSATION_GET": 0x31, "CONVERSATION_UPDATE": 0x33, "CONVERSATION_DELETE": 0x34,
     "MEMBER_ADD": 0x35, "MEMBER_REMOVE": 0x36, "MEMBER_SET_ROLE": 0x37, "JOIN": 0x38, "LEAVE": 0x39,
-    "SIGNAL": 0x40, "SIGNALED": 0x41,
+    "PREFERENCES": 0x3A, "BLOCK": 0x3B, "SIGNAL": 0x40, "SIGNALED": 0x41, "PRESENCE_SET": 0x42, "PRESENCE": 0x43,
+    "PRESENCE_SUBSCRIBE": 0x44, "REVOKE": 0x50,
 }
 NAMES = {number: name for name, number in FRAMES.items()}
 
@@ -31,7 +33,7 @@ MESSAGES = {
     "Hello": {
         1: ("versions", "uint*"), 2: ("token", "string"), 3: ("device", "string"), 4: ("sender_instance", "bytes"),
         5: ("resume_token", "bytes"), 6: ("follow_mine", "bool"), 7: ("capabilities", "string*"),
-        8: ("client", "string"),
+        8: ("client", "string"), 9: ("attempt", "uint"),
     },
     "Welcome": {
         1: ("version", "uint"), 2: ("session_id", "bytes"), 3: ("resume_token", "bytes"), 4: ("resumed", "bool"),
@@ -58,11 +60,36 @@ MESSAGES = {
     "Detach": {1: ("reason", "uint"), 2: ("seq", "uint")},
     "Fetch": {
         1: ("log", "string"), 2: ("from", "uint"), 3: ("to", "uint"), 4: ("limit", "uint"), 5: ("backward", "bool"),
+        6: ("view", "uint"),
+    },
+    "MessagesPage": {
+        1: ("next", "uint"), 2: ("head", "uint"), 3: ("floor", "uint"), 4: ("epoch", "uint"),
+        5: ("messages", "MessageView*"),
+    },
+    "MessageView": {1: ("row", "bytes"), 2: ("state", "MessageState?"), 3: ("reply", "ReplyPreview?")},
+    "MessageState": {
+        1: ("through", "uint"), 2: ("edit", "LatestEdit?"), 3: ("redacted", "Mark?"), 4: ("pinned", "Mark?"),
+        5: ("reactions", "Reactions*"), 6: ("edits", "uint*"),
+    },
+    "LatestEdit": {
+        1: ("seq", "uint"), 2: ("time_ms", "uint"), 3: ("content_type", "uint"), 4: ("envelope", "bytes"),
+        5: ("body", "bytes"),
+    },
+    "Mark": {1: ("seq", "uint"), 2: ("time_ms", "uint"), 3: ("user", "string")},
+    "Reactions": {1: ("key", "string"), 2: ("count", "uint"), 3: ("mine", "bool"), 4: ("users", "string*")},
+    "ReplyPreview": {
+        1: ("seq", "uint"), 2: ("event_id", "bytes"), 3: ("sender", "string"), 4: ("content_type", "uint"),
+        5: ("body", "bytes"), 6: ("cut", "bool"), 7: ("redacted", "bool"), 8: ("through", "uint"),
     },
     "Cursor": {1: ("log", "string"), 2: ("delivered", "uint"), 3: ("read", "uint")},
     "MemberCursor": {1: ("user", "string"), 2: ("delivered", "uint"), 3: ("read", "uint"), 4: ("read_msgno", "uint")},
     "Head": {
-        1: ("log", "string"), 2: ("epoch", "uint"), 3: ("seq", "uint"), 4: ("msgno", "uint"), 5: ("preview", "bytes"),
+        1: ("log", "string"), 2: ("epoch", "uint"), 3: ("seq", "uint"), 4: ("msgno", "uint"),
+        5: ("last", "LastMessage?"),
+    },
+    "LastMessage": {
+        1: ("seq", "uint"), 2: ("time_ms", "uint"), 3: ("sender", "string"), 4: ("content_type", "uint"),
+        5: ("body", "bytes"), 6: ("redacted", "bool"),
     },
     "Member": {1: ("user", "string"), 2: ("role", "uint"), 3: ("joined_seq", "uint")},
     "ConversationCreate": {
@@ -91,6 +118,24 @@ MESSAGES = {
         1: ("change", "uint"), 2: ("kind", "uint"), 3: ("title", "string"), 4: ("join_policy", "uint"),
         5: ("members", "Member*"), 6: ("retention_s", "uint"), 7: ("history", "uint"),
     },
+    "ConversationAdded": {1: ("conversation", "string"), 2: ("joined_seq", "uint"), 3: ("kind", "uint")},
+    "ConversationRemoved": {1: ("conversation", "string"), 2: ("seq", "uint"), 3: ("reason", "uint")},
+    "Preferences": {1: ("conversation", "string"), 2: ("pinned", "bool?"), 3: ("muted", "bool?")},
+    "Block": {1: ("user", "string"), 2: ("blocked", "bool")},
+    "Hide": {1: ("log", "string"), 2: ("event_id", "bytes"), 3: ("seq", "uint")},
+    "Revoke": {1: ("user", "string")},
+    "Revoked": {1: ("not_before_ms", "uint")},
+    "Sync": {1: ("after", "string"), 2: ("limit", "uint")},
+    "Synced": {1: ("entries", "SyncedLog*"), 2: ("next", "string"), 3: ("blocked", "string*")},
+    "SyncedLog": {
+        1: ("log", "string"), 2: ("pinned", "bool"), 3: ("muted", "bool"), 4: ("hidden", "uint*"), 5: ("error", "uint"),
+        6: ("kind", "uint"), 7: ("title", "string"), 8: ("deleted", "bool"), 9: ("epoch", "uint"), 10: ("head", "uint"),
+        11: ("head_msgno", "uint"), 12: ("time_ms", "uint"), 13: ("last", "LastMessage?"), 14: ("delivered", "uint"),
+        15: ("read", "uint"), 16: ("read_msgno", "uint"),
+    },
+    "PresenceSet": {1: ("status", "uint"), 2: ("text", "string")},
+    "PresenceSubscribe": {1: ("users", "string*")},
+    "Presence": {1: ("user", "string"), 2: ("status", "uint"), 3: ("text", "string")},
     "Signal": {1: ("log", "string"), 2: ("kind", "string"), 3: ("data", "bytes"), 4: ("ttl_ms", "uint")},
     "Signaled": {
         1: ("handle", "uint"), 2: ("user", "string"), 3: ("kind", "string"), 4: ("data", "bytes"),
