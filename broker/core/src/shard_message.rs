@@ -21,6 +21,8 @@ pub enum Slot {
     Page,
     /// Subscriptions too.
     Subscription,
+    /// Nothing further of the session is looked at meanwhile: the answer is as long as a conversation has members.
+    Alone,
 }
 
 /// Where a request came from and where its answer goes.

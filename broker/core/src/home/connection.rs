@@ -78,6 +78,8 @@ pub(super) struct Session {
     pub(super) in_flight: usize,
     /// Page requests without an answer yet.
     pub(super) pages: usize,
+    /// A request whose answer may be long has none yet. No further frame is read meanwhile.
+    pub(super) is_alone: bool,
     /// A request that waits for a slot at its owner. No further frame is read meanwhile.
     pub(super) stalled: Option<Box<Request>>,
 }
@@ -138,6 +140,7 @@ impl Connection {
             Phase::Established(session) => {
                 session.in_flight < REQUESTS_IN_FLIGHT_MAX
                     && session.stalled.is_none()
+                    && !session.is_alone
                     && !self.outbox.is_control_full()
                     && !self.outbox.is_marks_full()
             }

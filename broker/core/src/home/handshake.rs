@@ -163,6 +163,7 @@ impl Home {
             subscribing: 0,
             in_flight: 0,
             pages: 0,
+            is_alone: false,
             stalled: None,
         }));
         fx.counters.sessions += 1;

@@ -265,6 +265,7 @@ impl Home {
             match origin.slot {
                 Slot::Page => session.pages = session.pages.saturating_sub(1),
                 Slot::Subscription => session.subscribing = session.subscribing.saturating_sub(1),
+                Slot::Alone => session.is_alone = false,
                 Slot::Request => {}
             }
         }
@@ -356,13 +357,18 @@ impl Home {
         self.connections.get(id).is_some_and(|connection| matches!(connection.phase, Phase::Established(_)))
     }
 
+    /// Bytes in the outboxes of all connections.
+    pub(crate) fn outbox_bytes(&self) -> usize {
+        self.connections.iter().map(|connection| connection.outbox.bytes()).sum()
+    }
+
     /// Adds what is kept of connections and sessions.
     pub(crate) fn add_held(&self, held: &mut Held) {
         for connection in self.connections.iter() {
             held.connections += 1;
-            held.outbox_bytes += connection.outbox.bytes();
             held.unread_bytes += connection.decoder.buffered();
         }
+        held.outbox_bytes += self.outbox_bytes();
         held.subscriptions += self.followed.values().map(|followed| followed.subscribers.len()).sum::<usize>();
         let stalled = self.stalled.iter().map(VecDeque::len).sum::<usize>();
         held.requests += self.outstanding.iter().sum::<usize>() + stalled + self.gatherings.len();

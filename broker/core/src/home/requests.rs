@@ -261,8 +261,10 @@ impl Home {
         let slot = match &operation {
             Operation::Fetch(_) | Operation::FetchMessages { .. } | Operation::FindHidden(_) => Slot::Page,
             Operation::Subscribe { .. } => Slot::Subscription,
+            Operation::Get | Operation::Change(_) => Slot::Alone,
             _ => Slot::Request,
         };
+        session.is_alone |= slot == Slot::Alone;
         let origin = Origin { shard: fx.shard, connection: id, request_id, slot };
         let request = Box::new(Request { origin, actor: session.actor.clone(), log, key, operation });
         let owner = fx.routing.owner(key);

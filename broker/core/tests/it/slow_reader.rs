@@ -1,10 +1,11 @@
 //! A reader that does not keep up loses its subscription and nothing else; others do not notice.
 
 use antiphon_core::{
-    ShardId,
-    limits::{DELIVERIES_PER_PEER_MAX, OUTBOX_EVENT_BYTES_MAX},
+    Shard, ShardId,
+    limits::{DELIVERIES_PER_PEER_MAX, OUTBOX_CONTROL_BYTES_MAX, OUTBOX_EVENT_BYTES_MAX},
 };
 use antiphon_protocol::{Class, FrameType, control};
+use prost::Message;
 
 use super::harness::*;
 
@@ -199,4 +200,28 @@ fn marks_do_not_pile_up_for_a_reader_that_never_reads() {
     c.client_mut(bob).reads = [true; 5];
     c.settle();
     assert_eq!(c.client(bob).unanswered.len(), 0, "once it reads, everything is answered");
+}
+
+#[test]
+fn long_answers_are_made_one_at_a_time() {
+    let mut c = Cluster::new(2);
+    let id = c.id_on(1);
+    let ann = c.connect(0, "ann");
+    c.group(ann, &id, &[]);
+    let member = |n| control::Member { user: format!("{}{n}", "m".repeat(60)), ..Default::default() };
+    let members = (0..250).map(member).collect();
+    let add = control::MemberAdd { conversation: id.clone(), members, ..Default::default() };
+    c.call(ann, FrameType::MemberAdd, &add).conversation();
+    let get = control::ConversationGet { conversation: id };
+    let answer = c.call(ann, FrameType::ConversationGet, &get).conversation();
+    assert!(answer.members.len() == 251 && answer.encoded_len() > 16_000);
+
+    c.client_mut(ann).reads[Class::Control as usize] = false;
+    let asked: Vec<u32> = (0..100).map(|_| c.ask(ann, FrameType::ConversationGet, &get)).collect();
+    c.settle();
+    let held: usize = c.shards.iter().map(Shard::outbox_bytes).sum();
+    assert!(held < OUTBOX_CONTROL_BYTES_MAX + answer.encoded_len() + 100, "{held} bytes wait");
+    c.client_mut(ann).reads = [true; 5];
+    c.settle();
+    assert!(asked.into_iter().all(|request| c.take(ann, request).conversation() == answer));
 }
