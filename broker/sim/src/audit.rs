@@ -36,6 +36,10 @@ impl World {
         let mut from = 1;
         loop {
             let page = self.read_page(log, from)?;
+            if page.floor > from {
+                // What was read of it is gone meanwhile, and more behind that.
+                events.clear();
+            }
             events.extend(page.events);
             match page.next {
                 Some(next) if next > from => from = next,

@@ -278,10 +278,8 @@ impl Recorder {
         stage.tally.missed += head.saturating_sub(expected);
         stage.saw(|| format!("client {} attached to log {} after {after}, head {head}", client.0, log.0));
         let is_fading = self.is_fading(log);
-        if is_fading {
-            // Its newest rows may go before anybody has seen them.
-            self.know(log, head);
-        }
+        // The newest rows may be of such as saw nothing more of it, or have gone before anybody saw them.
+        self.know(log, head);
         if after != expected && !(is_fading && after > expected) {
             self.violation(stage, Some(client), format!("log {} goes on after {after}, not {expected}", log.0));
         }

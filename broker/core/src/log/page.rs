@@ -3,7 +3,7 @@
 //! Invariant: a page's upper bound is fixed when the request is authorized, so a read that completes after a removal
 //! holds nothing from behind it.
 
-use antiphon_protocol::{Class, ErrorCode, FrameType, Row, control, frames::Page, limits::PAGE_ROWS_MAX};
+use antiphon_protocol::{Class, ErrorCode, FrameType, LogKey, Row, control, frames::Page, limits::PAGE_ROWS_MAX};
 use antiphon_storage_contract::{Direction, Op, Outcome, ReadRows, StoreError};
 
 use super::{Contents, Log, Purpose, State, answer};
@@ -26,48 +26,60 @@ pub(crate) struct PageRequest {
 
 impl Log {
     pub(super) fn fetch(&mut self, fx: &mut Effects, request: &Request, fetch: &control::Fetch) {
+        let key = self.key;
         let (contents, floor) = match self.readable(request, FrameType::Fetch) {
             Ok(readable) => readable,
             Err(refusal) => return self.refuse(fx, request, &refusal),
         };
         let (head, epoch) = (contents.head, contents.epoch);
         let page = PageRequest { origin: request.origin, range: range(head, floor, fetch), head, floor, epoch };
-        if page.range.from >= page.range.to {
-            deliver(fx, &page, Vec::new());
-        } else if let Some(rows) = from_tail(contents, &page.range) {
-            deliver(fx, &page, rows);
-        } else {
-            fx.store(Op::Read { log: self.key, range: page.range }, Purpose::Page(page));
-        }
+        serve(fx, key, contents, page);
     }
 
     pub(super) fn page_read(&mut self, fx: &mut Effects, mut page: PageRequest, result: Result<Outcome, StoreError>) {
         if let State::Ready(contents) = &self.state {
             page.raise_floor(contents.floor());
         }
-        let rows: Vec<Row> = match result {
-            Ok(Outcome::Rows(rows)) => {
-                let rows = rows.into_iter().filter(|row| row.seq() >= page.range.from);
-                match &self.state {
-                    State::Ready(contents) => rows.map(|row| contents.redactions.apply(row)).collect(),
-                    _ => rows.collect(),
-                }
-            }
+        let rows = match result {
+            Ok(Outcome::Rows(rows)) => rows,
             Ok(_) => Vec::new(),
             Err(error) => {
-                fx.counters.errors += 1;
                 let refusal = Refusal { is_outcome_unknown: false, ..Refusal::from(&error) };
-                return answer(fx, page.origin, refusal.to_frame(page.origin.request_id));
+                return refuse(fx, &page, &refusal);
             }
         };
-        // Retention may have passed the range while it was read; anything else is damage, and is said aloud.
-        if rows.is_empty() && matches!(self.state, State::Ready(_)) && page.range.to > page.range.from {
-            fx.counters.errors += 1;
-            let refusal = Refusal::new(ErrorCode::StoreDegraded, "rows that should exist were not found");
-            return answer(fx, page.origin, refusal.to_frame(page.origin.request_id));
+        let is_found = !rows.is_empty();
+        let mut rows: Vec<Row> = rows.into_iter().filter(|row| row.seq() >= page.range.from).collect();
+        if let State::Ready(contents) = &self.state {
+            match (rows.is_empty() && page.range.from < page.range.to, is_found) {
+                // Retention has passed all that this one read returned: what is left of the range lies behind.
+                (true, true) => return serve(fx, self.key, contents, page),
+                // Damage is said aloud.
+                (true, false) => {
+                    let refusal = Refusal::new(ErrorCode::StoreDegraded, "rows that should exist were not found");
+                    return refuse(fx, &page, &refusal);
+                }
+                (false, _) => rows = rows.into_iter().map(|row| contents.redactions.apply(row)).collect(),
+            }
         }
         deliver(fx, &page, rows);
     }
+}
+
+/// Answers from memory, or asks the store.
+fn serve(fx: &mut Effects, log: LogKey, contents: &Contents, page: PageRequest) {
+    if page.range.from >= page.range.to {
+        deliver(fx, &page, Vec::new());
+    } else if let Some(rows) = from_tail(contents, &page.range) {
+        deliver(fx, &page, rows);
+    } else {
+        fx.store(Op::Read { log, range: page.range }, Purpose::Page(page));
+    }
+}
+
+fn refuse(fx: &mut Effects, page: &PageRequest, refusal: &Refusal) {
+    fx.counters.errors += 1;
+    answer(fx, page.origin, refusal.to_frame(page.origin.request_id));
 }
 
 impl PageRequest {

@@ -142,6 +142,9 @@ fn pages_that_are_read_while_the_floor_rises_hold_nothing_below_it() {
     c.store.hold(&[Kind::Read]);
     let events = |from, to, backward| antiphon_protocol::control::Fetch { from, to, ..fetch_events(backward) };
     let forward = c.ask(bob, FrameType::Fetch, &events(40, 0, false));
+    // Such a read returns only rows that are gone by then, and what is left lies behind them.
+    let limited = antiphon_protocol::control::Fetch { limit: 10, ..events(40, 0, false) };
+    let limited = c.ask(bob, FrameType::Fetch, &limited);
     let backward = c.ask(bob, FrameType::Fetch, &events(0, 40, true));
     let views = c.ask(bob, FrameType::Fetch, &fetch(0, false));
     c.settle();
@@ -149,7 +152,7 @@ fn pages_that_are_read_while_the_floor_rises_hold_nothing_below_it() {
     c.now = antiphon_core::Time(c.now.0 + (KEPT_MS / 2 + 1) * 1_000);
     c.turn();
     for _ in 0..20 {
-        let nth_of_retention = 3;
+        let nth_of_retention = 4;
         if c.store.pending_held() > nth_of_retention {
             let index = c.store.eligible_held(nth_of_retention);
             c.complete(index);
@@ -160,6 +163,8 @@ fn pages_that_are_read_while_the_floor_rises_hold_nothing_below_it() {
     c.store.hold(&[]);
     c.settle();
     let page = c.take(bob, forward).page();
+    assert_eq!((page.rows.iter().map(Row::seq).collect::<Vec<_>>(), page.floor, page.next), (vec![302], 302, 0));
+    let page = c.take(bob, limited).page();
     assert_eq!((page.rows.iter().map(Row::seq).collect::<Vec<_>>(), page.floor, page.next), (vec![302], 302, 0));
     let page = c.take(bob, backward).page();
     assert_eq!((page.rows.len(), page.floor, page.next), (0, 302, 0));
