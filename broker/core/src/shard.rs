@@ -383,6 +383,11 @@ impl Shard {
         &self.fx.counters
     }
 
+    /// Bytes that wait to be written to connections. Looks at every connection.
+    pub fn outbox_bytes(&self) -> usize {
+        self.home.outbox_bytes()
+    }
+
     /// What the shard holds now. Looks at every connection.
     pub fn held(&self) -> Held {
         let mut held = Held {

@@ -93,6 +93,8 @@ pub struct Node {
     sending: Vec<usize>,
     /// Connections whose session does not take input now.
     paused: Vec<usize>,
+    /// When connections have something due. An ordered set costs 2 % of the CPU time of a delivery and is exact; a timer
+    /// wheel would save a part of that and round every deadline.
     timers: BTreeSet<(Instant, usize)>,
     responses: VecDeque<(Transmit, Bytes)>,
     effects: VecDeque<Output>,
@@ -483,6 +485,11 @@ impl Node {
     /// What the shard inside has done since its boot.
     pub fn counters(&self) -> &Counters {
         self.shard.counters()
+    }
+
+    /// Bytes that wait to be written to connections. Looks at every connection.
+    pub fn outbox_bytes(&self) -> usize {
+        self.shard.outbox_bytes()
     }
 
     /// What the shard inside holds now. Looks at every connection.

@@ -102,4 +102,7 @@ fn health_readiness_and_metrics_answer() {
     while !shows_append() {
         std::thread::yield_now();
     }
+    let text = http_get(&broker, "/metrics");
+    let shows = |name: &str| text.lines().any(|line| line.starts_with(name) && !line.ends_with(" 0"));
+    assert!(shows("antiphon_loop_busy_us_total{") && shows("antiphon_loop_turn_us_max{"), "{text}");
 }

@@ -44,6 +44,7 @@ macro_rules! shard_metrics {
 shard_metrics! {
     counters {
         loop_turns = "antiphon_loop_turns_total", "Turns of the event loop.";
+        loop_busy_us = "antiphon_loop_busy_us_total", "Time in turns of the event loop, microseconds; the rest is sleep.";
         datagrams_in = "antiphon_datagrams_in_total", "UDP datagrams received.";
         datagrams_out = "antiphon_datagrams_out_total", "UDP datagrams sent.";
         datagrams_forwarded = "antiphon_datagrams_forwarded_total", "UDP datagrams that another shard's socket received.";
@@ -71,6 +72,8 @@ shard_metrics! {
         connections = "antiphon_connections", "QUIC connections open.";
         sessions = "antiphon_sessions", "Sessions authenticated and connected.";
         logs_loaded = "antiphon_logs_loaded", "Logs whose state is in memory.";
+        outbox_bytes = "antiphon_outbox_bytes", "Bytes that wait to be written to connections.";
+        loop_turn_us_max = "antiphon_loop_turn_us_max", "Longest turn of the event loop in the last second, microseconds.";
     }
 }
 

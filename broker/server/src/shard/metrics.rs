@@ -15,16 +15,33 @@ pub(super) struct Published {
     due: Instant,
     pub(super) tokens_refused: u64,
     pub(super) mailbox_full: u64,
+    busy: Duration,
+    /// Since the last publication.
+    longest_turn: Duration,
 }
 
 impl Published {
     pub(super) fn new(shard: ShardId) -> Self {
-        Self { shard, due: Instant::now(), tokens_refused: 0, mailbox_full: 0 }
+        Self {
+            shard,
+            due: Instant::now(),
+            tokens_refused: 0,
+            mailbox_full: 0,
+            busy: Duration::ZERO,
+            longest_turn: Duration::ZERO,
+        }
     }
 
     /// When the next publication is due.
     pub(super) fn due(&self) -> Instant {
         self.due
+    }
+
+    /// A turn that began at that moment has done its work.
+    pub(super) fn turn_ended(&mut self, began: Instant) {
+        let turn = began.elapsed();
+        self.busy += turn;
+        self.longest_turn = self.longest_turn.max(turn);
     }
 
     pub(super) fn publish_if_due(&mut self, thread: &ShardThread, datagrams: &Datagrams, now: Instant) {
@@ -33,6 +50,7 @@ impl Published {
         }
         self.due = now + INTERVAL;
         publish(self.shard.0, &self.gather(thread, datagrams));
+        self.longest_turn = Duration::ZERO;
     }
 
     fn gather(&self, thread: &ShardThread, datagrams: &Datagrams) -> ShardMetrics {
@@ -42,6 +60,7 @@ impl Published {
         let udp = &datagrams.counters;
         ShardMetrics {
             loop_turns: udp.turns,
+            loop_busy_us: self.busy.as_micros() as u64,
             datagrams_in: udp.datagrams_in,
             datagrams_out: udp.datagrams_out,
             datagrams_forwarded: udp.forwarded,
@@ -67,6 +86,8 @@ impl Published {
             connections: core.connections,
             sessions: core.sessions,
             logs_loaded: core.logs_resident,
+            outbox_bytes: thread.node.outbox_bytes() as u64,
+            loop_turn_us_max: self.longest_turn.as_micros() as u64,
         }
     }
 }

@@ -139,6 +139,7 @@ impl Loop {
         self.perform_outputs();
         self.send_mail();
         let is_blocked = self.datagrams.send(&mut self.thread, now)?;
+        self.published.turn_ended(now);
         self.published.publish_if_due(&self.thread, &self.datagrams, now);
         if self.is_over(now) {
             return Ok(false);
