@@ -169,7 +169,7 @@ fn a_log_that_is_let_go_answers_first() {
         c.ask(bot, FrameType::Fetch, &control::Fetch { log: "c:first".into(), from: 1, to: 9, ..Default::default() });
     c.settle();
     for n in 0..LOGS_RESIDENT_MAX + 8_000 {
-        c.ask(bot, FrameType::ConversationGet, &control::ConversationGet { conversation: format!("r{n}") });
+        c.ask(bot, FrameType::Cursor, &control::Cursor { log: format!("c:r{n}"), ..Default::default() });
         if n % 1_000 == 0 {
             c.settle();
         }

@@ -150,6 +150,8 @@ impl Mill {
             ErrorCode::TokenInvalid,
             ErrorCode::TokenMismatch,
             ErrorCode::Replaced,
+            // It may be a HELLO still, without the capability that a later SEND_BATCH needs.
+            ErrorCode::UnexpectedFrame,
         ];
         match self.random.below(4) {
             0 => {
