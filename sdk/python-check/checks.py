@@ -482,14 +482,14 @@ async def a_bad_signal_is_not_answered(check):
     expect(connection.last_error is None, "an ERROR with id 0 on a connection that stays open")
 
 
-async def listed(connection, log):
-    """SYNC's entry of a conversation, once the membership has reached the user's inbox."""
+async def overview(connection, log, listed=True):
+    """SYNC's entry of a conversation, once the membership has reached the user's inbox; or None, once its end has."""
     for _ in range(200):
         entry = await connection.overview(log)
-        if entry is not None:
+        if (entry is not None) == listed:
             return entry
         await asyncio.sleep(0.05)
-    raise Wrong(f"SYNC does not name {log}")
+    raise Wrong(f"SYNC {'does not name' if listed else 'still names'} {log}")
 
 
 async def messages_as_they_stand(check):
@@ -527,23 +527,19 @@ async def sync_lists_own_conversations(check):
         return "no token for another user"
     log, acks = await check.conversation(connection, 3)
     await other.request("JOIN", "Join", {"conversation": log[2:]}, "Conversation")
-    entry = await listed(other, log)
+    entry = await overview(other, log)
     equal((entry["title"], entry["head"], entry["head_msgno"]), ("python-check", acks[2].seq + 1, 3), "the entry")
     equal((entry["last"]["seq"], entry["last"]["body"]), (acks[2].seq, b"row 2"), "the newest message")
     equal(entry.get("read_msgno", 0), 0, "what nobody has read")
     await other.request("CURSOR", "Cursor", {"log": log, "read": acks[1].seq})
-    equal((await listed(other, log))["read_msgno"], 2, "read_msgno")
+    equal((await overview(other, log))["read_msgno"], 2, "read_msgno")
     with refused("not_found"):
         await other.request("PREFERENCES", "Preferences", {"conversation": "python-check-nowhere", "pinned": True})
     await other.request("PREFERENCES", "Preferences", {"conversation": log[2:], "pinned": True})
-    entry = await listed(other, log)
+    entry = await overview(other, log)
     equal((entry.get("pinned", False), entry.get("muted", False)), (True, False), "pinned and muted")
     await other.request("LEAVE", "Leave", {"conversation": log[2:]})
-    for _ in range(200):
-        if await other.overview(log) is None:
-            return
-        await asyncio.sleep(0.05)
-    raise Wrong("SYNC still names a conversation that was left")
+    await overview(other, log, listed=False)
 
 
 async def presence(check):
