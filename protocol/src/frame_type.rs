@@ -43,6 +43,8 @@ impl Class {
 pub enum Authority {
     /// Nothing: part of the handshake.
     Open,
+    /// To be a trunk, which its certificate proves.
+    Edge,
     /// An authenticated session, acting on what is its own.
     Session,
     /// To read the log: any member, or a grant of `read`.
@@ -130,6 +132,8 @@ registry! {
     Ok = 0x07, "OK", ToClient, Control, Broker;
     /// A request was refused, or, with id 0, the connection is about to be closed.
     Error = 0x08, "ERROR", ToClient, Control, Broker;
+    /// The gateway lost its way to the broker and the socket stays: the client says HELLO again.
+    Resume = 0x09, "RESUME", ToClient, Control, Broker;
 
     /// Follow a log from a position.
     Subscribe = 0x10, "SUBSCRIBE", ToBroker, Control, Read;
@@ -207,6 +211,15 @@ registry! {
 
     /// End sessions of a user and refuse tokens issued before now.
     Revoke = 0x50, "REVOKE", ToBroker, Control, Session;
+
+    /// A session begins on a trunk.
+    ChannelOpen = 0x60, "CHANNEL_OPEN", ToBroker, Control, Edge;
+    /// A session's client is gone.
+    ChannelClose = 0x61, "CHANNEL_CLOSE", ToBroker, Control, Edge;
+    /// A session's client does not keep up with a log.
+    Lag = 0x62, "LAG", ToBroker, Control, Edge;
+    /// A session on a trunk has ended.
+    ChannelClosed = 0x63, "CHANNEL_CLOSED", ToClient, Control, Broker;
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ fn every_frame_is_specified_as_it_is_registered() {
     let specified: Vec<Vec<String>> = frames().into_iter().map(|row| row[..5].to_vec()).collect();
     let registered = FrameType::ALL.iter().map(|frame| {
         let from = match frame.direction() {
+            Direction::ToBroker if frame.authority() == Authority::Edge => "edge",
             Direction::ToBroker => "client",
             Direction::ToClient => "broker",
         };

@@ -64,7 +64,7 @@ fn role_has(role: Role, authority: Authority) -> bool {
         Authority::Read | Authority::Send | Authority::Signal => true,
         Authority::Manage => matches!(role, Role::Admin | Role::Owner),
         Authority::Own => role == Role::Owner,
-        Authority::Open | Authority::Session | Authority::Join | Authority::Broker => false,
+        Authority::Open | Authority::Edge | Authority::Session | Authority::Join | Authority::Broker => false,
     }
 }
 
@@ -75,7 +75,7 @@ fn ability(authority: Authority) -> Option<Ability> {
         Authority::Send => Some(Ability::Send),
         Authority::Signal => Some(Ability::Signal),
         Authority::Manage | Authority::Own => Some(Ability::Manage),
-        Authority::Open | Authority::Session | Authority::Join | Authority::Broker => None,
+        Authority::Open | Authority::Edge | Authority::Session | Authority::Join | Authority::Broker => None,
     }
 }
 

@@ -11,6 +11,9 @@ use bytes::Bytes;
 
 use crate::limits::{OUTBOX_CONTROL_BYTES_MAX, OUTBOX_EVENT_BYTES_MAX, OUTBOX_MARK_BYTES_MAX, OUTBOX_STATE_BYTES_MAX};
 
+/// Room for so many frames stays with an empty lane, so that a delivery at a time allocates nothing.
+const KEPT_FRAMES: usize = 4;
+
 /// Frames of one class, oldest first.
 #[derive(Debug, Default)]
 pub struct Lane {
@@ -28,6 +31,10 @@ impl Lane {
     pub fn pop(&mut self) -> Option<Bytes> {
         let frame = self.frames.pop_front()?;
         self.bytes -= frame.len();
+        // The room of a burst, as when ten subscriptions are answered at once, is not kept by an idle session.
+        if self.frames.is_empty() && self.frames.capacity() > KEPT_FRAMES {
+            self.frames = VecDeque::new();
+        }
         Some(frame)
     }
 
@@ -171,6 +178,17 @@ mod tests {
         let lane = outbox.lane_mut(Class::State);
         assert_eq!(lane.pop().map(|frame| frame[0]), Some(2));
         assert_eq!(lane.pop().map(|frame| frame[0]), Some(3));
+    }
+
+    #[test]
+    fn an_empty_lane_keeps_the_room_of_a_delivery_and_gives_back_that_of_a_burst() {
+        let mut lane = Lane::default();
+        lane.push(Bytes::from_static(b"x"));
+        lane.pop();
+        assert!((1..=KEPT_FRAMES).contains(&lane.frames.capacity()));
+        (0..100).for_each(|_| lane.push(Bytes::from_static(b"x")));
+        while lane.pop().is_some() {}
+        assert_eq!((lane.frames.capacity(), lane.bytes()), (0, 0));
     }
 
     #[test]
