@@ -118,6 +118,16 @@ pub mod error {
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Resume {
+    #[prost(uint32, tag = "1")]
+    pub jitter_ms: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChannelOpen {
+    #[prost(string, tag = "1")]
+    pub remote: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Position {
     #[prost(uint32, tag = "1")]
     pub epoch: u32,

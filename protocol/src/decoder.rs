@@ -1,15 +1,12 @@
 //! Incremental decoder: chunks in, frames out.
 //!
-//! Invariants: a length is checked before anything is allocated for it; a frame that lies in one chunk is a slice of
-//! that chunk; a caller that takes every frame after each push buffers less than one frame plus one chunk. The beginning
-//! of a frame is copied together, because a chunk is a slice of a whole datagram: a peer that sends a long frame byte by
-//! byte would otherwise hold a datagram for each byte.
+//! Invariants: a length is checked before anything is allocated for it; a caller that takes every frame after each push
+//! buffers less than one frame plus one chunk.
 
-use std::{collections::VecDeque, mem};
-
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::{
+    cutter::Cutter,
     error::DecodeError,
     frame_type::FrameType,
     header::{FLAG_OPTIONAL, HEADER_BYTES, Header},
@@ -29,11 +26,7 @@ pub struct RawFrame {
 /// Cuts one QUIC stream into frames.
 #[derive(Debug)]
 pub struct Decoder {
-    /// The beginning of a header or body whose rest has not come. Nothing else, so it is taken as a whole.
-    partial: BytesMut,
-    /// What came after `partial`.
-    chunks: VecDeque<Bytes>,
-    buffered: usize,
+    cutter: Cutter,
     header: Option<Header>,
     frame_bytes_max: usize,
 }
@@ -41,7 +34,7 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder that refuses frames longer than `frame_bytes_max`, header included.
     pub fn new(frame_bytes_max: usize) -> Self {
-        Self { partial: BytesMut::new(), chunks: VecDeque::new(), buffered: 0, header: None, frame_bytes_max }
+        Self { cutter: Cutter::default(), header: None, frame_bytes_max }
     }
 
     /// Changes the limit, as after authentication.
@@ -51,15 +44,12 @@ impl Decoder {
 
     /// Adds bytes in the order of the stream.
     pub fn push(&mut self, chunk: Bytes) {
-        if !chunk.is_empty() {
-            self.buffered += chunk.len();
-            self.chunks.push_back(chunk);
-        }
+        self.cutter.push(chunk);
     }
 
     /// Bytes that wait for the rest of their frame.
     pub fn buffered(&self) -> usize {
-        self.buffered
+        self.cutter.buffered()
     }
 
     /// The next whole frame, if it is here. After an error the stream cannot be read further.
@@ -67,12 +57,12 @@ impl Decoder {
         loop {
             let header = match self.header.take() {
                 Some(header) => header,
-                None => match self.take(HEADER_BYTES) {
+                None => match self.cutter.take(HEADER_BYTES) {
                     Some(bytes) => self.decode_header(&bytes)?,
                     None => return Ok(None),
                 },
             };
-            let Some(body) = self.take(header.length as usize) else {
+            let Some(body) = self.cutter.take(header.length as usize) else {
                 self.header = Some(header);
                 return Ok(None);
             };
@@ -89,39 +79,6 @@ impl Decoder {
         let mut array = [0; HEADER_BYTES];
         array.copy_from_slice(bytes);
         Header::decode(array, self.frame_bytes_max)
-    }
-
-    /// The next `length` bytes, if they are here.
-    fn take(&mut self, length: usize) -> Option<Bytes> {
-        if self.buffered < length {
-            self.gather(self.buffered);
-            return None;
-        }
-        self.buffered -= length;
-        if self.partial.is_empty() {
-            match self.chunks.front_mut() {
-                None => return Some(Bytes::new()),
-                Some(front) if front.len() > length => return Some(front.split_to(length)),
-                Some(front) if front.len() == length => return self.chunks.pop_front(),
-                Some(_) => {}
-            }
-        }
-        self.gather(length);
-        Some(mem::take(&mut self.partial).freeze())
-    }
-
-    /// Copies chunks until `partial` holds `length` bytes, which must be buffered, and lets go of them. It grows with
-    /// what has come, never with what a header announces.
-    fn gather(&mut self, length: usize) {
-        while self.partial.len() < length {
-            let Some(front) = self.chunks.front_mut() else { return };
-            let part = front.len().min(length - self.partial.len());
-            self.partial.extend_from_slice(&front[..part]);
-            front.advance(part);
-            if front.is_empty() {
-                self.chunks.pop_front();
-            }
-        }
     }
 }
 
@@ -169,7 +126,7 @@ mod tests {
             assert_eq!(decoder.next_frame(), Ok(None));
             assert!(datagram.is_unique(), "after {} bytes", decoder.buffered());
         }
-        assert!(decoder.partial.capacity() <= 2 * 300);
+        assert!(decoder.cutter.capacity() <= 2 * 300);
     }
 
     #[test]

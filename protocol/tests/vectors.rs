@@ -14,6 +14,7 @@ use antiphon_protocol::{
     header::{HEADER_BYTES, Header},
     limits::FRAME_BYTES_MAX,
     row::content_hash,
+    trunk::{Prefix, TrunkDecoder},
 };
 use bytes::{Bytes, BytesMut};
 use prost::Message;
@@ -316,6 +317,27 @@ fn described_value(value: &Reflected) -> Value {
         Reflected::Message(message) => described(message),
         Reflected::List(values) => values.iter().map(described_value).collect(),
         other => panic!("the schema has no {other:?}"),
+    }
+}
+
+#[test]
+fn trunk_frames() {
+    for vector in vectors("trunk.json") {
+        let bytes = Bytes::from(hex(vector.text("hex")));
+        let mut decoder = TrunkDecoder::new(FRAME_BYTES_MAX);
+        decoder.push(bytes.clone());
+        let carried = decoder.next_frame().unwrap().unwrap();
+        let prefix = Prefix { channel: vector.small("channel"), is_group: vector.flag("group") };
+        assert_eq!(carried.prefix, prefix, "{}", vector.name());
+        let frame = carried.to_raw().unwrap().unwrap();
+        assert_eq!(
+            (frame.frame_type.name(), frame.id),
+            (vector.text("frame"), vector.small("id")),
+            "{}",
+            vector.name()
+        );
+        assert_eq!(frame.body, hex(vector.text("body")), "{}", vector.name());
+        assert_eq!([&prefix.encode()[..], &frames::raw(frame.frame_type, frame.id, &frame.body)].concat(), bytes);
     }
 }
 

@@ -16,6 +16,7 @@ OPTIONAL = 1
 
 FRAMES = {
     "HELLO": 0x01, "WELCOME": 0x02, "AUTH": 0x03, "BYE": 0x04, "GOAWAY": 0x05, "OPEN": 0x06, "OK": 0x07, "ERROR": 0x08,
+    "RESUME": 0x09,
     "SUBSCRIBE": 0x10, "ATTACH": 0x11, "UNSUBSCRIBE": 0x12, "FETCH": 0x13, "PAGE": 0x14,
     "MESSAGES_PAGE": 0x15, "EVENT": 0x16, "SKIP": 0x17, "BEHIND": 0x18, "DETACH": 0x19, "CURSOR": 0x1A, "CURSORS": 0x1B,
     "HEAD": 0x1C, "SYNC": 0x1D,
@@ -45,6 +46,7 @@ MESSAGES = {
     "Authenticated": {1: ("expires_at_ms", "uint")},
     "Bye": {},
     "Goaway": {1: ("code", "uint"), 2: ("deadline_ms", "uint"), 3: ("jitter_ms", "uint")},
+    "Resume": {1: ("jitter_ms", "uint")},
     "Error": {
         1: ("number", "uint"), 2: ("code", "string"), 3: ("outcome", "uint"), 4: ("retry_after_ms", "uint"),
         5: ("field", "string"), 6: ("message", "string"), 7: ("removed_at", "uint"),

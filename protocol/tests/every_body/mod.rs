@@ -36,7 +36,7 @@ macro_rules! messages {
 }
 
 messages! {
-    Hello Welcome Auth Authenticated Bye Goaway Error Subscribe Attach Unsubscribe Detach Fetch MessagesPage Cursor MemberCursor Head
+    Hello Welcome Auth Authenticated Bye Goaway Error Resume ChannelOpen Subscribe Attach Unsubscribe Detach Fetch MessagesPage Cursor MemberCursor Head
     ConversationCreate ConversationGet Conversation ConversationUpdate ConversationDelete MemberAdd MemberRemove
     MemberSetRole Join Leave Signal Signaled BatchAck MemberEvent ConversationEvent
     Sync Synced SyncedLog LastMessage Hide Preferences Block Revoke ConversationAdded ConversationRemoved Revoked PresenceSet PresenceSubscribe Presence
