@@ -13,6 +13,11 @@ pub enum Input {
         /// The new connection; its slot is free.
         connection: ConnectionId,
     },
+    /// A trunk's handshake, client certificate included, was accepted. What follows is as for a connection.
+    TrunkOpened {
+        /// The new connection; its slot is free.
+        connection: ConnectionId,
+    },
     /// Bytes of the connection's control stream, in order.
     Received {
         /// Where from.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use antiphon_protocol::limits::{
-    BODY_BYTES_MAX, CLOCK_SKEW_MS_MAX, ENVELOPE_BYTES_MAX, INLINE_BYTES_MAX, MEMBERS_MAX, PAGE_BYTES_MAX,
-    PAGES_IN_FLIGHT_MAX,
+    BODY_BYTES_MAX, CLOCK_SKEW_MS_MAX, ENVELOPE_BYTES_MAX, FRAME_BYTES_MAX, INLINE_BYTES_MAX, MEMBERS_MAX,
+    PAGE_BYTES_MAX, PAGES_IN_FLIGHT_MAX,
 };
 
 /// Threads of one broker; six bits of a log handle.
@@ -23,6 +23,16 @@ pub const OUTBOX_MARK_BYTES_MAX: usize = 16 << 10;
 pub const OUTBOX_CONTROL_BYTES_MAX: usize = 64 << 10;
 /// State bytes queued for one session. Full: the oldest is dropped, the newest wins.
 pub const OUTBOX_STATE_BYTES_MAX: usize = 16 << 10;
+/// Event bytes queued for one trunk, all its groups and channels together. Full: the groups whose event does not fit end
+/// with BEHIND.
+pub const TRUNK_EVENT_BYTES_MAX: usize = 4 << 20;
+/// Bytes of answers, state and pages that are moved from the sessions of a trunk into its streams at a time. Full: they
+/// stay with their sessions, whose own bounds count.
+pub const TRUNK_FILL_BYTES: usize = 256 << 10;
+/// Bytes of requests that one session of a trunk may have unread. More: the edge is at fault, `limit_exceeded`.
+pub const CHANNEL_UNREAD_BYTES_MAX: usize = (256 << 10) + FRAME_BYTES_MAX;
+/// The same, from which on its signals are dropped.
+pub const CHANNEL_SIGNAL_BYTES_MAX: usize = 64 << 10;
 /// Bytes of rows that one page aims at. A single larger row still makes a page.
 pub const PAGE_BYTES_TARGET: usize = 32 << 10;
 

@@ -22,7 +22,7 @@ pub struct Lane {
 }
 
 impl Lane {
-    fn push(&mut self, frame: Bytes) {
+    pub(crate) fn push(&mut self, frame: Bytes) {
         self.bytes += frame.len();
         self.frames.push_back(frame);
     }

@@ -110,6 +110,7 @@ impl Shard {
         self.fx.now = self.fx.now.max(now);
         match input {
             Input::ConnectionOpened { connection } => self.home.opened(&mut self.fx, connection),
+            Input::TrunkOpened { connection } => self.home.trunk_opened(connection),
             Input::Received { connection, bytes } => self.home.received(&mut self.fx, connection, bytes),
             Input::ConnectionClosed { connection } => self.home.closed(&mut self.fx, connection),
             Input::TokenVerified { ticket, result } => self.home.verified(&mut self.fx, ticket, result),
@@ -337,7 +338,7 @@ impl Shard {
 
     /// Something of the connection's outbox was written: requests that waited for room may go on.
     pub fn written(&mut self, connection: ConnectionId) {
-        self.home.process_frames(&mut self.fx, connection);
+        self.home.written(&mut self.fx, connection);
         self.sort_posted();
     }
 

@@ -84,28 +84,43 @@ pub(super) struct Session {
     pub(super) stalled: Option<Box<Request>>,
 }
 
-/// A connection of this shard.
+/// What carries a session's frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carrier {
+    /// A connection of its own.
+    Own,
+    /// A trunk, as one of its channels.
+    Trunk { trunk: ConnectionId, channel: u32 },
+}
+
+/// A connection of this shard, or a session on a trunk.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
+    pub(super) carrier: Carrier,
     pub(super) phase: Phase,
     pub(super) decoder: Decoder,
     /// Bytes received before authentication.
     pub(super) received: usize,
+    /// On a trunk without its events, which are in one order with those of the groups.
     pub(super) outbox: Outbox,
-    /// Whether the connection is in the list of those with something to write.
+    /// Whether it is in the list of those with something to write: the shard's, or the trunk's.
     pub(super) is_listed: bool,
+    /// Whether its trunk looks at its frames again when that has room.
+    pub(super) awaits_trunk: bool,
 }
 
 impl Connection {
-    pub(super) fn new(id: ConnectionId) -> Self {
+    pub(super) fn new(id: ConnectionId, carrier: Carrier) -> Self {
         Self {
             id,
+            carrier,
             phase: Phase::AwaitHello,
             decoder: Decoder::new(PRE_AUTH_BYTES_MAX),
             received: 0,
             outbox: Outbox::default(),
             is_listed: false,
+            awaits_trunk: false,
         }
     }
 

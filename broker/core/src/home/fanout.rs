@@ -9,14 +9,19 @@ use antiphon_protocol::{
     Class, FrameType, LogKey,
     control::{self, detach::Reason},
     frames,
+    trunk::Prefix,
 };
 use bytes::Bytes;
 
-use super::{Connection, Home};
+use super::{
+    Home,
+    followed::{Receiver, Subscriber},
+};
 use crate::{
     connection_id::ConnectionId,
     effects::Effects,
     limits::HANDLE_LOG_BITS,
+    outbox::Overflow,
     routing::ShardId,
     shard_message::{Audience, ShardMessage},
 };
@@ -28,7 +33,7 @@ impl Home {
             let Some((message, mut last)) = self.delivering.take().or_else(|| Some((self.fanout.pop()?, None))) else {
                 return;
             };
-            let ids = self.next_subscribers(&message, last, budget);
+            let ids = self.next_receivers(&message, last, budget);
             let is_finished = ids.len() < budget;
             for id in ids {
                 self.hand(fx, &message, id);
@@ -48,50 +53,84 @@ impl Home {
         self.delivering.is_some() || !self.fanout.is_empty()
     }
 
-    fn next_subscribers(&self, message: &ShardMessage, last: Option<ConnectionId>, budget: usize) -> Vec<ConnectionId> {
+    fn next_receivers(&self, message: &ShardMessage, last: Option<ConnectionId>, budget: usize) -> Vec<ConnectionId> {
         let Some(followed) = handle(message).and_then(|handle| self.followed.get(&handle)) else { return Vec::new() };
         let after = last.map_or(Bound::Unbounded, Bound::Excluded);
-        followed.subscribers.range((after, Bound::Unbounded)).take(budget).map(|(id, _)| *id).collect()
+        followed.receivers.range((after, Bound::Unbounded)).take(budget).map(|(id, _)| *id).collect()
     }
 
+    /// Hands a message to one connection: for its own session, or for a group of channels.
     fn hand(&mut self, fx: &mut Effects, message: &ShardMessage, id: ConnectionId) {
         match message {
             ShardMessage::Deliver { handle, seq, frame } => self.deliver(fx, *handle, *seq, frame, id),
-            ShardMessage::Lagged { handle } => self.behind(fx, *handle, id),
-            ShardMessage::Detach { handle, audience, reason, seq } => {
-                let subscriber = self.followed.get(handle).and_then(|followed| followed.subscribers.get(&id));
-                let is_meant = subscriber.is_some_and(|subscriber| match audience {
-                    Audience::All => true,
-                    Audience::User(user) => subscriber.user == *user && subscriber.live_from <= *seq + 1,
-                });
-                if is_meant {
-                    self.detach(fx, *handle, id, *reason, *seq);
+            ShardMessage::Lagged { handle } => {
+                for session in self.sessions(*handle, id, |_| true) {
+                    self.behind(fx, *handle, session);
                 }
             }
-            ShardMessage::State { except, frame, .. } => self.tell(fx, *except, frame, id),
+            ShardMessage::Detach { handle, audience, reason, seq } => {
+                let is_meant = |subscriber: &Subscriber| match audience {
+                    Audience::All => true,
+                    Audience::User(user) => subscriber.actor.user == *user && subscriber.live_from <= *seq + 1,
+                };
+                for session in self.sessions(*handle, id, is_meant) {
+                    self.detach(fx, *handle, session, *reason, *seq);
+                }
+            }
+            ShardMessage::State { except, handle, frame } => self.tell(fx, *handle, *except, frame, id),
             _ => {}
         }
     }
 
-    fn deliver(&mut self, fx: &mut Effects, handle: u32, seq: u64, frame: &Bytes, id: ConnectionId) {
-        let subscriber = self.followed.get(&handle).and_then(|followed| followed.subscribers.get(&id));
-        if subscriber.is_none_or(|subscriber| seq < subscriber.live_from) {
-            return;
-        }
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        match connection.outbox.push_event(frame) {
-            Ok(()) => {
-                fx.counters.deliveries += 1;
-                // The upper bits of a handle name the log's owner.
-                fx.counters.deliveries_crossed += u64::from(handle >> HANDLE_LOG_BITS != u32::from(fx.shard.0));
-                self.connections.list_writable(id);
+    /// The sessions on a connection that follow a log and are meant.
+    fn sessions(&self, handle: u32, id: ConnectionId, is_meant: impl Fn(&Subscriber) -> bool) -> Vec<ConnectionId> {
+        match self.followed.get(&handle).and_then(|followed| followed.receivers.get(&id)) {
+            Some(Receiver::Session(subscriber)) => is_meant(subscriber).then_some(id).into_iter().collect(),
+            Some(Receiver::Group(group)) => {
+                let Some(trunk) = self.connections.trunk(id) else { return Vec::new() };
+                let meant = group.iter().filter(|(_, subscriber)| is_meant(subscriber));
+                meant.filter_map(|(channel, _)| trunk.channels.get(channel).copied()).collect()
             }
-            Err(crate::outbox::Overflow) => self.behind(fx, handle, id),
+            None => Vec::new(),
+        }
+    }
+
+    fn deliver(&mut self, fx: &mut Effects, handle: u32, seq: u64, frame: &Bytes, id: ConnectionId) {
+        let is_live = |subscriber: &Subscriber| seq >= subscriber.live_from;
+        let copies = match self.followed.get(&handle).and_then(|followed| followed.receivers.get(&id)) {
+            Some(Receiver::Session(subscriber)) if is_live(subscriber) => match self.connections.get_mut(id) {
+                Some(connection) => {
+                    connection.outbox.push_event(frame).map(|()| self.connections.list_writable(id)).map(|()| 1)
+                }
+                None => return,
+            },
+            Some(Receiver::Group(group)) if group.values().any(is_live) => {
+                let copies = group.len() as u64;
+                let has_room = self.connections.trunk(id).is_some_and(|trunk| trunk.has_room_for_event(frame.len()));
+                if has_room {
+                    self.connections.push_on_trunk(id, Prefix::GROUP, frame.clone());
+                }
+                if has_room { Ok(copies) } else { Err(Overflow) }
+            }
+            _ => return,
+        };
+        match copies {
+            Ok(copies) => {
+                fx.counters.deliveries += copies;
+                // The upper bits of a handle name the log's owner.
+                let is_crossed = handle >> HANDLE_LOG_BITS != u32::from(fx.shard.0);
+                fx.counters.deliveries_crossed += if is_crossed { copies } else { 0 };
+            }
+            Err(Overflow) => {
+                for session in self.sessions(handle, id, is_live) {
+                    self.behind(fx, handle, session);
+                }
+            }
         }
     }
 
     /// Ends a subscription that cannot keep up. The client subscribes again from its position when it has read so far.
-    fn behind(&mut self, fx: &mut Effects, handle: u32, id: ConnectionId) {
+    pub(super) fn behind(&mut self, fx: &mut Effects, handle: u32, id: ConnectionId) {
         if self.unfollow(fx, handle, id) {
             fx.counters.behind += 1;
             self.connections.push(id, Class::Events, frames::raw(FrameType::Behind, handle, &[]));
@@ -110,25 +149,36 @@ impl Home {
 
     /// A conversation that the session follows has changed. Whoever subscribes to it has the event.
     pub(super) fn digested(&mut self, fx: &mut Effects, id: ConnectionId, log: LogKey, frame: Bytes) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let is_subscribed = |connection: &Connection| {
-            connection.session().is_none_or(|s| s.subscriptions.values().any(|key| *key == log))
-        };
-        if !is_subscribed(connection) {
-            fx.counters.state_dropped += connection.outbox.push_state(frame) as u64;
-            self.connections.list_writable(id);
+        let Some(connection) = self.connections.get(id) else { return };
+        if connection.session().is_some_and(|session| session.subscriptions.values().all(|key| *key != log)) {
+            fx.counters.state_dropped += self.connections.push_state(id, frame) as u64;
         }
     }
 
-    fn tell(&mut self, fx: &mut Effects, except: (ShardId, ConnectionId), frame: &Bytes, id: ConnectionId) {
-        if except == (fx.shard, id) {
-            return;
-        }
-        if let Some(connection) =
-            self.connections.get_mut(id).filter(|connection| Connection::session(connection).is_some())
-        {
-            fx.counters.state_dropped += connection.outbox.push_state(frame.clone()) as u64;
-            self.connections.list_writable(id);
+    fn tell(
+        &mut self,
+        fx: &mut Effects,
+        handle: u32,
+        (shard, author): (ShardId, ConnectionId),
+        frame: &Bytes,
+        id: ConnectionId,
+    ) {
+        let author = (shard == fx.shard).then_some(author);
+        match self.followed.get(&handle).and_then(|followed| followed.receivers.get(&id)) {
+            Some(Receiver::Session(_)) if author != Some(id) => {
+                fx.counters.state_dropped += self.connections.push_state(id, frame.clone()) as u64;
+            }
+            // In one order with what changes the group, so that nobody is told anything after their removal.
+            Some(Receiver::Group(_)) => {
+                let author = author.and_then(|author| self.connections.channel_of(author));
+                let except = author.filter(|(trunk, _)| *trunk == id).map_or(0, |(_, channel)| channel);
+                if self.connections.trunk(id).is_some_and(|trunk| trunk.has_room_for_event(frame.len())) {
+                    self.connections.push_on_trunk(id, Prefix { channel: except, is_group: true }, frame.clone());
+                } else {
+                    fx.counters.state_dropped += 1;
+                }
+            }
+            _ => {}
         }
     }
 }

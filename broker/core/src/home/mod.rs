@@ -6,19 +6,22 @@
 mod connection;
 mod connections;
 mod fanout;
+mod followed;
 mod handshake;
 mod hidden;
 mod presence;
 mod requests;
 mod sync;
+mod trunk;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use antiphon_protocol::{Class, Decoder, ErrorCode, LogKey, UserId, limits::PRE_AUTH_BYTES_MAX};
+use antiphon_protocol::{Class, Decoder, ErrorCode, limits::PRE_AUTH_BYTES_MAX};
 use bytes::Bytes;
 
 use connection::{Connection, Phase};
 use connections::Connections;
+use followed::{Followed, Subscriber};
 use sync::Gathering;
 
 use crate::{
@@ -35,19 +38,6 @@ use crate::{
     shard_message::{Attached, Incarnation, Origin, Registration, ShardMessage, Slot},
     time::Time,
 };
-
-/// A log that sessions of this shard follow.
-#[derive(Debug)]
-struct Followed {
-    key: LogKey,
-    subscribers: BTreeMap<ConnectionId, Subscriber>,
-}
-
-#[derive(Debug)]
-struct Subscriber {
-    user: UserId,
-    live_from: u64,
-}
 
 /// What a moment in the future is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,12 +93,20 @@ impl Home {
     }
 
     pub(crate) fn opened(&mut self, fx: &mut Effects, id: ConnectionId) {
-        self.connections.insert(Connection::new(id));
+        self.connections.insert(id);
+        self.opened_as(fx, id);
+    }
+
+    /// A connection or channel exists: it has five seconds to authenticate.
+    fn opened_as(&mut self, fx: &mut Effects, id: ConnectionId) {
         self.timers.insert((fx.now + AUTHENTICATION_TIMEOUT, Timer::Authentication(id)));
         fx.counters.connections += 1;
     }
 
     pub(crate) fn received(&mut self, fx: &mut Effects, id: ConnectionId, bytes: Bytes) {
+        if self.connections.trunk(id).is_some() {
+            return self.trunk_received(fx, id, bytes);
+        }
         let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.is_closing()) else {
             return;
         };
@@ -126,10 +124,8 @@ impl Home {
 
     /// Looks at buffered frames as long as the connection's bounds allow.
     pub(crate) fn process_frames(&mut self, fx: &mut Effects, id: ConnectionId) {
-        while let Some(connection) = self.connections.get_mut(id) {
-            if !connection.is_ready_for_frame() {
-                return;
-            }
+        while self.connections.is_ready_for_frame(id) {
+            let Some(connection) = self.connections.get_mut(id) else { return };
             match connection.decoder.next_frame() {
                 Ok(Some(frame)) => {
                     fx.counters.frames_received += 1;
@@ -149,6 +145,9 @@ impl Home {
 
     /// The transport says that the connection is gone.
     pub(crate) fn closed(&mut self, fx: &mut Effects, id: ConnectionId) {
+        if self.connections.trunk(id).is_some() {
+            return self.trunk_closed(fx, id);
+        }
         self.end_session(fx, id);
         if self.connections.remove(id).is_some() {
             fx.counters.connections -= 1;
@@ -197,7 +196,7 @@ impl Home {
         connection.decoder = Decoder::new(0);
         self.connections.push(id, Class::Control, refusal.to_frame(0));
         fx.counters.errors += 1;
-        fx.close(id, refusal.code);
+        self.close(fx, id, refusal.code);
     }
 
     /// A message for a session of this shard.
@@ -285,9 +284,10 @@ impl Home {
             return;
         };
         session.subscriptions.insert(handle, key);
-        let subscriber = Subscriber { user: session.actor.user.clone(), live_from };
-        let followed = self.followed.entry(handle).or_insert_with(|| Followed { key, subscribers: BTreeMap::new() });
-        if followed.subscribers.insert(id, subscriber).is_some() {
+        let subscriber = Subscriber { actor: session.actor.clone(), live_from };
+        let channel = self.connections.channel_of(id);
+        let followed = self.followed.entry(handle).or_insert_with(|| Followed::new(key));
+        if followed.insert(id, channel, subscriber) {
             // The session followed the log already; the new subscription takes the place of the old one.
             fx.post(fx.routing.owner(key), ShardMessage::Release { key, count: 1 });
         }
@@ -301,12 +301,13 @@ impl Home {
         if let Some(session) = self.connections.get_mut(id).and_then(Connection::session_mut) {
             session.subscriptions.remove(&handle);
         }
+        let channel = self.connections.channel_of(id);
         let Some(followed) = self.followed.get_mut(&handle) else { return false };
-        if followed.subscribers.remove(&id).is_none() {
+        if !followed.remove(id, channel) {
             return false;
         }
         let key = followed.key;
-        if followed.subscribers.is_empty() {
+        if followed.is_empty() {
             self.followed.remove(&handle);
         }
         fx.post(fx.routing.owner(key), ShardMessage::Release { key, count: 1 });
@@ -350,16 +351,18 @@ impl Home {
     }
 
     pub(crate) fn outbox_mut(&mut self, id: ConnectionId) -> Option<&mut Outbox> {
-        self.connections.get_mut(id).map(|connection| &mut connection.outbox)
+        self.connections.outbox_mut(id)
     }
 
     pub(crate) fn is_established(&self, id: ConnectionId) -> bool {
-        self.connections.get(id).is_some_and(|connection| matches!(connection.phase, Phase::Established(_)))
+        self.connections.trunk(id).is_some()
+            || self.connections.get(id).is_some_and(|connection| matches!(connection.phase, Phase::Established(_)))
     }
 
     /// Bytes in the outboxes of all connections.
     pub(crate) fn outbox_bytes(&self) -> usize {
-        self.connections.iter().map(|connection| connection.outbox.bytes()).sum()
+        let trunks = self.connections.trunks().map(|trunk| trunk.outbox.bytes());
+        self.connections.iter().map(|connection| connection.outbox.bytes()).chain(trunks).sum()
     }
 
     /// Adds what is kept of connections and sessions.
@@ -368,8 +371,9 @@ impl Home {
             held.connections += 1;
             held.unread_bytes += connection.decoder.buffered();
         }
+        held.unread_bytes += self.connections.trunks().map(trunk::Trunk::unread_bytes).sum::<usize>();
         held.outbox_bytes += self.outbox_bytes();
-        held.subscriptions += self.followed.values().map(|followed| followed.subscribers.len()).sum::<usize>();
+        held.subscriptions += self.followed.values().map(Followed::len).sum::<usize>();
         let stalled = self.stalled.iter().map(VecDeque::len).sum::<usize>();
         held.requests += self.outstanding.iter().sum::<usize>() + stalled + self.gatherings.len();
         held.verifications += self.verifications.len();
@@ -378,6 +382,7 @@ impl Home {
     }
 
     pub(crate) fn wants_input(&self, id: ConnectionId) -> bool {
-        self.connections.get(id).is_some_and(Connection::wants_input)
+        // A trunk is always read: its sessions push back one by one, by what the edge may send ahead.
+        self.connections.trunk(id).is_some() || self.connections.get(id).is_some_and(Connection::wants_input)
     }
 }

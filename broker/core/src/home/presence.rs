@@ -55,9 +55,8 @@ impl Home {
         let list = session.map_or(u32::MAX, |session| session.watch_list);
         if !session.is_some_and(|session| session.watching.contains(&user)) {
             fx.post(from, ShardMessage::Unwatch { user, connection: id, list });
-        } else if let Some(connection) = self.connections.get_mut(id) {
-            fx.counters.state_dropped += connection.outbox.push_state(frame) as u64;
-            self.connections.list_writable(id);
+        } else {
+            fx.counters.state_dropped += self.connections.push_state(id, frame) as u64;
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     connection_id::ConnectionId,
     effect::direct_name,
     effects::Effects,
-    limits::{OUTBOX_EVENT_BYTES_MAX, REQUESTS_PER_PEER_MAX},
+    limits::REQUESTS_PER_PEER_MAX,
     refusal::Refusal,
     routing::ShardId,
     shard_message::{Change, Operation, Origin, OwnChange, Request, ShardMessage, Slot, Start},
@@ -75,7 +75,7 @@ impl Home {
                 let _: control::Bye = frames::decode_request(body)?;
                 self.end_session(fx, id);
                 self.connections.push(id, Class::Control, frames::raw(FrameType::Ok, frame.id, &[]));
-                fx.close(id, ErrorCode::Closed);
+                self.close(fx, id, ErrorCode::Closed);
                 Ok(Parsed::Here)
             }
             _ => self.parse_conversation(fx, id, frame),
@@ -95,8 +95,8 @@ impl Home {
             Some(subscribe::From::Tail(_)) => Start::Tail,
             None => return Err(Refusal::field(ErrorCode::InvalidField, "from", "a subscription begins somewhere")),
         };
+        let room = self.connections.room_to_inline(id);
         let Some(connection) = self.connections.get_mut(id) else { return Ok(Parsed::Here) };
-        let room = OUTBOX_EVENT_BYTES_MAX.saturating_sub(connection.outbox.lane(Class::Events).bytes());
         let Phase::Established(session) = &mut connection.phase else { return Ok(Parsed::Here) };
         if session.subscriptions.len() + session.subscribing >= SUBSCRIPTIONS_MAX {
             let message = format!("a session follows at most {SUBSCRIPTIONS_MAX} logs");

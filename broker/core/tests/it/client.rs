@@ -115,7 +115,14 @@ struct Follow {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) shard: usize,
+    /// Its own, or its trunk's.
     pub(crate) connection: ConnectionId,
+    /// On a trunk its number there, otherwise 0.
+    pub(crate) channel: u32,
+    /// What its edge has for it, by stream.
+    pub(crate) waiting: [VecDeque<Bytes>; 5],
+    /// An edge hands over nothing between HELLO and its answer.
+    pub(crate) awaits_welcome: bool,
     pub(crate) tenant: TenantId,
     /// Bytes that the transport has not taken yet.
     pub(crate) outgoing: VecDeque<Bytes>,
@@ -142,6 +149,9 @@ impl Client {
         Self {
             shard,
             connection,
+            channel: 0,
+            waiting: Default::default(),
+            awaits_welcome: false,
             tenant,
             outgoing: VecDeque::new(),
             reads: [true; 5],
@@ -162,6 +172,11 @@ impl Client {
     pub(crate) fn next_request_id(&mut self) -> u32 {
         self.next_request += 1;
         self.next_request
+    }
+
+    /// Bytes of events that its edge has for it.
+    pub(crate) fn waiting_events(&self) -> usize {
+        self.waiting[Class::Events as usize].iter().map(Bytes::len).sum()
     }
 
     /// Takes in one frame of one stream.
@@ -189,7 +204,10 @@ impl Client {
             FrameType::MessagesPage => Reply::Messages(Box::new(frames::decode_answer(&frame.body).unwrap())),
             FrameType::BatchAck => Reply::Batch(frames::decode_answer(&frame.body).unwrap()),
             FrameType::Attach => Reply::Attach(Box::new(frames::decode_answer(&frame.body).unwrap())),
-            FrameType::Welcome => Reply::Welcome(Box::new(frames::decode_answer(&frame.body).unwrap())),
+            FrameType::Welcome => {
+                self.awaits_welcome = false;
+                Reply::Welcome(Box::new(frames::decode_answer(&frame.body).unwrap()))
+            }
             FrameType::Goaway => return self.goaways.push(frames::decode_answer(&frame.body).unwrap()),
             other => panic!("{} is no answer", other.name()),
         };

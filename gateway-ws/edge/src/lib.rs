@@ -1,0 +1,11 @@
+//! What an edge knows of its trunks, without I/O: which channels a frame is for.
+//!
+//! The broker decides who gets what; an edge copies. [`Groups`] follows the events stream of one trunk, where ATTACH puts a
+//! channel into the group of a handle, and BEHIND, DETACH and the channel's end take it out.
+//!
+//! Pure: no clock, no randomness, no I/O, no async. The tests of the broker's core and the simulation use the same code as
+//! the gateway.
+
+mod groups;
+
+pub use groups::{Group, Groups, Recipients};
