@@ -7,10 +7,12 @@
 mod clock;
 mod connection_ids;
 mod link;
+mod listener;
 mod node;
 mod transport;
 
 pub use clock::Clock;
 pub use connection_ids::{CONNECTION_ID_BYTES, ConnectionIds};
+pub use listener::{Datagram, Listener};
 pub use node::{Node, NodeConfig, TransportCounters, TransportHeld};
 pub use transport::TransportSettings;

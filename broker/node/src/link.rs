@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use antiphon_core::{ConnectionId, Outbox};
-use antiphon_protocol::{Class, ErrorCode, frames};
+use antiphon_protocol::{Class, ErrorCode, frames, trunk::Prefix};
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{Connection, Dir, StreamId, WriteError};
 
-use crate::transport::STREAM_RECEIVE_WINDOW;
+use crate::{listener::Listener, transport::STREAM_RECEIVE_WINDOW};
 
 /// Bytes that one write packs together.
 const PACK_BYTES: usize = 16 << 10;
@@ -23,6 +23,8 @@ pub(crate) struct ControlStreamEnded;
 pub(crate) struct Link {
     pub(crate) quic: Connection,
     pub(crate) id: ConnectionId,
+    /// The socket that its packets come and go by.
+    pub(crate) listener: Listener,
     control: Option<StreamId>,
     /// The stream of each class that the broker opens.
     streams: [Option<StreamId>; Class::ALL.len()],
@@ -41,10 +43,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(quic: Connection, id: ConnectionId) -> Self {
+    pub(crate) fn new(quic: Connection, id: ConnectionId, listener: Listener) -> Self {
         Self {
             quic,
             id,
+            listener,
             control: None,
             streams: [None; Class::ALL.len()],
             closing: None,
@@ -52,7 +55,8 @@ impl Link {
             is_paused: false,
             timer: None,
             has_unread: false,
-            has_full_window: false,
+            // A trunk's window is what it is from the beginning.
+            has_full_window: listener == Listener::Trunks,
         }
     }
 
@@ -66,6 +70,12 @@ impl Link {
                 self.has_unread = true;
             }
         }
+    }
+
+    /// Whether bytes wait that may be read: from an edge not before its certificate was found good.
+    pub(crate) fn may_read(&self) -> bool {
+        let is_proven = self.listener == Listener::Clients || !self.quic.is_handshaking();
+        self.has_unread && self.closing.is_none() && is_proven
     }
 
     /// The next bytes of the control stream, at most [`READ_BYTES_MAX`].
@@ -141,7 +151,11 @@ impl Link {
         let mut send = self.quic.send_stream(stream);
         // A stream that has just been opened takes a priority and these few bytes.
         let _ = send.set_priority(priority(class));
-        let _ = send.write_chunks(&mut [frames::open(class)]);
+        let prefix = match self.listener {
+            Listener::Clients => Bytes::new(),
+            Listener::Trunks => Bytes::copy_from_slice(&Prefix::channel(0).encode()),
+        };
+        let _ = send.write_chunks(&mut [prefix, frames::open(class)]);
         self.streams[class as usize] = Some(stream);
         Some(stream)
     }

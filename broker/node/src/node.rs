@@ -2,22 +2,22 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use antiphon_core::{ConnectionId, Counters, Held, Input, Output, Shard, ShardConfig, ShardId, ShardMessage};
 use antiphon_protocol::ErrorCode;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use quinn_proto::{
-    ConnectionHandle, DatagramEvent, EcnCodepoint, Endpoint, EndpointConfig, Event, Incoming, ServerConfig,
-    StreamEvent, Transmit, VarInt,
+    ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig, Event, Incoming, ServerConfig, StreamEvent, Transmit,
+    VarInt,
 };
 
 use crate::{
     clock::Clock,
     link::{ControlStreamEnded, Link},
+    listener::{Datagram, Listener, PerListener},
     transport::{ACCEPTS_PER_TURN, INCOMING_MAX, RETRY_ABOVE, STREAM_RECEIVE_WINDOW},
 };
 
@@ -31,13 +31,15 @@ pub struct NodeConfig {
     pub shard: ShardConfig,
     /// QUIC endpoint; its connection ids must come from [`crate::ConnectionIds`] of the same shard.
     pub endpoint: Arc<EndpointConfig>,
-    /// QUIC server, with [`crate::TransportSettings`] applied.
+    /// QUIC server for clients, with [`crate::TransportSettings`] applied.
     pub server: Arc<ServerConfig>,
+    /// QUIC server for trunks, which asks for a client certificate; `None` refuses them.
+    pub trunk_server: Option<Arc<ServerConfig>>,
     /// Seed of quinn-proto's randomness.
     pub seed: [u8; 32],
     /// Whether the socket never fragments, so that larger packets may be probed for.
     pub allow_mtu_discovery: bool,
-    /// Connections at most. Full: further handshakes are refused.
+    /// Connections at most. Full: further handshakes of clients are refused.
     pub connections_max: usize,
     /// Ties instants to the wall clock.
     pub clock: Clock,
@@ -85,18 +87,19 @@ pub struct Node {
     clock: Clock,
     links: Vec<Option<Box<Link>>>,
     generations: Vec<u32>,
-    incoming: VecDeque<Incoming>,
+    incoming: VecDeque<(Listener, Incoming)>,
+    trunk_server: Option<Arc<ServerConfig>>,
     connections_max: usize,
     /// Connections with events to look at or packets to send.
     listed: Vec<usize>,
     /// Connections whose packets are being taken.
-    sending: Vec<usize>,
+    sending: PerListener<Vec<usize>>,
     /// Connections whose session does not take input now.
     paused: Vec<usize>,
     /// When connections have something due. An ordered set costs 2 % of the CPU time of a delivery and is exact; a timer
     /// wheel would save a part of that and round every deadline.
     timers: BTreeSet<(Instant, usize)>,
-    responses: VecDeque<(Transmit, Bytes)>,
+    responses: PerListener<VecDeque<(Transmit, Bytes)>>,
     effects: VecDeque<Output>,
     counters: TransportCounters,
 }
@@ -113,26 +116,21 @@ impl Node {
             links: Vec::new(),
             generations: Vec::new(),
             incoming: VecDeque::new(),
+            trunk_server: config.trunk_server,
             connections_max: config.connections_max,
             listed: Vec::new(),
-            sending: Vec::new(),
+            sending: PerListener::default(),
             paused: Vec::new(),
             timers: BTreeSet::new(),
-            responses: VecDeque::new(),
+            responses: PerListener::default(),
             effects: VecDeque::new(),
             counters: TransportCounters::default(),
         }
     }
 
     /// Takes in a UDP datagram.
-    pub fn handle_datagram(
-        &mut self,
-        now: Instant,
-        remote: SocketAddr,
-        local_ip: Option<IpAddr>,
-        ecn: Option<EcnCodepoint>,
-        data: BytesMut,
-    ) {
+    pub fn handle_datagram(&mut self, now: Instant, datagram: Datagram) {
+        let Datagram { listener, remote, local_ip, ecn, data } = datagram;
         let mut response = Vec::new();
         match self.endpoint.handle(now, remote, local_ip, ecn, data, &mut response) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
@@ -141,55 +139,68 @@ impl Node {
                     self.list(handle.0);
                 }
             }
-            Some(DatagramEvent::NewConnection(incoming)) => self.queue_incoming(incoming),
-            Some(DatagramEvent::Response(transmit)) => self.respond(transmit, response),
+            Some(DatagramEvent::NewConnection(incoming)) => self.queue_incoming(listener, incoming),
+            Some(DatagramEvent::Response(transmit)) => self.respond(listener, transmit, response),
             None => {}
         }
     }
 
-    fn respond(&mut self, transmit: Transmit, mut response: Vec<u8>) {
+    fn respond(&mut self, listener: Listener, transmit: Transmit, mut response: Vec<u8>) {
         response.truncate(transmit.size);
-        self.responses.push_back((transmit, response.into()));
+        self.responses[listener].push_back((transmit, response.into()));
     }
 
     /// Lets a handshake wait its turn, asks it to prove its address, or refuses it.
-    fn queue_incoming(&mut self, incoming: Incoming) {
+    fn queue_incoming(&mut self, listener: Listener, incoming: Incoming) {
         let mut response = Vec::new();
-        let is_full = self.incoming.len() >= INCOMING_MAX || self.endpoint.open_connections() >= self.connections_max;
-        if is_full {
+        let is_refused = match listener {
+            Listener::Clients => self.endpoint.open_connections() >= self.connections_max,
+            Listener::Trunks => self.trunk_server.is_none(),
+        };
+        if is_refused || self.incoming.len() >= INCOMING_MAX {
             self.counters.refused += 1;
             let transmit = self.endpoint.refuse(incoming, &mut response);
-            self.respond(transmit, response);
+            self.respond(listener, transmit, response);
         } else if self.incoming.len() >= RETRY_ABOVE && incoming.may_retry() && !incoming.remote_address_validated() {
             self.counters.retried += 1;
             match self.endpoint.retry(incoming, &mut response) {
-                Ok(transmit) => self.respond(transmit, response),
+                Ok(transmit) => self.respond(listener, transmit, response),
                 Err(error) => self.endpoint.ignore(error.into_incoming()),
             }
         } else {
-            self.incoming.push_back(incoming);
+            self.incoming.push_back((listener, incoming));
         }
     }
 
     fn accept_incoming(&mut self, now: Instant) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(incoming) = self.incoming.pop_front() else { return };
+            let Some((listener, incoming)) = self.incoming.pop_front() else { return };
             let mut response = Vec::new();
-            match self.endpoint.accept(incoming, now, &mut response, None) {
+            let server = match listener {
+                Listener::Clients => None,
+                Listener::Trunks => self.trunk_server.clone(),
+            };
+            match self.endpoint.accept(incoming, now, &mut response, server) {
                 Ok((handle, connection)) => {
                     self.counters.accepted += 1;
-                    self.insert(handle, connection, now);
+                    self.insert(listener, handle, connection, now);
                 }
                 Err(error) => {
                     if let Some(transmit) = error.response {
-                        self.respond(transmit, response);
+                        self.respond(listener, transmit, response);
                     }
                 }
             }
         }
     }
 
-    fn insert(&mut self, handle: ConnectionHandle, connection: quinn_proto::Connection, now: Instant) {
+    fn insert(
+        &mut self,
+        listener: Listener,
+        handle: ConnectionHandle,
+        connection: quinn_proto::Connection,
+        now: Instant,
+    ) {
         let slot = handle.0;
         if self.links.len() <= slot {
             self.links.resize_with(slot + 1, || None);
@@ -197,8 +208,12 @@ impl Node {
         }
         self.generations[slot] = self.generations[slot].wrapping_add(1);
         let id = ConnectionId { slot: slot as u32, generation: self.generations[slot] };
-        self.links[slot] = Some(Box::new(Link::new(connection, id)));
-        self.shard.handle(self.clock.time(now), Input::ConnectionOpened { connection: id });
+        self.links[slot] = Some(Box::new(Link::new(connection, id, listener)));
+        let opened = match listener {
+            Listener::Clients => Input::ConnectionOpened { connection: id },
+            Listener::Trunks => Input::TrunkOpened { connection: id },
+        };
+        self.shard.handle(self.clock.time(now), opened);
         self.list(slot);
     }
 
@@ -223,7 +238,7 @@ impl Node {
         for slot in std::mem::take(&mut self.listed) {
             if let Some(link) = self.links[slot].as_mut() {
                 link.is_listed = false;
-                self.sending.push(slot);
+                self.sending[link.listener].push(slot);
                 self.drive(now, slot);
             }
         }
@@ -286,11 +301,8 @@ impl Node {
                     let connection = link.id;
                     self.shard.handle(self.clock.time(now), Input::ConnectionClosed { connection });
                 }
-                Event::Connected
-                | Event::HandshakeDataReady
-                | Event::Stream(_)
-                | Event::DatagramReceived
-                | Event::DatagramsUnblocked => {}
+                Event::Connected => self.read(now, slot),
+                Event::HandshakeDataReady | Event::Stream(_) | Event::DatagramReceived | Event::DatagramsUnblocked => {}
             }
         }
         self.pass_endpoint_events(now, slot);
@@ -298,7 +310,7 @@ impl Node {
 
     /// Hands the control stream's bytes to the session, as far as it takes them.
     fn read(&mut self, now: Instant, slot: usize) {
-        while let Some(link) = self.links[slot].as_mut().filter(|link| link.has_unread && link.closing.is_none()) {
+        while let Some(link) = self.links[slot].as_mut().filter(|link| link.may_read()) {
             let connection = link.id;
             if !self.shard.wants_input(connection) {
                 // Each packet that comes meanwhile leads here: once in the list is enough.
@@ -345,8 +357,9 @@ impl Node {
             if link.closing.is_some() && is_empty {
                 link.finish_control();
             }
+            let listener = link.listener;
             self.shard.written(connection);
-            self.sending.push(slot);
+            self.sending[listener].push(slot);
         }
     }
 
@@ -375,7 +388,7 @@ impl Node {
                 link.finish_control();
             }
         }
-        self.sending.push(slot);
+        self.sending[link.listener].push(slot);
     }
 
     fn pass_endpoint_events(&mut self, now: Instant, slot: usize) {
@@ -400,14 +413,20 @@ impl Node {
         self.shard.handle(self.clock.time(now), Input::ConnectionClosed { connection: link.id });
     }
 
-    /// The next packet to send, at most `datagrams_max` of one size to one peer; its bytes are appended to `buffer`,
-    /// which the caller clears between calls.
-    pub fn poll_transmit(&mut self, now: Instant, datagrams_max: usize, buffer: &mut Vec<u8>) -> Option<Transmit> {
-        if let Some((transmit, bytes)) = self.responses.pop_front() {
+    /// The next packet to send by the socket of `listener`, at most `datagrams_max` of one size to one peer; its bytes are
+    /// appended to `buffer`, which the caller clears between calls.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        listener: Listener,
+        datagrams_max: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        if let Some((transmit, bytes)) = self.responses[listener].pop_front() {
             buffer.extend_from_slice(&bytes);
             return Some(transmit);
         }
-        while let Some(slot) = self.sending.last().copied() {
+        while let Some(slot) = self.sending[listener].last().copied() {
             if let Some(link) = self.links[slot].as_mut() {
                 if let Some(transmit) = link.quic.poll_transmit(now, datagrams_max, buffer) {
                     return Some(transmit);
@@ -415,7 +434,7 @@ impl Node {
                 self.note_timer(slot);
                 self.pass_endpoint_events(now, slot);
             }
-            self.sending.pop();
+            self.sending[listener].pop();
         }
         None
     }
@@ -462,9 +481,10 @@ impl Node {
         [transport, shard].into_iter().flatten().min()
     }
 
-    /// Takes a new certificate for handshakes from now on.
-    pub fn set_server_config(&mut self, server: Arc<ServerConfig>) {
+    /// Takes new certificates for handshakes from now on: for clients, and for trunks if they were accepted before.
+    pub fn set_server_configs(&mut self, server: Arc<ServerConfig>, trunk_server: Option<Arc<ServerConfig>>) {
         self.endpoint.set_server_config(Some(server));
+        self.trunk_server = self.trunk_server.take().and(trunk_server);
     }
 
     /// Closes every connection at once, as at the end of a drain.
@@ -503,8 +523,8 @@ impl Node {
             connections: self.endpoint.open_connections(),
             links: self.links.iter().flatten().count(),
             timers: self.timers.len(),
-            queued: self.incoming.len() + self.responses.len() + self.effects.len(),
-            listed: self.listed.len() + self.sending.len() + self.paused.len(),
+            queued: self.incoming.len() + self.responses.sum(VecDeque::len) + self.effects.len(),
+            listed: self.listed.len() + self.sending.sum(Vec::len) + self.paused.len(),
         }
     }
 

@@ -11,6 +11,10 @@ pub(crate) const STREAM_RECEIVE_WINDOW: u32 = 256 << 10;
 /// Bytes that a connection may send ahead before its session is established; afterwards
 /// [`STREAM_RECEIVE_WINDOW`].
 pub(crate) const PRE_AUTH_RECEIVE_WINDOW: u32 = 20 << 10;
+/// The same on a trunk, where many sessions share it.
+pub(crate) const TRUNK_SEND_WINDOW: u64 = 8 << 20;
+/// Bytes that an edge may send ahead on the control stream of a trunk.
+pub(crate) const TRUNK_RECEIVE_WINDOW: u32 = 1 << 20;
 /// Handshakes that wait to be accepted. Full: further ones are refused.
 pub(crate) const INCOMING_MAX: usize = 4_096;
 /// Above so many waiting handshakes, a client first proves its address by Retry.
@@ -38,6 +42,15 @@ impl Default for TransportSettings {
 impl TransportSettings {
     /// Puts these settings, and the bounds above, into a QUIC server configuration.
     pub fn apply(self, server: &mut ServerConfig) {
+        self.apply_with(server, SEND_WINDOW, STREAM_RECEIVE_WINDOW, PRE_AUTH_RECEIVE_WINDOW);
+    }
+
+    /// The same for trunks: the same streams, windows for many sessions.
+    pub fn apply_to_trunks(self, server: &mut ServerConfig) {
+        self.apply_with(server, TRUNK_SEND_WINDOW, TRUNK_RECEIVE_WINDOW, TRUNK_RECEIVE_WINDOW);
+    }
+
+    fn apply_with(self, server: &mut ServerConfig, send: u64, stream_receive: u32, receive: u32) {
         let mut transport = TransportConfig::default();
         // Invariant: far below 2^62 milliseconds.
         let idle = IdleTimeout::try_from(self.idle_timeout).unwrap_or(VarInt::from_u32(60_000).into());
@@ -45,9 +58,9 @@ impl TransportSettings {
             .max_concurrent_bidi_streams(1_u32.into())
             .max_concurrent_uni_streams(0_u32.into())
             .max_idle_timeout(Some(idle))
-            .stream_receive_window(STREAM_RECEIVE_WINDOW.into())
-            .receive_window(PRE_AUTH_RECEIVE_WINDOW.into())
-            .send_window(SEND_WINDOW)
+            .stream_receive_window(stream_receive.into())
+            .receive_window(receive.into())
+            .send_window(send)
             .crypto_buffer_size(16 << 10)
             .datagram_receive_buffer_size(None)
             .enable_segmentation_offload(self.segmentation_offload);

@@ -3,6 +3,7 @@
 //! ```text
 //! <data>/secrets/                        0700
 //!   certificate.pem  certificate.key     the development certificate, self-signed
+//!   edge.pem  edge.key                   what this broker's own gateway shows on trunks, self-signed
 //!   development.key                      signs development tokens (Ed25519, PKCS #8)
 //!   reset.key  connection-id.key         QUIC: stateless resets, connection ids; 32 bytes each
 //!   retry.key  resume.key                QUIC retry tokens; sealed resume tokens; 32 bytes each
@@ -50,6 +51,7 @@ pub struct Identity {
     pub certificate_pem: String,
     /// Its P-256 key, PEM.
     certificate_key_pem: Zeroizing<Vec<u8>>,
+    edge: EdgeCertificate,
     /// Makes development tokens.
     minter: Minter,
     reset: SecretKey,
@@ -73,6 +75,21 @@ impl SecretKey {
 impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretKey")
+    }
+}
+
+/// The certificate that an edge shows on trunks, and its key, both PEM. The key is erased when dropped, never printed.
+#[derive(Clone)]
+pub struct EdgeCertificate {
+    /// The certificate.
+    pub certificate_pem: String,
+    /// Its private key.
+    pub key_pem: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for EdgeCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EdgeCertificate({})", fingerprint_of_pem(self.certificate_pem.as_bytes()).unwrap_or_default())
     }
 }
 
@@ -137,10 +154,12 @@ impl Identity {
     /// Reads the secrets of a data directory, making those that do not exist yet. The caller holds the directory's lock.
     pub fn load_or_create(data_dir: &Path) -> Result<Self, IdentityError> {
         let folder = Folder::open(data_dir.join("secrets"))?;
-        let (certificate_pem, certificate_key_pem) = folder.certificate()?;
+        let (certificate_pem, certificate_key_pem) = folder.certificate("certificate", "Antiphon development")?;
+        let (edge_pem, edge_key_pem) = folder.certificate("edge", "Antiphon edge")?;
         Ok(Self {
             certificate_pem,
             certificate_key_pem,
+            edge: EdgeCertificate { certificate_pem: edge_pem, key_pem: edge_key_pem },
             minter: folder.minter()?,
             reset: folder.key("reset.key")?,
             connection_id: folder.key("connection-id.key")?,
@@ -153,6 +172,11 @@ impl Identity {
     /// The private key of the development certificate, PEM.
     pub fn certificate_key_pem(&self) -> &[u8] {
         &self.certificate_key_pem
+    }
+
+    /// What a gateway on this machine shows on trunks.
+    pub fn edge(&self) -> &EdgeCertificate {
+        &self.edge
     }
 
     /// Signs development tokens.
@@ -248,10 +272,11 @@ impl Folder {
         Ok(Self(path))
     }
 
-    fn certificate(&self) -> Result<(String, Zeroizing<Vec<u8>>), IdentityError> {
-        let (path, key_path) = (self.0.join("certificate.pem"), self.0.join("certificate.key"));
+    fn certificate(&self, name: &str, common_name: &str) -> Result<(String, Zeroizing<Vec<u8>>), IdentityError> {
+        let (name, key_name) = (format!("{name}.pem"), format!("{name}.key"));
+        let (path, key_path) = (self.0.join(&name), self.0.join(&key_name));
         // The key goes first: a certificate is on disk only with its key, whatever a crash leaves behind.
-        let key_pem = self.load_or_create("certificate.key", || {
+        let key_pem = self.load_or_create(&key_name, || {
             let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256);
             let pair = pair.map_err(|_| IdentityError::Generate("a P-256 key"))?;
             Ok(Zeroizing::new(pair.serialize_pem().into_bytes()))
@@ -259,7 +284,7 @@ impl Folder {
         let damaged_key = || IdentityError::Damaged { path: key_path.clone(), expected: "a PEM private key" };
         let key_text = std::str::from_utf8(&key_pem).map_err(|_| damaged_key())?;
         let pair = KeyPair::from_pem(key_text).map_err(|_| damaged_key())?;
-        let pem = self.load_or_create("certificate.pem", || self_signed(&pair))?;
+        let pem = self.load_or_create(&name, || self_signed(&pair, common_name))?;
         let damaged = || IdentityError::Damaged { path: path.clone(), expected: "a PEM certificate" };
         let pem = String::from_utf8(pem.to_vec()).map_err(|_| damaged())?;
         fingerprint_of_pem(pem.as_bytes()).ok_or_else(damaged)?;
@@ -350,13 +375,13 @@ fn random(length: usize) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     Ok(bytes)
 }
 
-fn self_signed(pair: &KeyPair) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
+fn self_signed(pair: &KeyPair, common_name: &str) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     let failed = |_| IdentityError::Generate("a certificate");
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).map_err(failed)?;
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     params.subject_alt_names.extend(loopback.map(SanType::IpAddress));
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "Antiphon development");
+    params.distinguished_name.push(DnType::CommonName, common_name);
     // Clients pin the fingerprint, so the dates only have to hold for as long as anyone may keep the directory.
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2120, 1, 1);
@@ -370,12 +395,14 @@ mod tests {
 
     use super::*;
 
-    const FILES: [&str; 8] = [
+    const FILES: [&str; 10] = [
         "admin.token",
         "certificate.key",
         "certificate.pem",
         "connection-id.key",
         "development.key",
+        "edge.key",
+        "edge.pem",
         "reset.key",
         "resume.key",
         "retry.key",

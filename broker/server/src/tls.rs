@@ -16,7 +16,13 @@ use rustls::{
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::{config::Config, identity::Identity};
+mod edges;
+
+use self::edges::KnownEdges;
+use crate::{
+    config::Config,
+    identity::{Identity, fingerprint_of_pem},
+};
 
 /// Why there is no usable certificate. The operator is at fault.
 #[derive(Debug, Error)]
@@ -61,6 +67,20 @@ pub fn server_config(config: &Config, identity: &Identity) -> Result<Arc<QuicSer
     material.into_quic()
 }
 
+/// The same certificate for trunks: their own application protocol, and only for edges that show a certificate which the
+/// configuration names or which is the data directory's own.
+pub fn trunk_server_config(config: &Config, identity: &Identity) -> Result<Arc<QuicServerConfig>, TlsError> {
+    let material = match &config.tls {
+        Some(files) => Material::read_files(files)?,
+        None => Material::parse(identity.certificate_pem.as_bytes(), identity.certificate_key_pem())?,
+    };
+    let own = fingerprint_of_pem(identity.edge().certificate_pem.as_bytes());
+    let known = config.trunk.clients.iter().cloned().chain(own).collect();
+    let verifier = Arc::new(KnownEdges::new(known));
+    let tls = material.into_tls_for(antiphon_protocol::TRUNK_ALPN, Some(verifier))?;
+    QuicServerConfig::try_from(tls).map(Arc::new).map_err(|_| TlsError::InitialCipher)
+}
+
 /// Whether the named certificate and key can be used; reads both files.
 pub fn check_files(files: &crate::config::TlsFiles) -> Result<(), TlsError> {
     Material::read_files(files)?.into_quic().map(drop)
@@ -88,13 +108,19 @@ impl Material {
     }
 
     fn into_tls(self) -> Result<ServerConfig, TlsError> {
-        let mut tls = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        self.into_tls_for(antiphon_protocol::ALPN, None)
+    }
+
+    fn into_tls_for(self, alpn: &[u8], edges: Option<Arc<KnownEdges>>) -> Result<ServerConfig, TlsError> {
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&[&TLS13])
-            .map_err(TlsError::Refused)?
-            .with_no_client_auth()
-            .with_single_cert(self.chain, self.key)
             .map_err(TlsError::Refused)?;
-        tls.alpn_protocols = vec![antiphon_protocol::ALPN.to_vec()];
+        let builder = match edges {
+            Some(edges) => builder.with_client_cert_verifier(edges),
+            None => builder.with_no_client_auth(),
+        };
+        let mut tls = builder.with_single_cert(self.chain, self.key).map_err(TlsError::Refused)?;
+        tls.alpn_protocols = vec![alpn.to_vec()];
         // Early data can be replayed; QUIC knows only 0 (off) and u32::MAX (on).
         tls.max_early_data_size = 0;
         Ok(tls)

@@ -98,6 +98,7 @@ impl Keys {
             shard: ShardConfig { shard, shards, seed: random.seed(), resume_key },
             endpoint: Arc::new(endpoint),
             server: Arc::new(server),
+            trunk_server: None,
             seed: random.seed(),
             allow_mtu_discovery: false,
             connections_max: 1_000,

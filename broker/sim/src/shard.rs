@@ -10,7 +10,7 @@ use std::{
 };
 
 use antiphon_core::{Counters, Input, Output, ShardMessage};
-use antiphon_node::Node;
+use antiphon_node::{Datagram, Listener, Node};
 use antiphon_storage::embedded::simulated::SimulatedShard;
 use antiphon_storage_contract::{Completion, EventLog, Op, Outcome, StoreError, Token};
 use bytes::BytesMut;
@@ -197,7 +197,11 @@ impl Shard {
                     self.datagrams_waiting -= 1;
                     datagrams += 1;
                     stage.saw_bytes(&bytes);
-                    self.node.handle_datagram(now, from, None, None, bytes);
+                    let listener = Listener::Clients;
+                    self.node.handle_datagram(
+                        now,
+                        Datagram { listener, remote: from, local_ip: None, ecn: None, data: bytes },
+                    );
                 }
                 Arrival::Input(input) => self.node.handle(now, input),
             }
@@ -276,7 +280,7 @@ impl Shard {
         let now = stage.clock.instant(stage.now);
         let mut buffer = Vec::new();
         let before = sent.len();
-        while let Some(transmit) = self.node.poll_transmit(now, 1, &mut buffer) {
+        while let Some(transmit) = self.node.poll_transmit(now, Listener::Clients, 1, &mut buffer) {
             let bytes = BytesMut::from(&buffer[..transmit.size]);
             stage.saw_bytes(&bytes);
             sent.push(Sent { to: transmit.destination, bytes });

@@ -20,7 +20,6 @@ use antiphon_sys::{
     mesh::{Mesh, MeshPort},
     rlimit,
 };
-use quinn_proto::ServerConfig;
 use tokio::sync::{oneshot, watch};
 
 pub use start_error::StartError;
@@ -33,9 +32,8 @@ use crate::{
     },
     auth::Verifier,
     config::Config,
-    identity::{Identity, fingerprint_of_pem},
+    identity::{EdgeCertificate, Identity, fingerprint_of_pem},
     shard::{Command, Mail},
-    tls,
 };
 
 /// Messages that one ring of the mesh holds. What does not fit waits in the sending shard, where it is bounded.
@@ -49,6 +47,7 @@ pub struct Broker {
     config: Config,
     identity: Identity,
     address: SocketAddr,
+    trunk_address: SocketAddr,
     admin_address: SocketAddr,
     fingerprint: String,
     granted_receive_buffer: usize,
@@ -58,7 +57,14 @@ pub struct Broker {
     admin_stop: Option<oneshot::Sender<()>>,
     admin_thread: Option<JoinHandle<io::Result<()>>>,
     /// The kernel chooses a socket by its place in the group, so none is closed before all are.
-    _sockets: SocketGroup,
+    _sockets: Sockets,
+}
+
+/// What the shards listen on, each with a socket of each group.
+#[derive(Debug)]
+struct Sockets {
+    clients: SocketGroup,
+    trunks: SocketGroup,
 }
 
 /// What the process holds of a shard thread.
@@ -84,9 +90,10 @@ impl Broker {
         let identity = Identity::load_or_create(&config.data_dir)?;
         let fingerprint = served_fingerprint(&config, &identity)?;
         let verifier = Arc::new(config.verifier(&identity)?);
-        let sockets = SocketGroup::bind(config.listen, usize::from(shards), GroupOptions::default())?;
-        let address = sockets.local_addr();
-        let granted_receive_buffer = sockets.granted_buffers().receive;
+        let bind = |listen| SocketGroup::bind(listen, usize::from(shards), GroupOptions::default());
+        let sockets = Sockets { clients: bind(config.listen)?, trunks: bind(config.trunk.listen)? };
+        let (address, trunk_address) = (sockets.clients.local_addr(), sockets.trunks.local_addr());
+        let granted_receive_buffer = sockets.clients.granted_buffers().receive;
         let shards = threads::start(&config, &identity, &health, &verifier, &sockets, ports, stores)?;
         if !store.degraded().is_empty() {
             health.not_ready("a partition of the store is damaged and read-only");
@@ -106,6 +113,7 @@ impl Broker {
             config,
             identity,
             address,
+            trunk_address,
             admin_address,
             fingerprint,
             granted_receive_buffer,
@@ -121,6 +129,16 @@ impl Broker {
     /// Where clients connect (UDP).
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where trunks connect (UDP).
+    pub fn trunk_address(&self) -> SocketAddr {
+        self.trunk_address
+    }
+
+    /// What a gateway on this machine shows on trunks.
+    pub fn edge(&self) -> &EdgeCertificate {
+        self.identity.edge()
     }
 
     /// Where the admin listener is (TCP).
@@ -145,9 +163,9 @@ impl Broker {
 
     /// Reads certificate and token keys again. New handshakes and tokens use them; on an error the old ones stay.
     pub fn reload(&self) -> Result<(), StartError> {
-        let server = threads::server_config(&self.config, &self.identity)?;
+        let (clients, trunks) = threads::server_configs(&self.config, &self.identity)?;
         let verifier = Arc::new(self.config.verifier(&self.identity)?);
-        self.tell(|| Command::ServerConfig(Arc::clone(&server)));
+        self.tell(|| Command::ServerConfigs(Arc::clone(&clients), Arc::clone(&trunks)));
         self.tell(|| Command::Verifier(Arc::clone(&verifier)));
         self.verifier.send_replace(verifier);
         Ok(())
@@ -271,10 +289,4 @@ async fn backup(store: StoreHandle, to: std::path::PathBuf) -> Result<BackupRepo
 /// The wall clock, for the one moment to which the shards' clocks are tied.
 fn unix_now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)
-}
-
-pub(crate) fn quic_server(config: &Config, identity: &Identity) -> Result<ServerConfig, StartError> {
-    let mut server = ServerConfig::with_crypto(tls::server_config(config, identity)?);
-    server.token_key(identity.retry_token_key());
-    Ok(server)
 }

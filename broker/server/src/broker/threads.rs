@@ -7,23 +7,27 @@ use std::{
 };
 
 use antiphon_core::{ResumeKey, ShardConfig, ShardId};
-use antiphon_node::{Clock, ConnectionIds, Node, NodeConfig, TransportSettings};
+use antiphon_node::{Clock, ConnectionIds, Listener, Node, NodeConfig, TransportSettings};
 use antiphon_storage::embedded::EmbeddedShard;
-use antiphon_sys::{group::SocketGroup, mesh::MeshPort};
-use quinn_proto::{EndpointConfig, ServerConfig};
+use antiphon_sys::mesh::MeshPort;
+use quinn_proto::{EndpointConfig, ServerConfig, crypto::rustls::QuicServerConfig};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::{Shard, StartError, quic_server, unix_now};
+use super::{Shard, Sockets, StartError, unix_now};
 use crate::{
     admin::health::Health,
     auth::{TokenCache, Verifier},
     config::Config,
     identity::Identity,
-    shard::{Mail, ShardThread},
+    shard::{Datagrams, Mail, ShardThread},
+    tls,
 };
 
 /// Proven tokens that a shard remembers.
 const TOKENS_REMEMBERED: usize = 16_384;
+
+/// An edge pings more often than that, and is gone after it.
+const TRUNK_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After a crash, clients learn from stateless resets that their connections are gone; quinn's own interval of 20 ms
 /// would let thousands of them wait for their idle timeout. A reset is smaller than what provokes it.
@@ -35,16 +39,18 @@ pub(super) fn start(
     identity: &Identity,
     health: &Health,
     verifier: &Arc<Verifier>,
-    sockets: &SocketGroup,
+    sockets: &Sockets,
     ports: Vec<MeshPort<Mail>>,
     stores: Vec<EmbeddedShard>,
 ) -> Result<Vec<Shard>, StartError> {
-    let server = server_config(config, identity)?;
+    let (server, trunk_server) = server_configs(config, identity)?;
     let clock = Clock::new(Instant::now(), unix_now());
     let mut shards = Vec::new();
+    let count = usize::from(config.shards.get());
     for (index, (port, store)) in ports.into_iter().zip(stores).enumerate() {
         let shard = ShardId(index as u16);
-        let socket = sockets.socket(index).map_err(StartError::Threads)?;
+        let clients = sockets.clients.socket(index).map_err(StartError::Threads)?;
+        let trunks = sockets.trunks.socket(index).map_err(StartError::Threads)?;
         let node = Node::new(NodeConfig {
             shard: ShardConfig {
                 shard,
@@ -54,8 +60,9 @@ pub(super) fn start(
             },
             endpoint: endpoint_config(config, identity, shard)?,
             server: Arc::clone(&server),
+            trunk_server: Some(Arc::clone(&trunk_server)),
             seed: random()?,
-            allow_mtu_discovery: !socket.may_fragment(),
+            allow_mtu_discovery: !clients.may_fragment(),
             connections_max: config.limits.connections_per_shard_max as usize,
             clock,
         });
@@ -65,7 +72,8 @@ pub(super) fn start(
             shard,
             node,
             store,
-            socket,
+            clients: Datagrams::new(clients, Listener::Clients, shard, count),
+            trunks: Datagrams::new(trunks, Listener::Trunks, shard, count),
             port,
             commands: receiver,
             tokens: TokenCache::new(Arc::clone(verifier), TOKENS_REMEMBERED),
@@ -79,11 +87,23 @@ pub(super) fn start(
     Ok(shards)
 }
 
-/// The QUIC server side, the same for every shard.
-pub(super) fn server_config(config: &Config, identity: &Identity) -> Result<Arc<ServerConfig>, StartError> {
-    let mut server = quic_server(config, identity)?;
-    TransportSettings { idle_timeout: config.limits.idle_timeout, ..TransportSettings::default() }.apply(&mut server);
-    Ok(Arc::new(server))
+/// The QUIC server side for clients and for trunks, the same for every shard.
+pub(super) fn server_configs(
+    config: &Config,
+    identity: &Identity,
+) -> Result<(Arc<ServerConfig>, Arc<ServerConfig>), StartError> {
+    let settings = TransportSettings { idle_timeout: config.limits.idle_timeout, ..TransportSettings::default() };
+    let mut clients = quic_server(tls::server_config(config, identity)?, identity);
+    settings.apply(&mut clients);
+    let mut trunks = quic_server(tls::trunk_server_config(config, identity)?, identity);
+    TransportSettings { idle_timeout: TRUNK_IDLE_TIMEOUT, ..settings }.apply_to_trunks(&mut trunks);
+    Ok((Arc::new(clients), Arc::new(trunks)))
+}
+
+fn quic_server(crypto: Arc<QuicServerConfig>, identity: &Identity) -> ServerConfig {
+    let mut server = ServerConfig::with_crypto(crypto);
+    server.token_key(identity.retry_token_key());
+    server
 }
 
 fn endpoint_config(config: &Config, identity: &Identity, shard: ShardId) -> Result<Arc<EndpointConfig>, StartError> {

@@ -40,6 +40,10 @@ pub struct Config {
     pub development: bool,
     /// Certificate and key; `None` uses the data directory's own, which clients must pin.
     pub tls: Option<TlsFiles>,
+    /// How edges reach this broker.
+    pub trunk: TrunkSettings,
+    /// The gateway inside this process; `None` if there is none.
+    pub gateway: Option<GatewaySettings>,
     /// Who may sign tokens.
     pub issuers: Vec<IssuerSettings>,
     /// Bounds.
@@ -60,6 +64,24 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+}
+
+/// How edges, such as a gateway in a process of its own, reach the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrunkSettings {
+    /// Where trunks listen (UDP).
+    pub listen: SocketAddr,
+    /// SHA-256 of the certificates that edges may show, lower-case hexadecimal. The data directory's own always counts.
+    pub clients: Vec<String>,
+}
+
+/// The gateway for browsers and back ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewaySettings {
+    /// Where HTTP and WebSocket listen (TCP).
+    pub listen: SocketAddr,
+    /// Origins of pages, besides its own, that may use it, such as `https://chat.example`.
+    pub origins: Vec<String>,
 }
 
 /// An issuer whose keys have not been read yet.

@@ -21,6 +21,10 @@ pub struct Overrides {
     pub tls_certificate: Option<PathBuf>,
     /// `--tls-key`
     pub tls_key: Option<PathBuf>,
+    /// `--trunk`
+    pub trunk_listen: Option<String>,
+    /// `--gateway`
+    pub gateway_listen: Option<String>,
     /// No flag: `ANTIPHON_STORE_CACHE_MIB`
     pub store_cache_mib: Option<i64>,
     /// `--log-format`
@@ -42,6 +46,10 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) tls: RawTls,
     #[serde(default)]
+    pub(super) trunk: RawTrunk,
+    #[serde(default)]
+    pub(super) gateway: RawGateway,
+    #[serde(default)]
     pub(super) limits: RawLimits,
     #[serde(default)]
     pub(super) store: RawStore,
@@ -58,6 +66,21 @@ pub(super) struct RawConfig {
 pub(super) struct RawTls {
     pub(super) certificate: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTrunk {
+    pub(super) listen: Option<String>,
+    pub(super) clients: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawGateway {
+    pub(super) enabled: Option<bool>,
+    pub(super) listen: Option<String>,
+    pub(super) origins: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -157,6 +180,8 @@ impl RawConfig {
         lay(&mut self.development, higher.development);
         lay(&mut self.tls.certificate, higher.tls_certificate);
         lay(&mut self.tls.key, higher.tls_key);
+        lay(&mut self.trunk.listen, higher.trunk_listen);
+        lay(&mut self.gateway.listen, higher.gateway_listen);
         lay(&mut self.store.cache_mib, higher.store_cache_mib);
         lay(&mut self.log.format, higher.log_format);
         lay(&mut self.log.filter, higher.log_filter);

@@ -62,6 +62,8 @@ fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -> Re
             }
             "ANTIPHON_TLS_CERTIFICATE" => found.tls_certificate = Some(value.into()),
             "ANTIPHON_TLS_KEY" => found.tls_key = Some(value.into()),
+            "ANTIPHON_TRUNK_LISTEN" => found.trunk_listen = Some(value),
+            "ANTIPHON_GATEWAY_LISTEN" => found.gateway_listen = Some(value),
             "ANTIPHON_LOG_FORMAT" => found.log_format = Some(value),
             "ANTIPHON_LOG_FILTER" => found.log_filter = Some(value),
             "ANTIPHON_TEST_SEGMENT_BYTES" => {

@@ -12,14 +12,20 @@ use antiphon_core::claims::{Abilities, Ability, ActorKind, Grant, GrantPattern};
 use antiphon_protocol::TenantId;
 
 use super::{
-    Config, ConfigError, IssuerSettings, KeyFile, KeySource, Limits, LogFormat, LogSettings, TlsFiles,
-    raw::{RawClaims, RawConfig, RawGrant, RawIssuer, RawKey, RawLimits, RawLog, RawPath, RawStore, RawTls},
+    Config, ConfigError, GatewaySettings, IssuerSettings, KeyFile, KeySource, Limits, LogFormat, LogSettings, TlsFiles,
+    TrunkSettings,
+    raw::{
+        RawClaims, RawConfig, RawGateway, RawGrant, RawIssuer, RawKey, RawLimits, RawLog, RawPath, RawStore, RawTls,
+        RawTrunk,
+    },
 };
 use crate::auth::{Algorithm, ClaimMapping, ClaimPath, IssuerPolicy, TenantSource};
 
 const SHARDS_MAX: u16 = 64;
 const LISTEN_PORT: u16 = 7000;
 const ADMIN_PORT: u16 = 7001;
+const TRUNK_PORT: u16 = 7002;
+const GATEWAY_PORT: u16 = 7080;
 
 /// What validation has to know about where the values come from.
 pub(super) struct Found {
@@ -30,6 +36,8 @@ pub(super) struct Found {
 pub(super) fn validate(raw: RawConfig, found: Found) -> Result<Config, ConfigError> {
     let listen = address("listen", raw.listen, LISTEN_PORT)?;
     let admin_listen = address("admin_listen", raw.admin_listen, ADMIN_PORT)?;
+    let trunk = trunk(raw.trunk, listen)?;
+    let gateway = gateway(raw.gateway, listen)?;
     let issuers: Vec<_> =
         raw.issuers.into_iter().enumerate().map(|(at, raw)| issuer(at, raw)).collect::<Result<_, _>>()?;
     // Without being asked, development mode is only for someone who has configured nothing and whom nobody can reach.
@@ -42,6 +50,8 @@ pub(super) fn validate(raw: RawConfig, found: Found) -> Result<Config, ConfigErr
         shards: shards(raw.shards, found.cores)?,
         development,
         tls: tls(raw.tls)?,
+        trunk,
+        gateway,
         issuers,
         limits: limits(&raw.limits)?,
         store_cache_bytes: store_cache_bytes(&raw.store)?,
@@ -64,8 +74,15 @@ fn check_exposure(config: &Config) -> Result<(), ConfigError> {
     if !config.development && config.issuers.is_empty() {
         return conflict("issuers", "nobody could log in: add [[issuers]], or set `development = true` on loopback");
     }
-    if !is_loopback(config.listen) && config.tls.is_none() {
+    let is_exposed = !is_loopback(config.listen) || !is_loopback(config.trunk.listen);
+    if is_exposed && config.tls.is_none() {
         return conflict("tls", "listening beyond loopback needs `tls.certificate` and `tls.key`");
+    }
+    if config.development && config.gateway.as_ref().is_some_and(|gateway| !is_loopback(gateway.listen)) {
+        return conflict(
+            "development",
+            "works on loopback only: set `gateway.listen` to a loopback address or turn it off",
+        );
     }
     Ok(())
 }
@@ -82,6 +99,36 @@ fn invalid(key: impl Into<String>, expected: &'static str, found: impl ToString)
 fn address(key: &str, raw: Option<String>, port: u16) -> Result<SocketAddr, ConfigError> {
     let Some(text) = raw else { return Ok((Ipv4Addr::LOCALHOST, port).into()) };
     text.parse().map_err(|_| invalid(key, "an address and port such as 127.0.0.1:7000 or [::]:7000", quoted(&text)))
+}
+
+/// The port of a listener that nobody configured: a fixed one, unless clients have any that is free, too.
+fn beside(listen: SocketAddr, port: u16) -> u16 {
+    if listen.port() == 0 { 0 } else { port }
+}
+
+fn trunk(raw: RawTrunk, listen: SocketAddr) -> Result<TrunkSettings, ConfigError> {
+    const EXPECTED: &str = "sha256: and 64 hexadecimal digits";
+    let client = |(at, text): (usize, String)| {
+        let hex = text.strip_prefix("sha256:").map(str::to_ascii_lowercase);
+        let is_hex = |hex: &String| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+        hex.filter(is_hex).ok_or_else(|| invalid(format!("trunk.clients[{at}]"), EXPECTED, quoted(&text)))
+    };
+    let clients = raw.clients.unwrap_or_default().into_iter().enumerate().map(client).collect::<Result<_, _>>()?;
+    Ok(TrunkSettings { listen: address("trunk.listen", raw.listen, beside(listen, TRUNK_PORT))?, clients })
+}
+
+fn gateway(raw: RawGateway, listen: SocketAddr) -> Result<Option<GatewaySettings>, ConfigError> {
+    let address = address("gateway.listen", raw.listen, beside(listen, GATEWAY_PORT))?;
+    let origins = raw.origins.unwrap_or_default();
+    let is_origin = |origin: &String| {
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' ', '?', '#']))
+    };
+    if let Some((at, origin)) = origins.iter().enumerate().find(|(_, origin)| !is_origin(origin)) {
+        let expected = "scheme and host, such as https://chat.example";
+        return Err(invalid(format!("gateway.origins[{at}]"), expected, quoted(origin)));
+    }
+    Ok(raw.enabled.unwrap_or(true).then_some(GatewaySettings { listen: address, origins }))
 }
 
 fn shards(raw: Option<i64>, cores: usize) -> Result<NonZeroU16, ConfigError> {

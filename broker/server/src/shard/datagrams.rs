@@ -1,68 +1,51 @@
 //! UDP in and out of a shard: a bounded number per turn, steered again in user space where the kernel did not.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    time::Instant,
-};
+use std::{io, time::Instant};
 
 use antiphon_core::ShardId;
-use antiphon_node::Node;
+use antiphon_node::{Datagram, Listener, Node};
 use antiphon_sys::{
     cid::shard_of_datagram,
-    udp::{Datagram, Ecn, PacketArena, Receiver, SendBatch, Transmit},
+    mesh::MeshPort,
+    udp::{Ecn, PacketArena, Receiver, SendBatch, ShardSocket, Transmit},
 };
-use bytes::BytesMut;
 use quinn_proto::EcnCodepoint;
 
-use super::{Mail, ShardThread};
+use super::Mail;
 
 /// Datagrams taken in one turn.
 const RECEIVED_PER_TURN: usize = 64;
 /// Batches sent in one turn; what is left goes out in the next one.
 const BATCHES_PER_TURN: usize = 8;
 
-/// A datagram of another shard's connection.
-#[derive(Debug)]
-pub(crate) struct ForeignDatagram {
-    remote: SocketAddr,
-    local_ip: Option<IpAddr>,
-    ecn: Option<EcnCodepoint>,
-    data: BytesMut,
-}
-
-impl ForeignDatagram {
-    /// Gives it to the shard whose it is.
-    pub(crate) fn hand_to(self, node: &mut Node, now: Instant) {
-        node.handle_datagram(now, self.remote, self.local_ip, self.ecn, self.data);
-    }
-}
-
 /// Numbers of the socket since the boot.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct DatagramCounters {
+pub(super) struct DatagramCounters {
     pub(crate) datagrams_in: u64,
     pub(crate) datagrams_out: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) forwarded: u64,
-    pub(crate) turns: u64,
 }
 
-/// The buffers of a shard's socket.
+/// A socket of a shard, with its buffers.
 pub(crate) struct Datagrams {
+    pub(super) socket: ShardSocket,
+    listener: Listener,
     shard: ShardId,
     shards: usize,
     receiver: Receiver,
     arena: PacketArena,
     batch: SendBatch,
-    received: Vec<ForeignDatagram>,
-    pub(crate) counters: DatagramCounters,
+    received: Vec<Datagram>,
+    pub(super) counters: DatagramCounters,
 }
 
 impl Datagrams {
-    pub(crate) fn new(shard: ShardId, shards: usize) -> Self {
+    pub(crate) fn new(socket: ShardSocket, listener: Listener, shard: ShardId, shards: usize) -> Self {
         Self {
+            socket,
+            listener,
             shard,
             shards,
             receiver: Receiver::default(),
@@ -74,13 +57,12 @@ impl Datagrams {
     }
 
     /// Takes in what the kernel has. True if there may be more.
-    pub(super) fn receive(&mut self, thread: &mut ShardThread, now: Instant) -> io::Result<bool> {
-        self.counters.turns += 1;
-        let (arena, received) = (&mut self.arena, &mut self.received);
-        let count = self.receiver.receive(&thread.socket, RECEIVED_PER_TURN, |datagram| {
-            let Datagram { remote, local_ip, ecn, payload } = datagram;
-            let ecn = ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
-            received.push(ForeignDatagram { remote, local_ip, ecn, data: arena.copy(payload) });
+    pub(super) fn receive(&mut self, node: &mut Node, port: &mut MeshPort<Mail>, now: Instant) -> io::Result<bool> {
+        let (arena, received, listener) = (&mut self.arena, &mut self.received, self.listener);
+        let count = self.receiver.receive(&self.socket, RECEIVED_PER_TURN, |datagram| {
+            let ecn = datagram.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
+            let (remote, local_ip, data) = (datagram.remote, datagram.local_ip, arena.copy(datagram.payload));
+            received.push(Datagram { listener, remote, local_ip, ecn, data });
         })?;
         self.counters.datagrams_in += count as u64;
         for datagram in self.received.drain(..) {
@@ -89,19 +71,19 @@ impl Datagrams {
                 Some(owner) if owner != usize::from(self.shard.0) => {
                     self.counters.forwarded += 1;
                     // A full ring loses the datagram, which QUIC repairs.
-                    let _ = thread.port.try_send(owner, Mail::Datagram(Box::new(datagram)));
+                    let _ = port.try_send(owner, Mail::Datagram(Box::new(datagram)));
                 }
-                _ => datagram.hand_to(&mut thread.node, now),
+                _ => node.handle_datagram(now, datagram),
             }
         }
         Ok(count == RECEIVED_PER_TURN)
     }
 
     /// Sends what the node has. True if the socket is full.
-    pub(super) fn send(&mut self, thread: &mut ShardThread, now: Instant) -> io::Result<bool> {
+    pub(super) fn send(&mut self, node: &mut Node, now: Instant) -> io::Result<bool> {
         for _ in 0..BATCHES_PER_TURN {
-            let is_exhausted = self.fill(thread, now);
-            self.batch.flush(&thread.socket)?;
+            let is_exhausted = self.fill(node, now);
+            self.batch.flush(&self.socket)?;
             if !self.batch.is_empty() {
                 return Ok(true);
             }
@@ -113,12 +95,12 @@ impl Datagrams {
     }
 
     /// Fills the batch. True once the node has nothing more.
-    fn fill(&mut self, thread: &mut ShardThread, now: Instant) -> bool {
-        let segments = thread.socket.max_segments();
+    fn fill(&mut self, node: &mut Node, now: Instant) -> bool {
+        let (segments, listener) = (self.socket.max_segments(), self.listener);
         while !self.batch.is_full() {
-            let (node, counters) = (&mut thread.node, &mut self.counters);
+            let counters = &mut self.counters;
             let pushed = self.batch.push_with(|buffer| {
-                let transmit = node.poll_transmit(now, segments, buffer)?;
+                let transmit = node.poll_transmit(now, listener, segments, buffer)?;
                 buffer.truncate(transmit.size);
                 counters.bytes_out += transmit.size as u64;
                 counters.datagrams_out += transmit.segment_size.map_or(1, |size| transmit.size.div_ceil(size)) as u64;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use antiphon_core::ShardId;
 
-use super::{ShardThread, datagrams::Datagrams};
+use super::ShardThread;
 use crate::admin::metrics::{ShardMetrics, publish};
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -15,6 +15,7 @@ pub(super) struct Published {
     due: Instant,
     pub(super) tokens_refused: u64,
     pub(super) mailbox_full: u64,
+    turns: u64,
     busy: Duration,
     /// Since the last publication.
     longest_turn: Duration,
@@ -27,6 +28,7 @@ impl Published {
             due: Instant::now(),
             tokens_refused: 0,
             mailbox_full: 0,
+            turns: 0,
             busy: Duration::ZERO,
             longest_turn: Duration::ZERO,
         }
@@ -40,32 +42,33 @@ impl Published {
     /// A turn that began at that moment has done its work.
     pub(super) fn turn_ended(&mut self, began: Instant) {
         let turn = began.elapsed();
+        self.turns += 1;
         self.busy += turn;
         self.longest_turn = self.longest_turn.max(turn);
     }
 
-    pub(super) fn publish_if_due(&mut self, thread: &ShardThread, datagrams: &Datagrams, now: Instant) {
+    pub(super) fn publish_if_due(&mut self, thread: &ShardThread, now: Instant) {
         if now < self.due {
             return;
         }
         self.due = now + INTERVAL;
-        publish(self.shard.0, &self.gather(thread, datagrams));
+        publish(self.shard.0, &self.gather(thread));
         self.longest_turn = Duration::ZERO;
     }
 
-    fn gather(&self, thread: &ShardThread, datagrams: &Datagrams) -> ShardMetrics {
+    fn gather(&self, thread: &ShardThread) -> ShardMetrics {
         let core = thread.node.counters();
         let transport = thread.node.transport_counters();
         let store = thread.store.counters();
-        let udp = &datagrams.counters;
+        let (clients, trunks) = (&thread.clients.counters, &thread.trunks.counters);
         ShardMetrics {
-            loop_turns: udp.turns,
+            loop_turns: self.turns,
             loop_busy_us: self.busy.as_micros() as u64,
-            datagrams_in: udp.datagrams_in,
-            datagrams_out: udp.datagrams_out,
-            datagrams_forwarded: udp.forwarded,
-            bytes_in: udp.bytes_in,
-            bytes_out: udp.bytes_out,
+            datagrams_in: clients.datagrams_in + trunks.datagrams_in,
+            datagrams_out: clients.datagrams_out + trunks.datagrams_out,
+            datagrams_forwarded: clients.forwarded + trunks.forwarded,
+            bytes_in: clients.bytes_in + trunks.bytes_in,
+            bytes_out: clients.bytes_out + trunks.bytes_out,
             handshakes_accepted: transport.accepted,
             handshakes_refused: transport.refused,
             retries_sent: transport.retried,

@@ -18,19 +18,16 @@ use std::{
 };
 
 use antiphon_core::{Input, Output, ShardId, ShardMessage, TokenRefusal, VerifyTicket};
-use antiphon_node::{Clock, Node};
+use antiphon_node::{Clock, Datagram, Node};
 use antiphon_storage::{Completion, EventLog, embedded::EmbeddedShard};
 use antiphon_sys::{
     mesh::MeshPort,
     poller::{Source, wait},
-    udp::ShardSocket,
 };
 use quinn_proto::ServerConfig;
 
-use self::{
-    datagrams::{Datagrams, ForeignDatagram},
-    metrics::Published,
-};
+pub(crate) use self::datagrams::Datagrams;
+use self::metrics::Published;
 use crate::{
     admin::health::Heartbeat,
     auth::{TokenCache, Verifier},
@@ -51,7 +48,7 @@ pub(crate) enum Mail {
     /// For the shard inside.
     Shard(ShardMessage),
     /// A datagram that the kernel gave to the wrong thread.
-    Datagram(Box<ForeignDatagram>),
+    Datagram(Box<Datagram>),
 }
 
 /// What the process tells a shard thread.
@@ -59,8 +56,8 @@ pub(crate) enum Mail {
 pub(crate) enum Command {
     /// Say GOAWAY; connections are closed after this long, or when all are gone.
     Drain(Duration),
-    /// Use this certificate for new handshakes.
-    ServerConfig(Arc<ServerConfig>),
+    /// Use these certificates for new handshakes, of clients and of trunks.
+    ServerConfigs(Arc<ServerConfig>, Arc<ServerConfig>),
     /// Use these keys for tokens from now on.
     Verifier(Arc<Verifier>),
 }
@@ -70,7 +67,8 @@ pub(crate) struct ShardThread {
     pub(crate) shard: ShardId,
     pub(crate) node: Node,
     pub(crate) store: EmbeddedShard,
-    pub(crate) socket: ShardSocket,
+    pub(crate) clients: Datagrams,
+    pub(crate) trunks: Datagrams,
     pub(crate) port: MeshPort<Mail>,
     pub(crate) commands: Receiver<Command>,
     pub(crate) tokens: TokenCache,
@@ -81,7 +79,6 @@ pub(crate) struct ShardThread {
 /// A shard thread at work.
 struct Loop {
     thread: ShardThread,
-    datagrams: Datagrams,
     completions: Vec<Completion>,
     mail: Vec<(ShardId, Mail)>,
     verifications: VecDeque<(VerifyTicket, String)>,
@@ -103,9 +100,7 @@ enum Stop {
 impl ShardThread {
     /// Runs until it is drained. An error means that the socket is broken.
     pub(crate) fn run(self) -> io::Result<()> {
-        let datagrams = Datagrams::new(self.shard, self.port.shards());
         let mut running = Loop {
-            datagrams,
             completions: Vec::new(),
             mail: Vec::new(),
             verifications: VecDeque::new(),
@@ -125,7 +120,7 @@ impl Loop {
         let now = Instant::now();
         self.thread.heartbeat.beat();
         // 1. What the kernel received.
-        let may_have_more = self.datagrams.receive(&mut self.thread, now)?;
+        let may_have_more = self.receive(now)?;
         // 2. What became durable, or was read.
         self.take_completions(now);
         // 3. What other shards say.
@@ -138,9 +133,10 @@ impl Loop {
         self.thread.node.turn(now);
         self.perform_outputs();
         self.send_mail();
-        let is_blocked = self.datagrams.send(&mut self.thread, now)?;
+        let ShardThread { node, clients, trunks, .. } = &mut self.thread;
+        let is_blocked = [clients.send(node, now)?, trunks.send(node, now)?];
         self.published.turn_ended(now);
-        self.published.publish_if_due(&self.thread, &self.datagrams, now);
+        self.published.publish_if_due(&self.thread, now);
         if self.is_over(now) {
             return Ok(false);
         }
@@ -151,6 +147,13 @@ impl Loop {
         }
         self.sleep(now, is_blocked)?;
         Ok(true)
+    }
+
+    /// Takes in what the kernel has. True if there may be more.
+    fn receive(&mut self, now: Instant) -> io::Result<bool> {
+        let ShardThread { node, port, clients, trunks, .. } = &mut self.thread;
+        let from_clients = clients.receive(node, port, now)?;
+        Ok(trunks.receive(node, port, now)? || from_clients)
     }
 
     fn take_completions(&mut self, now: Instant) {
@@ -166,7 +169,7 @@ impl Loop {
         for (from, message) in self.mail.drain(..) {
             match message {
                 Mail::Shard(message) => self.thread.node.handle(now, Input::Mail { from, message }),
-                Mail::Datagram(datagram) => datagram.hand_to(&mut self.thread.node, now),
+                Mail::Datagram(datagram) => self.thread.node.handle_datagram(now, *datagram),
             }
         }
     }
@@ -195,7 +198,9 @@ impl Loop {
                     self.thread.node.handle(now, Input::Drain { deadline_ms });
                     self.stop.get_or_insert(Stop::Draining { until: now + duration });
                 }
-                Ok(Command::ServerConfig(server)) => self.thread.node.set_server_config(server),
+                Ok(Command::ServerConfigs(clients, trunks)) => {
+                    self.thread.node.set_server_configs(clients, Some(trunks));
+                }
                 Ok(Command::Verifier(verifier)) => self.thread.tokens.reload(verifier),
                 // Without a process there is nothing to serve for.
                 Err(TryRecvError::Disconnected) => {
@@ -245,7 +250,8 @@ impl Loop {
             }
             // Closed connections linger in QUIC's closing state; what matters is that their last packet has left.
             Some(Stop::Closing { until }) => {
-                if until <= now || (connections == 0 && !self.datagrams.has_unsent() && !self.thread.node.has_work()) {
+                let has_unsent = self.thread.clients.has_unsent() || self.thread.trunks.has_unsent();
+                if until <= now || (connections == 0 && !has_unsent && !self.thread.node.has_work()) {
                     self.thread.node.handle(now, Input::Rest);
                     self.stop = Some(Stop::Resting { until: now + REST });
                 }
@@ -255,7 +261,7 @@ impl Loop {
         }
     }
 
-    fn sleep(&mut self, now: Instant, is_blocked: bool) -> io::Result<()> {
+    fn sleep(&mut self, now: Instant, is_blocked: [bool; 2]) -> io::Result<()> {
         let port = &mut self.thread.port;
         port.ring_pending();
         port.doorbell().arm();
@@ -269,16 +275,17 @@ impl Loop {
             self.stop.map(|(Stop::Draining { until } | Stop::Closing { until } | Stop::Resting { until })| until);
         let due = [self.thread.node.poll_timeout(), stop, Some(self.published.due())].into_iter().flatten().min();
         let timeout = due.map(|due| due.saturating_duration_since(now));
-        let socket = Source::readable(&self.thread.socket).or_writable(is_blocked);
+        let clients = Source::readable(&self.thread.clients.socket).or_writable(is_blocked[0]);
+        let trunks = Source::readable(&self.thread.trunks.socket).or_writable(is_blocked[1]);
         let doorbell = Source::readable(port.doorbell());
         // A store that writes through io_uring completes on a descriptor of its own; any other rings the bell.
         let bell = match self.thread.store.wait_fd() {
             Some(ring) => {
-                let [_, bell, _] = wait([socket, doorbell, Source::readable(&ring)], timeout)?;
+                let [bell, ..] = wait([doorbell, clients, trunks, Source::readable(&ring)], timeout)?;
                 bell
             }
             None => {
-                let [_, bell] = wait([socket, doorbell], timeout)?;
+                let [bell, ..] = wait([doorbell, clients, trunks], timeout)?;
                 bell
             }
         };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use antiphon_core::{Claims, Counters, Held, Input, Output, ShardId, TokenRefusal};
-use antiphon_node::{Node, TransportHeld};
+use antiphon_node::{Datagram, Listener, Node, TransportHeld};
 use antiphon_protocol::LogKey;
 use antiphon_storage::memory::MemoryLog;
 use antiphon_storage_contract::{Completion, EventLog, Op, StoreError, Token};
@@ -96,7 +96,10 @@ impl Rig {
     /// Hands a datagram to a shard.
     pub(super) fn receive(&mut self, shard: usize, from: SocketAddr, bytes: BytesMut) {
         let now = self.instant();
-        self.hosts[shard].node.handle_datagram(now, from, None, None, bytes);
+        let listener = Listener::Clients;
+        self.hosts[shard]
+            .node
+            .handle_datagram(now, Datagram { listener, remote: from, local_ip: None, ecn: None, data: bytes });
     }
 
     /// Lets every shard work until nothing is left to do, and collects what they send.
@@ -117,7 +120,7 @@ impl Rig {
         }
         let mut buffer = Vec::new();
         for host in &mut self.hosts {
-            while let Some(transmit) = host.node.poll_transmit(now, 1, &mut buffer) {
+            while let Some(transmit) = host.node.poll_transmit(now, Listener::Clients, 1, &mut buffer) {
                 sent.push(Sent { to: transmit.destination, bytes: BytesMut::from(&buffer[..transmit.size]) });
                 buffer.clear();
             }
