@@ -91,6 +91,14 @@ macro_rules! registry {
                 }
             }
 
+            /// Reads the name of a type.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+
             /// Who sends it.
             pub fn direction(self) -> Direction {
                 match self {
@@ -235,6 +243,7 @@ mod tests {
         assert_eq!((numbers.len(), names.len()), (FrameType::ALL.len(), FrameType::ALL.len()));
         for frame_type in FrameType::ALL {
             assert_eq!(FrameType::from_number(*frame_type as u8), Some(*frame_type));
+            assert_eq!(FrameType::from_name(frame_type.name()), Some(*frame_type));
         }
     }
 

@@ -55,6 +55,28 @@ impl EventKind {
     /// In an inbox: its user's earlier tokens became void; made by the broker.
     pub const REVOKED: Self = Self(37);
 
+    /// Every kind that this version knows.
+    pub const ALL: [Self; 13] = [
+        Self::MESSAGE,
+        Self::EDIT,
+        Self::REDACT,
+        Self::REACTION,
+        Self::PIN,
+        Self::MEMBER,
+        Self::CONVERSATION,
+        Self::CONVERSATION_ADDED,
+        Self::CONVERSATION_REMOVED,
+        Self::PREFERENCES,
+        Self::BLOCK,
+        Self::HIDE,
+        Self::REVOKED,
+    ];
+
+    /// Reads the name of a kind.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// Whether clients may send this kind; the others are made by the broker.
     pub fn is_client_sent(self) -> bool {
         (Self::MESSAGE..=Self::PIN).contains(&self)
@@ -159,6 +181,10 @@ impl NewRow<'_> {
 
     /// Appends the row to `out`. Lengths must be within the limits of this crate.
     pub fn encode(&self, out: &mut BytesMut) {
+        self.encode_as(0, content_hash(self.kind, self.content_type, self.envelope, self.body), out);
+    }
+
+    fn encode_as(&self, flags: u8, content_hash: u64, out: &mut BytesMut) {
         let via = self.via.map_or("", |via| via.as_str());
         debug_assert!(self.envelope.len() <= ENVELOPE_BYTES_MAX && self.body.len() <= BODY_BYTES_MAX);
         out.reserve(self.encoded_len());
@@ -167,9 +193,9 @@ impl NewRow<'_> {
         out.put_u64_le(self.time_ms);
         out.put_slice(self.event_id.as_bytes());
         out.put_slice(self.client_message_id.as_bytes());
-        out.put_u64_le(content_hash(self.kind, self.content_type, self.envelope, self.body));
+        out.put_u64_le(content_hash);
         out.put_u8(self.kind.0);
-        out.put_u8(0);
+        out.put_u8(flags);
         out.put_u8(self.content_type as u8);
         out.put_u8(self.sender.as_str().len() as u8);
         out.put_u8(via.len() as u8);
@@ -186,6 +212,13 @@ impl NewRow<'_> {
     pub fn to_row(&self) -> Row {
         let mut out = BytesMut::with_capacity(self.encoded_len());
         self.encode(&mut out);
+        Row(out.freeze())
+    }
+
+    /// The row with flags and hash that it had when it was made: it comes from another form of itself.
+    pub fn to_row_as(&self, flags: u8, content_hash: u64) -> Row {
+        let mut out = BytesMut::with_capacity(self.encoded_len());
+        self.encode_as(flags, content_hash, &mut out);
         Row(out.freeze())
     }
 }

@@ -51,18 +51,19 @@ impl Page {
 
     /// Reads a PAGE body; the rows are slices of it.
     pub fn decode(body: &Bytes) -> Result<Self, DecodeError> {
+        let (mut page, count, mut rest) = Self::decode_head(body)?;
+        for _ in 0..count {
+            page.rows.push(Row::split_first(&mut rest).map_err(|_| DecodeError::Malformed { field: "rows" })?);
+        }
+        if rest.is_empty() { Ok(page) } else { Err(DecodeError::Malformed { field: "rows" }) }
+    }
+
+    /// Reads what comes before the rows: the page without them, how many they are, and their bytes, still unread.
+    pub fn decode_head(body: &Bytes) -> Result<(Self, u32, Bytes), DecodeError> {
         let mut fields = Fields::new(body);
         let (next, head, floor) = (fields.u64("next")?, fields.u64("head")?, fields.u64("floor")?);
         let (epoch, count) = (fields.u32("epoch")?, fields.u32("rows")?);
-        let mut rest = body.slice(FIXED_BYTES..);
-        let mut rows = Vec::new();
-        for _ in 0..count {
-            rows.push(Row::split_first(&mut rest).map_err(|_| DecodeError::Malformed { field: "rows" })?);
-        }
-        if !rest.is_empty() {
-            return Err(DecodeError::Malformed { field: "rows" });
-        }
-        Ok(Self { next, head, floor, epoch, rows })
+        Ok((Self { next, head, floor, epoch, rows: Vec::new() }, count, body.slice(FIXED_BYTES..)))
     }
 }
 

@@ -122,7 +122,7 @@ impl NewSend<'_> {
     }
 
     /// Bytes of the body of the frame.
-    pub(super) fn encoded_len(&self) -> usize {
+    pub fn encoded_len(&self) -> usize {
         let act_as = self.act_as.map_or(0, |user| user.as_str().len());
         FIXED_BYTES + self.log.to_string().len() + act_as + self.envelope.len() + self.body.len()
     }
