@@ -50,6 +50,12 @@ pub(crate) struct Serve {
     /// TCP address of the admin listener [default: 127.0.0.1:7001].
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) admin: Option<String>,
+    /// UDP address for gateways in processes of their own [default: 127.0.0.1:7002].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) trunk: Option<String>,
+    /// TCP address of the gateway for browsers and back ends [default: 127.0.0.1:7080].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) gateway: Option<String>,
     /// Number of shards, one thread each [default: one per core].
     #[arg(long, value_name = "N")]
     pub(crate) shards: Option<i64>,

@@ -15,6 +15,9 @@ pub(crate) enum Failure {
     /// The broker did not start or end well.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The gateway did not start.
+    #[error(transparent)]
+    Gateway(#[from] antiphon_gateway_ws::GatewayError),
     /// No thread or timer.
     #[error("the runtime cannot be started: {0}")]
     Runtime(#[source] io::Error),

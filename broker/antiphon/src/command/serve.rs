@@ -2,10 +2,13 @@
 
 use std::{
     io::{self, Write as _},
+    net::{Ipv4Addr, Ipv6Addr},
     num::NonZeroUsize,
     time::Duration,
 };
 
+use antiphon_gateway_ws::{BrokerSettings, Gateway, GatewayConfig};
+use antiphon_sdk::Trust;
 use antiphon_server::{
     Broker,
     config::{Config, ConfigError, Overrides},
@@ -16,6 +19,8 @@ use crate::{cli::Serve, failure::Failure, logging, running::Running};
 
 /// How long clients get to leave after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long the sockets of the gateway may take to close after that.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// How often the broker looks whether a shard has ended by itself.
 const WATCH: Duration = Duration::from_secs(1);
 /// Below so many bytes of receive buffer a burst of handshakes may lose datagrams.
@@ -31,11 +36,47 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
         Signals::register().map_err(Failure::Runtime)?
     };
     let broker = Broker::start(config)?;
+    let gateway = start_gateway(&broker)?;
     Running::of(&broker).write(&broker.config().data_dir)?;
-    announce(&broker).map_err(Failure::Output)?;
+    announce(&broker, gateway.as_ref()).map_err(Failure::Output)?;
     runtime.block_on(signals.wait(&broker));
     tracing::info!(deadline_ms = DRAIN.as_millis() as u64, "draining");
-    Ok(broker.stop(DRAIN)?)
+    // The gateway stays until the sessions that it carries have been told and have gone.
+    let outcome = broker.stop(DRAIN);
+    if let Some(gateway) = gateway {
+        gateway.stop(GOODBYE);
+    }
+    Ok(outcome?)
+}
+
+/// The gateway inside this process: an edge like any other, on trunks over loopback.
+fn start_gateway(broker: &Broker) -> Result<Option<Gateway>, Failure> {
+    let Some(settings) = &broker.config().gateway else { return Ok(None) };
+    let shards = usize::from(broker.config().shards.get());
+    let workers = shards.min(cores());
+    let mut address = broker.trunk_address();
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() });
+    }
+    let fingerprint = match Trust::fingerprint(broker.fingerprint())? {
+        Trust::Fingerprint(sha256) => Some(sha256),
+        Trust::Roots(_) => None,
+    };
+    let config = GatewayConfig {
+        listen: settings.listen,
+        origins: settings.origins.clone(),
+        broker: BrokerSettings {
+            addresses: vec![address],
+            server_name: "localhost".to_owned(),
+            fingerprint,
+            roots: Vec::new(),
+            certificate_pem: broker.edge().certificate_pem.clone(),
+            key_pem: broker.edge().key_pem.to_vec(),
+        },
+        workers,
+        trunks_per_worker: shards.div_ceil(workers),
+    };
+    Ok(Some(Gateway::start(config)?))
 }
 
 /// The configuration from file, environment and flags.
@@ -48,16 +89,21 @@ pub(crate) fn load(serve: &Serve) -> Result<Config, ConfigError> {
         development: serve.development,
         tls_certificate: serve.tls_certificate.clone(),
         tls_key: serve.tls_key.clone(),
+        trunk_listen: serve.trunk.clone(),
+        gateway_listen: serve.gateway.clone(),
         log_format: serve.log_format.clone(),
         log_filter: serve.log_filter.clone(),
         ..Overrides::default()
     };
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    Config::load(serve.config.as_deref(), std::env::vars(), flags, cores)
+    Config::load(serve.config.as_deref(), std::env::vars(), flags, cores())
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// One fact a line, for people and for programs that start a broker; `ready` is the last.
-fn announce(broker: &Broker) -> io::Result<()> {
+fn announce(broker: &Broker, gateway: Option<&Gateway>) -> io::Result<()> {
     let config = broker.config();
     let mut out = io::stdout().lock();
     if config.development {
@@ -68,6 +114,9 @@ fn announce(broker: &Broker) -> io::Result<()> {
         writeln!(out, "with issuers and a certificate; see deploy/antiphon.toml.")?;
     }
     writeln!(out, "address: {}", broker.address())?;
+    if let Some(gateway) = gateway {
+        writeln!(out, "gateway: http://{}", gateway.address())?;
+    }
     writeln!(out, "admin: http://{}", broker.admin_address())?;
     writeln!(out, "fingerprint: sha256:{}", broker.fingerprint())?;
     writeln!(out, "data: {}", config.data_dir.display())?;

@@ -1,0 +1,245 @@
+//! One WebSocket: what its session waits for, and what waits to be written to it.
+
+mod close;
+mod session;
+mod shown;
+mod upgrade;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use antiphon_edge::{Outbox, Overflow};
+use antiphon_protocol::{
+    Class, ErrorCode, FrameType, RawFrame,
+    control::{self, error::Outcome},
+    frames,
+    header::HEADER_BYTES,
+    limits::REQUESTS_IN_FLIGHT_MAX,
+};
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
+
+pub(crate) use shown::Shown;
+pub(crate) use upgrade::upgrade;
+
+use crate::json;
+
+/// Bytes of a session's requests without an answer. More: the socket is not read.
+const UNANSWERED_BYTES_MAX: usize = 256 << 10;
+/// Frames that are written as one message.
+const MESSAGE_BYTES: usize = 16 << 10;
+
+/// How frames are written on a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    /// `antiphon.json.v1`
+    Json,
+    /// `antiphon.bin.v1`
+    Binary,
+}
+
+/// What a session waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The client's HELLO; again after RESUME.
+    AwaitHello { is_again: bool },
+    /// The broker's WELCOME, or its farewell.
+    AwaitWelcome,
+    /// Requests.
+    Established,
+    /// Another trunk.
+    Lost,
+    /// The last frames to be written, then the end.
+    Over(Option<ErrorCode>),
+}
+
+/// A request without an answer.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    kind: FrameType,
+    bytes: usize,
+}
+
+/// A socket as its trunk and its own task see it, both on the same thread.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    carrier: Carrier,
+    state: Mutex<State>,
+    /// Something is to be written, or the phase is another.
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    outbox: Outbox,
+    pending: BTreeMap<u32, Pending>,
+    pending_bytes: usize,
+}
+
+impl Socket {
+    pub(crate) fn new(carrier: Carrier) -> Self {
+        let phase = Phase::AwaitHello { is_again: false };
+        let state = State { phase, outbox: Outbox::default(), pending: BTreeMap::new(), pending_bytes: 0 };
+        Self { carrier, state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing is left half done where a thread could panic in here.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a frame of the broker.
+    ///
+    /// # Errors
+    ///
+    /// [`Overflow`] if an event does not fit: the session lags behind its log.
+    pub(crate) fn deliver(&self, class: Class, shown: &mut Shown<'_>) -> Result<(), Overflow> {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Over(_) | Phase::Lost) {
+            return Ok(());
+        }
+        let (kind, id) = (shown.kind(), shown.id());
+        let answered = if shown.is_answer() { state.answered(id) } else { None };
+        if kind == Some(FrameType::Welcome) {
+            state.phase = Phase::Established;
+        }
+        let frame = match self.carrier {
+            Carrier::Binary => Ok(shown.binary()),
+            Carrier::Json => shown.json(answered.map(|pending| pending.kind)),
+        };
+        let result = match frame {
+            Ok(frame) if kind == Some(FrameType::Event) => state.outbox.push_event(frame),
+            Ok(frame) => {
+                state.outbox.push(class, frame);
+                Ok(())
+            }
+            Err(error) => {
+                // The client cannot know what it missed, so it does not go on.
+                tracing::error!(%error, kind = ?kind, "a frame has no JSON form");
+                state.phase = Phase::Over(Some(ErrorCode::Internal));
+                Ok(())
+            }
+        };
+        drop(state);
+        self.changed.notify_one();
+        result
+    }
+
+    /// The broker has ended the session, with its last word before this.
+    pub(crate) fn ended(&self, code: Option<ErrorCode>) {
+        self.end(code);
+    }
+
+    /// The trunk is gone. What was said to the client before stays said.
+    pub(crate) fn lost(&self) {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Over(_)) {
+            state.phase = Phase::Lost;
+            state.pending.clear();
+            state.pending_bytes = 0;
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    fn end(&self, code: Option<ErrorCode>) {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Over(_)) {
+            state.phase = Phase::Over(code);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    fn phase(&self) -> Phase {
+        self.lock().phase
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Over(_)) {
+            state.phase = phase;
+        }
+    }
+
+    /// Whether the client's next frame may be looked at.
+    fn may_read(&self) -> bool {
+        let state = self.lock();
+        match state.phase {
+            Phase::AwaitHello { .. } => true,
+            Phase::Established => {
+                !state.outbox.is_control_full()
+                    && state.pending.len() < REQUESTS_IN_FLIGHT_MAX
+                    && state.pending_bytes < UNANSWERED_BYTES_MAX
+            }
+            Phase::AwaitWelcome | Phase::Lost | Phase::Over(_) => false,
+        }
+    }
+
+    /// Notes a request, so that its answer can be told apart.
+    fn asked(&self, id: u32, kind: FrameType, bytes: usize) {
+        let mut state = self.lock();
+        state.pending_bytes += bytes;
+        if let Some(before) = state.pending.insert(id, Pending { kind, bytes }) {
+            state.pending_bytes -= before.bytes;
+        }
+    }
+
+    /// The next message to write.
+    fn take(&self) -> Option<Bytes> {
+        let separator: &[u8] = match self.carrier {
+            Carrier::Json => b"\n",
+            Carrier::Binary => b"",
+        };
+        self.lock().outbox.take(separator, MESSAGE_BYTES)
+    }
+
+    /// Adds a frame of the gateway's own.
+    fn say(&self, frame: &Bytes) {
+        let own = match self.carrier {
+            Carrier::Binary => Some(frame.clone()),
+            Carrier::Json => {
+                let mut line = BytesMut::new();
+                let raw = raw(frame);
+                raw.and_then(|raw| json::encode(&raw, None, &mut line).ok()).map(|()| line.freeze())
+            }
+        };
+        if let Some(own) = own {
+            self.lock().outbox.push(Class::Control, own);
+        }
+    }
+
+    /// Refuses a request, or with id 0 says why the session ends.
+    fn refuse(&self, id: u32, code: ErrorCode, field: &str, message: &str) {
+        let error = control::Error {
+            number: code as u32,
+            code: code.code().to_owned(),
+            outcome: Outcome::NotApplied.into(),
+            field: field.to_owned(),
+            message: message.to_owned(),
+            ..control::Error::default()
+        };
+        self.say(&frames::control(FrameType::Error, id, &error));
+        if id == 0 {
+            self.end(Some(code));
+        }
+    }
+}
+
+impl State {
+    fn answered(&mut self, id: u32) -> Option<Pending> {
+        let pending = self.pending.remove(&id)?;
+        self.pending_bytes -= pending.bytes;
+        Some(pending)
+    }
+}
+
+/// A whole frame as its parts.
+fn raw(frame: &Bytes) -> Option<RawFrame> {
+    let frame_type = FrameType::from_number(*frame.get(4)?)?;
+    let id = u32::from_le_bytes(*frame.get(8..HEADER_BYTES)?.first_chunk()?);
+    Some(RawFrame { frame_type, id, body: frame.slice(HEADER_BYTES..) })
+}

@@ -1,0 +1,67 @@
+//! A frame of the broker in the forms of the sockets that it is for: each is made once, when the first socket needs it.
+
+use antiphon_protocol::{FrameType, RawFrame, trunk::Carried};
+use bytes::{Bytes, BytesMut};
+
+use crate::json::{self, EncodeError};
+
+/// A frame and its forms.
+#[derive(Debug)]
+pub(crate) struct Shown<'a> {
+    carried: &'a Carried,
+    binary: Option<Bytes>,
+    json: Option<Bytes>,
+}
+
+impl<'a> Shown<'a> {
+    pub(crate) fn new(carried: &'a Carried) -> Self {
+        Self { carried, binary: None, json: None }
+    }
+
+    pub(super) fn kind(&self) -> Option<FrameType> {
+        FrameType::from_number(self.carried.header.type_number)
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.carried.header.id
+    }
+
+    /// Whether the header's id is that of a request.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(
+            self.kind(),
+            Some(
+                FrameType::Ok
+                    | FrameType::Error
+                    | FrameType::Welcome
+                    | FrameType::Attach
+                    | FrameType::Ack
+                    | FrameType::BatchAck
+                    | FrameType::Page
+                    | FrameType::MessagesPage
+            )
+        )
+    }
+
+    /// As it came, without its prefix.
+    pub(super) fn binary(&mut self) -> Bytes {
+        self.binary
+            .get_or_insert_with(|| Bytes::from([&self.carried.header_bytes[..], &self.carried.body].concat()))
+            .clone()
+    }
+
+    /// As a line. `answers` is the request that an OK is for.
+    pub(super) fn json(&mut self, answers: Option<FrameType>) -> Result<Bytes, EncodeError> {
+        if let Some(json) = &self.json {
+            return Ok(json.clone());
+        }
+        let Some(frame_type) = self.kind() else {
+            // Of a later version, and optional: there is nothing that JSON could say.
+            return Ok(Bytes::new());
+        };
+        let frame = RawFrame { frame_type, id: self.id(), body: self.carried.body.clone() };
+        let mut line = BytesMut::with_capacity(2 * frame.body.len() + 128);
+        json::encode(&frame, answers, &mut line)?;
+        Ok(self.json.insert(line.freeze()).clone())
+    }
+}

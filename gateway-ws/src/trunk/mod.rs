@@ -1,0 +1,70 @@
+//! The trunks of one worker.
+
+mod connection;
+mod credentials;
+mod streams;
+mod table;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+pub(crate) use credentials::client_config;
+pub(crate) use table::{Channel, Table};
+
+use crate::socket::Socket;
+
+/// A broker, how it is known, and how it knows this edge.
+#[derive(Debug, Clone)]
+pub struct BrokerSettings {
+    /// Addresses of brokers; trunks go to the first that answers.
+    pub addresses: Vec<SocketAddr>,
+    /// Name in the broker's certificate; without a fingerprint it is verified by its chain.
+    pub server_name: String,
+    /// SHA-256 of the broker's certificate.
+    pub fingerprint: Option<[u8; 32]>,
+    /// Roots that the broker's certificate may chain to, DER.
+    pub roots: Vec<Vec<u8>>,
+    /// The certificate that this edge shows, PEM.
+    pub certificate_pem: String,
+    /// Its key, PEM.
+    pub key_pem: Vec<u8>,
+}
+
+/// All trunks of a worker; each is connected again for ever.
+#[derive(Debug)]
+pub(crate) struct Trunks {
+    tables: Vec<Arc<Table>>,
+    next: AtomicUsize,
+}
+
+impl Trunks {
+    /// Must be called within the worker's runtime.
+    pub(crate) fn start(broker: &BrokerSettings, count: usize, client: &quinn::ClientConfig) -> io::Result<Self> {
+        let tables: Vec<Arc<Table>> = (0..count).map(|_| Arc::new(Table::default())).collect();
+        for table in &tables {
+            let endpoint = connection::endpoint(broker)?;
+            tokio::spawn(connection::keep(Arc::clone(table), endpoint, broker.clone(), client.clone()));
+        }
+        Ok(Self { tables, next: AtomicUsize::new(0) })
+    }
+
+    /// A channel for a socket on the next trunk that is connected; waits until one is.
+    pub(crate) async fn open(&self, socket: &Arc<Socket>, remote: SocketAddr) -> Channel {
+        loop {
+            let first = self.next.fetch_add(1, Ordering::Relaxed);
+            for offset in 0..self.tables.len() {
+                let table = &self.tables[(first + offset) % self.tables.len()];
+                if let Some(channel) = table.open(socket, remote).await {
+                    return channel;
+                }
+            }
+            self.tables[first % self.tables.len()].connected().await;
+        }
+    }
+}
