@@ -114,6 +114,7 @@ fn announce(broker: &Broker, gateway: Option<&Gateway>) -> io::Result<()> {
         writeln!(out, "with issuers and a certificate; see deploy/antiphon.toml.")?;
     }
     writeln!(out, "address: {}", broker.address())?;
+    writeln!(out, "trunk: {}", broker.trunk_address())?;
     if let Some(gateway) = gateway {
         writeln!(out, "gateway: http://{}", gateway.address())?;
     }
