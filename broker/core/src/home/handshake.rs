@@ -78,6 +78,7 @@ impl Home {
             has_batch,
             has_follow,
             follows: has_follow && hello.follow_mine,
+            is_background: hello.background,
             incarnation: Incarnation { instance: sender_instance(&hello.sender_instance)?, attempt: hello.attempt },
         };
         Ok((greeting, hello.token))
@@ -133,7 +134,7 @@ impl Home {
             (None, None) => nameless_device(ResumeKey::claimed_session(&greeting.resume_token).unwrap_or(fresh))?,
         };
         let (hello_id, has_batch) = (greeting.request_id, greeting.has_batch);
-        let (has_follow, follows) = (greeting.has_follow, greeting.follows);
+        let (has_follow, follows, is_background) = (greeting.has_follow, greeting.follows, greeting.is_background);
         let resume_token = greeting.resume_token.clone();
         let is_nameless = claims.device.is_none() && greeting.device.is_none();
         let mut actor = Actor::new(claims.clone(), device);
@@ -145,8 +146,15 @@ impl Home {
         let user_key = LogName::Inbox(actor.user.clone()).key(&actor.tenant);
         self.timers.insert((Time::from_unix_ms(actor.expires_at_ms()), Timer::Expiry(id)));
         let incarnation = greeting.incarnation;
-        let registration =
-            Registration { actor: actor.clone(), key: user_key, connection: id, session_id, follows, incarnation };
+        let registration = Registration {
+            actor: actor.clone(),
+            key: user_key,
+            connection: id,
+            session_id,
+            follows,
+            is_background,
+            incarnation,
+        };
         connection.phase = Phase::AwaitRegistered(Box::new(Session {
             hello_id,
             session_id,
@@ -154,6 +162,7 @@ impl Home {
             has_batch,
             has_follow,
             follows,
+            is_background,
             actor,
             user_key,
             not_before_ms: 0,
