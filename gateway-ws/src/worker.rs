@@ -5,21 +5,32 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::Arc,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use axum::{Router, routing::get};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::watch;
+use tokio::{sync::watch, time};
 
-use crate::{GatewayConfig, GatewayError, socket, trunk::Trunks};
+use crate::{
+    Development, GatewayConfig, GatewayError,
+    http::{self, Pool, Tickets},
+    trunk::Trunks,
+};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1_024;
+
+/// How often sessions behind HTTP requests are looked at.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the handlers of one worker share.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) trunks: Trunks,
+    /// Sessions behind HTTP requests.
+    pub(crate) pool: Pool,
+    pub(crate) tickets: Tickets,
+    pub(crate) development: Option<Development>,
     pub(crate) origins: Vec<String>,
     pub(crate) stopped: watch::Receiver<bool>,
 }
@@ -76,9 +87,24 @@ async fn serve(
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let trunks = Trunks::start(&config.broker, config.trunks_per_worker.max(1), &client)?;
-    let worker = Arc::new(Worker { trunks, origins: config.origins, stopped: stopped.clone() });
-    let router = Router::new().route("/api/v1/socket", get(socket::upgrade)).with_state(worker);
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let no_key = || io::Error::other("the edge's key makes no key for tickets");
+    let worker = Arc::new(Worker {
+        trunks,
+        pool: Pool::default(),
+        tickets: Tickets::new(&config.broker.key_pem).ok_or_else(no_key)?,
+        development: config.development,
+        origins: config.origins,
+        stopped: stopped.clone(),
+    });
+    let sweeper = Arc::clone(&worker);
+    tokio::spawn(async move {
+        let mut interval = time::interval(SWEEP_INTERVAL);
+        loop {
+            interval.tick().await;
+            sweeper.pool.sweep();
+        }
+    });
+    let service = http::router(worker).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service)
         .with_graceful_shutdown(async move {
             // A gateway that was dropped is stopped, too.

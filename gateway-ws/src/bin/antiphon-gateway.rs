@@ -131,6 +131,7 @@ fn config(cli: &Cli) -> Result<GatewayConfig, Failure> {
             certificate_pem: String::from_utf8_lossy(&read(&cli.certificate)?).into_owned(),
             key_pem: read(&cli.key)?,
         },
+        development: None,
         workers,
         trunks_per_worker: trunks.div_ceil(workers),
     })

@@ -22,7 +22,7 @@ use super::{
     close::{GOING_AWAY, close_code},
     raw,
 };
-use crate::{json, trunk::Channel, worker::Worker};
+use crate::{json, reader::Reader, trunk::Channel, worker::Worker};
 
 /// From the upgrade to HELLO.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -207,7 +207,7 @@ impl Session {
             None => incoming.frame,
         };
         if self.channel.is_none() {
-            let opened = time::timeout(TRUNK_TIMEOUT, self.worker.trunks.open(&self.shared, self.remote)).await;
+            let opened = time::timeout(TRUNK_TIMEOUT, self.worker.trunks.open(self.reader(), self.remote)).await;
             match opened {
                 Ok(channel) => self.channel = Some(channel),
                 Err(_) => return self.shared.refuse(0, ErrorCode::NotActive, "", "no broker answers"),
@@ -235,7 +235,7 @@ impl Session {
     async fn resume(&mut self) {
         self.channel = None;
         self.backlog.clear();
-        let opened = time::timeout(TRUNK_TIMEOUT, self.worker.trunks.open(&self.shared, self.remote)).await;
+        let opened = time::timeout(TRUNK_TIMEOUT, self.worker.trunks.open(self.reader(), self.remote)).await;
         match opened {
             Ok(channel) => {
                 self.channel = Some(channel);
@@ -260,6 +260,10 @@ impl Session {
         self.due = Instant::now() + PING_INTERVAL;
         time::timeout(SILENCE_MAX, self.ws.send(Message::Ping(Bytes::new()))).await??;
         Ok(())
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::<Socket>::clone(&self.shared)
     }
 
     async fn write(&mut self) -> Result<(), Gone> {

@@ -17,7 +17,7 @@ use std::{
 pub(crate) use credentials::client_config;
 pub(crate) use table::{Channel, Table};
 
-use crate::socket::Socket;
+use crate::reader::Reader;
 
 /// A broker, how it is known, and how it knows this edge.
 #[derive(Debug, Clone)]
@@ -54,13 +54,18 @@ impl Trunks {
         Ok(Self { tables, next: AtomicUsize::new(0) })
     }
 
-    /// A channel for a socket on the next trunk that is connected; waits until one is.
-    pub(crate) async fn open(&self, socket: &Arc<Socket>, remote: SocketAddr) -> Channel {
+    /// Whether a trunk is connected.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.tables.iter().any(|table| table.is_connected())
+    }
+
+    /// A channel for a session on the next trunk that is connected; waits until one is.
+    pub(crate) async fn open(&self, reader: Arc<dyn Reader>, remote: SocketAddr) -> Channel {
         loop {
             let first = self.next.fetch_add(1, Ordering::Relaxed);
             for offset in 0..self.tables.len() {
                 let table = &self.tables[(first + offset) % self.tables.len()];
-                if let Some(channel) = table.open(socket, remote).await {
+                if let Some(channel) = table.open(Arc::clone(&reader), remote).await {
                     return channel;
                 }
             }

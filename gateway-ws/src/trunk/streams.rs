@@ -12,7 +12,7 @@ use quinn::RecvStream;
 use thiserror::Error;
 
 use super::{Table, table::Inner};
-use crate::socket::Shown;
+use crate::shown::Shown;
 
 /// Bytes taken from a stream in one read.
 const READ_BYTES_MAX: usize = 256 << 10;
@@ -54,24 +54,24 @@ impl Inner {
             Recipients::Nobody => {}
             Recipients::Edge => return edge_frame(carried),
             Recipients::Channel(channel) => {
-                if let Some(socket) = self.sockets.get(&channel)
-                    && let Err(Overflow) = socket.deliver(class, &mut shown)
+                if let Some(reader) = self.readers.get(&channel)
+                    && let Err(Overflow) = reader.deliver(class, &mut shown)
                 {
                     lagging.push(channel);
                 }
             }
             Recipients::Group(group) => {
                 for channel in group {
-                    if let Some(socket) = self.sockets.get(&channel)
-                        && let Err(Overflow) = socket.deliver(class, &mut shown)
+                    if let Some(reader) = self.readers.get(&channel)
+                        && let Err(Overflow) = reader.deliver(class, &mut shown)
                     {
                         lagging.push(channel);
                     }
                 }
             }
             Recipients::Last(channel) => {
-                if let Some(socket) = self.sockets.remove(&channel) {
-                    socket.ended(ErrorCode::from_number(carried.header.id));
+                if let Some(reader) = self.readers.remove(&channel) {
+                    reader.ended(ErrorCode::from_number(carried.header.id));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! One trunk as its sockets see it: the channels that it carries, while it is connected.
+//! One trunk as its sessions see it: the channels that it carries, while it is connected.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use antiphon_protocol::{FrameType, control::ChannelOpen, frames, trunk::Prefix};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, mpsc};
 
-use crate::socket::Socket;
+use crate::reader::Reader;
 
 /// Frames of clients that wait for the trunk. Full: the sockets that have more are not read.
 pub(super) const OUTGOING_MAX: usize = 4_096;
@@ -27,7 +27,7 @@ pub(crate) struct Table {
 #[derive(Debug, Default)]
 pub(super) struct Inner {
     pub(super) groups: Groups,
-    pub(super) sockets: BTreeMap<u32, Arc<Socket>>,
+    pub(super) readers: BTreeMap<u32, Arc<dyn Reader>>,
     newest: u32,
     /// Into the present connection; `None` while there is none.
     outgoing: Option<mpsc::Sender<Bytes>>,
@@ -62,21 +62,25 @@ impl Table {
     /// The connection is gone: so are its channels.
     pub(super) fn disconnect(&self) {
         let lost = std::mem::take(&mut *self.lock());
-        for socket in lost.sockets.into_values() {
-            socket.lost();
+        for reader in lost.readers.into_values() {
+            reader.lost();
         }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.lock().outgoing.is_some()
     }
 
     /// Returns when the trunk is connected.
     pub(super) async fn connected(&self) {
         let connected = self.connected.notified();
-        if self.lock().outgoing.is_none() {
+        if !self.is_connected() {
             connected.await;
         }
     }
 
-    /// A channel for a socket, if the trunk is connected.
-    pub(super) async fn open(self: &Arc<Self>, socket: &Arc<Socket>, remote: SocketAddr) -> Option<Channel> {
+    /// A channel for a session, if the trunk is connected.
+    pub(super) async fn open(self: &Arc<Self>, reader: Arc<dyn Reader>, remote: SocketAddr) -> Option<Channel> {
         let outgoing = self.lock().outgoing.clone()?;
         let open = frames::control(FrameType::ChannelOpen, 0, &ChannelOpen { remote: remote.to_string() });
         // Numbers have to rise on the stream, so the number is taken together with the place in the queue.
@@ -88,7 +92,7 @@ impl Table {
         inner.newest += 1;
         let number = inner.newest;
         permit.send(carry(number, &open));
-        inner.sockets.insert(number, Arc::clone(socket));
+        inner.readers.insert(number, reader);
         drop(inner);
         Some(Channel { table: Arc::clone(self), number, outgoing })
     }
@@ -120,7 +124,7 @@ impl Drop for Channel {
     fn drop(&mut self) {
         let mut inner = self.table.lock();
         let is_present = inner.outgoing.as_ref().is_some_and(|present| present.same_channel(&self.outgoing));
-        if !is_present || inner.sockets.remove(&self.number).is_none() {
+        if !is_present || inner.readers.remove(&self.number).is_none() {
             return;
         }
         inner.groups.close(self.number);

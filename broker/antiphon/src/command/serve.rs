@@ -7,15 +7,16 @@ use std::{
     time::Duration,
 };
 
-use antiphon_gateway_ws::{BrokerSettings, Gateway, GatewayConfig};
+use antiphon_gateway_ws::{BrokerSettings, Development, Gateway, GatewayConfig};
 use antiphon_sdk::Trust;
 use antiphon_server::{
     Broker,
     config::{Config, ConfigError, Overrides},
+    identity,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{cli::Serve, failure::Failure, logging, running::Running};
+use crate::{cli::Serve, connect::mint, failure::Failure, logging, running::Running};
 
 /// How long clients get to leave after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -73,6 +74,7 @@ fn start_gateway(broker: &Broker) -> Result<Option<Gateway>, Failure> {
             certificate_pem: broker.edge().certificate_pem.clone(),
             key_pem: broker.edge().key_pem.to_vec(),
         },
+        development: development(broker),
         workers,
         trunks_per_worker: shards.div_ceil(workers),
     };
@@ -100,6 +102,15 @@ pub(crate) fn load(serve: &Serve) -> Result<Config, ConfigError> {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// Tokens for whoever opens the console on this machine.
+fn development(broker: &Broker) -> Option<Development> {
+    let minter = broker.config().development.then(|| broker.minter().clone())?;
+    Some(Development::new(move |user| {
+        let user = user.parse().map_err(|error: antiphon_sdk::InvalidId| error.to_string())?;
+        mint(&minter, &identity::development_request(user)).map_err(|error| error.to_string())
+    }))
 }
 
 /// One fact a line, for people and for programs that start a broker; `ready` is the last.

@@ -30,7 +30,7 @@ use crate::{
         health::{DRAINING, Health, STARTING},
         metrics::Metrics,
     },
-    auth::Verifier,
+    auth::{Minter, Verifier},
     config::Config,
     identity::{EdgeCertificate, Identity, fingerprint_of_pem},
     shard::{Command, Mail},
@@ -139,6 +139,11 @@ impl Broker {
     /// What a gateway on this machine shows on trunks.
     pub fn edge(&self) -> &EdgeCertificate {
         self.identity.edge()
+    }
+
+    /// Makes development tokens.
+    pub fn minter(&self) -> &Minter {
+        self.identity.minter()
     }
 
     /// Where the admin listener is (TCP).
