@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod generate;
+pub(crate) mod heap;
 pub(crate) mod spec;
 
 use std::{env, fs, path::Path};
