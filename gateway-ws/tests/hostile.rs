@@ -5,7 +5,7 @@
 
 mod support;
 
-use antiphon_gateway_ws::json::{self, JsonError};
+use antiphon_gateway_ws::json::{self, EncodeError, JsonError};
 use antiphon_protocol::{
     ContentType, Direction, ErrorCode, EventKind, FrameType, NewRow, RawFrame, Row, UserId,
     frames::{self, Ack, Page},
@@ -64,6 +64,61 @@ const TOKENS: &[&str] = &[
     "\u{1f600}",
 ];
 
+/// What may stand behind a name.
+const VALUES: &[&str] = &[
+    "0",
+    "1",
+    "3",
+    "255",
+    "256",
+    "4294967295",
+    "4294967296",
+    "9007199254740991",
+    "1.0",
+    "-1",
+    "true",
+    "false",
+    "null",
+    "\"\"",
+    "\"a\"",
+    "\"c:tea\"",
+    "\"pin\"",
+    "\"member\"",
+    "\"text/plain\"",
+    "\"protobuf\"",
+    "\"AQ\"",
+    "\"AR\"",
+    "\"1-1\"",
+    "[]",
+    "[1]",
+    "[\"a\"]",
+    "[{}]",
+    "{}",
+    "{\"a\":\"b\"}",
+    "\"0192f3a1-4c05-7000-8000-00000000beef\"",
+    "\"0123456789abcdef\"",
+    "\"SYNC\"",
+];
+
+/// Changes a line but leaves it JSON, most often: another value behind a name, another letter or digit.
+fn reworded(line: &str, random: &mut Random) -> Vec<u8> {
+    let mut bytes = line.as_bytes().to_vec();
+    for _ in 0..=random.below(2) {
+        let at = random.below(bytes.len());
+        match bytes[at..].iter().position(|byte| *byte == b':') {
+            Some(colon) if random.one_in(2) => {
+                let begin = at + colon + 1;
+                let length = bytes[begin..].iter().position(|byte| b",]}".contains(byte)).unwrap_or(0);
+                drop(bytes.splice(begin..begin + length, random.pick(VALUES).bytes()));
+            }
+            _ if bytes[at].is_ascii_digit() => bytes[at] = b'0' + random.below(10) as u8,
+            _ if bytes[at].is_ascii_lowercase() => bytes[at] = b'a' + random.below(26) as u8,
+            _ => {}
+        }
+    }
+    bytes
+}
+
 /// Changes a line in a few places: most often a byte or a token; at times it cuts, repeats, or moves a part.
 fn mutated(line: &str, random: &mut Random) -> Vec<u8> {
     let mut bytes = line.as_bytes().to_vec();
@@ -105,12 +160,21 @@ fn read(line: &[u8], from: Direction) -> Result<(), JsonError> {
     let text = std::str::from_utf8(line).unwrap();
     assert!(serde_json::from_str::<IgnoredAny>(text).is_ok(), "{text}");
     assert_eq!((frame(&read.frame).frame_type, frame(&read.frame).id), (read.frame_type, read.id));
-    // The names of a SEND_BATCH may not agree, and properties may be over their limit: that is for the broker to say.
-    if let Ok(written) = encode(&read.frame, read.answers) {
-        let again = json::decode(written.as_bytes(), from).unwrap_or_else(|error| panic!("{text} {written}: {error}"));
-        assert_eq!(again.frame, read.frame, "{text}");
+    match encode(&read.frame, read.answers) {
+        Ok(written) => {
+            let again =
+                json::decode(written.as_bytes(), from).unwrap_or_else(|error| panic!("{text} {written}: {error}"));
+            assert_eq!(again.frame, read.frame, "{text}");
+        }
+        // A batch for two logs, or a content type that clients cannot send: that is for the broker to say.
+        Err(EncodeError::Body(_)) if [FrameType::Send, FrameType::SendBatch].contains(&read.frame_type) => {}
+        Err(error) => panic!("{text}: {error}"),
     }
     Ok(())
+}
+
+fn random_change(random: &mut Random) -> fn(&str, &mut Random) -> Vec<u8> {
+    if random.one_in(2) { mutated } else { reworded }
 }
 
 #[test]
@@ -126,9 +190,10 @@ fn changed_lines_are_refused_or_read() {
     let mut accepted = 0;
     for _ in 0..count {
         let (line, from) = &seeds[generator.random.below(seeds.len())];
-        accepted += u64::from(read(&mutated(line, &mut generator.random), *from).is_ok());
+        let change = random_change(&mut generator.random);
+        accepted += u64::from(read(&change(line, &mut generator.random), *from).is_ok());
     }
-    assert!(count < 1_000 || accepted > count / 100, "only {accepted} of {count} lines were read");
+    assert!(count < 1_000 || accepted > count / 10, "only {accepted} of {count} lines were read");
 }
 
 /// `begin`, then `unit` until the line is as long as a line may be, then `end`.
@@ -171,9 +236,9 @@ fn lines_as_long_as_they_may_be_cost_little() {
         bomb(&format!("{send},\"attachments\":["), same("{\"url\":\"a\"},"), "{}]}"),
         bomb(&format!("{send},\"properties\":{{"), |n| format!("\"{n}\":\"\","), "\"a\":\"\"}}"),
         bomb(&format!("{send},\"thread\":{{\"event_id\":\""), same("0"), "\"}}"),
-        bomb(&format!("{send}"), |n| format!(",\"{n}\":0"), "}"),
+        bomb(send, |n| format!(",\"{n}\":0"), "}"),
         bomb(&format!("{send},\""), same("x"), "\":0}"),
-        bomb(&format!("{send}"), same(" "), "}"),
+        bomb(send, same(" "), "}"),
         bomb(&format!("{{\"op\":\"SEND_BATCH\",\"records\":[{record}"), same(&format!(",{record}")), "]}"),
         bomb("{\"op\":\"SEND_BATCH\",\"records\":[{}", same(",{}"), "]}"),
         bomb("{\"op\":\"HELLO\",\"versions\":[1", same(",1"), "]}"),
