@@ -26,6 +26,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 use tokio::sync::watch;
 
 pub use error::GatewayError;
+pub use http::{openapi_document, requests};
 pub use trunk::BrokerSettings;
 
 /// What a gateway has to know when it starts.

@@ -23,7 +23,9 @@ use axum::{
 use bytes::Bytes;
 use serde::Deserialize;
 
+pub use openapi::document as openapi_document;
 pub(crate) use pool::Pool;
+pub use routes::requests;
 pub(crate) use ticket::Tickets;
 
 use crate::{socket, worker::Worker};
@@ -35,7 +37,7 @@ pub(crate) fn router(worker: Arc<Worker>) -> Router {
         .route("/logs/{log}/stream", get(sse::stream))
         .route("/users/{user}/presence", get(call::presence))
         .route("/tickets", post(make_ticket))
-        .route("/openapi.json", get(openapi::document));
+        .route("/openapi.json", get(openapi::serve));
     for route in routes::ROUTES {
         let handler =
             move |state: State<Arc<Worker>>,

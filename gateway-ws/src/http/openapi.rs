@@ -18,8 +18,13 @@ use super::routes::{Kind, ROUTES, Route};
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| build().to_string());
 
-pub(super) async fn document() -> impl IntoResponse {
-    (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str())
+/// The HTTP API as an OpenAPI document, in JSON.
+pub fn document() -> &'static str {
+    DOCUMENT.as_str()
+}
+
+pub(super) async fn serve() -> impl IntoResponse {
+    (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], document())
 }
 
 /// Members that hold a UUID, as section 13 says.

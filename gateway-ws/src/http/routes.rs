@@ -101,3 +101,8 @@ pub(super) static ROUTES: &[Route] = &[
     route(Method::POST, "/users/{user}/revoke", FrameType::Revoke, "End a user's sessions and void their older tokens"),
     route(Method::PUT, "/presence", FrameType::PresenceSet, "Say how one is shown while present").body(),
 ];
+
+/// Method, path below `/api/v1` and frame of every request that is a frame.
+pub fn requests() -> impl Iterator<Item = (&'static str, &'static str, FrameType)> {
+    ROUTES.iter().map(|route| (route.method.as_str(), route.path, route.frame))
+}
