@@ -15,6 +15,7 @@
 mod error;
 mod http;
 pub mod json;
+mod metrics;
 mod reader;
 mod shown;
 mod socket;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 
 pub use error::GatewayError;
 pub use http::{openapi_document, requests};
+pub use metrics::METRICS;
 pub use trunk::BrokerSettings;
 
 /// What a gateway has to know when it starts.
@@ -89,6 +91,7 @@ impl Gateway {
         let address = address.map_err(|source| GatewayError::Listen { listen: config.listen, source })?;
         let client = trunk::client_config(&config.broker)?;
         let (stop, stopped) = watch::channel(false);
+        metrics::describe();
         let mut workers = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
             workers.push(worker::start(index, listener, &config, client.clone(), stopped.clone())?);

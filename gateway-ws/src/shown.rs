@@ -3,19 +3,23 @@
 use antiphon_protocol::{FrameType, RawFrame, trunk::Carried};
 use bytes::{Bytes, BytesMut};
 
-use crate::json::{self, EncodeError};
+use crate::{
+    json::{self, EncodeError},
+    metrics::Counters,
+};
 
 /// A frame and its forms.
 #[derive(Debug)]
 pub(crate) struct Shown<'a> {
     carried: &'a Carried,
+    counters: &'a Counters,
     binary: Option<Bytes>,
     json: Option<Bytes>,
 }
 
 impl<'a> Shown<'a> {
-    pub(crate) fn new(carried: &'a Carried) -> Self {
-        Self { carried, binary: None, json: None }
+    pub(crate) fn new(carried: &'a Carried, counters: &'a Counters) -> Self {
+        Self { carried, counters, binary: None, json: None }
     }
 
     pub(crate) fn kind(&self) -> Option<FrameType> {
@@ -66,6 +70,7 @@ impl<'a> Shown<'a> {
         };
         let mut line = BytesMut::with_capacity(2 * frame.body.len() + 128);
         json::encode(&frame, answers, &mut line)?;
+        self.counters.json_rendered.one_more();
         Ok(self.json.insert(line.freeze()).clone())
     }
 }

@@ -14,19 +14,21 @@ use tokio::{sync::watch, time};
 use crate::{
     Development, GatewayConfig, GatewayError,
     http::{self, Pool, Tickets},
+    metrics::Counters,
     trunk::Trunks,
 };
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1_024;
 
-/// How often sessions behind HTTP requests are looked at.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// How often numbers are published and idle sessions behind HTTP requests are ended.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the handlers of one worker share.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) trunks: Trunks,
+    pub(crate) counters: Arc<Counters>,
     /// Sessions behind HTTP requests.
     pub(crate) pool: Pool,
     pub(crate) tickets: Tickets,
@@ -72,38 +74,45 @@ pub(crate) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::Thread)?;
     let (config, name) = (config.clone(), format!("gateway-{index}"));
     let run = move || {
-        if let Err(error) = runtime.block_on(serve(listener, config, client, stopped)) {
+        if let Err(error) = runtime.block_on(serve(index, listener, config, client, stopped)) {
             tracing::error!(%error, "a worker of the gateway has ended");
         }
     };
     thread::Builder::new().name(name).spawn(run).map_err(GatewayError::Thread)
 }
 
+async fn look_after(worker: Arc<Worker>, index: usize) {
+    let (mut interval, index) = (time::interval(LOOK_INTERVAL), index.to_string());
+    loop {
+        interval.tick().await;
+        worker.pool.sweep();
+        worker.counters.trunks.set(worker.trunks.connected() as u64);
+        worker.counters.http_sessions.set(worker.pool.len() as u64);
+        worker.counters.publish(&index);
+    }
+}
+
 async fn serve(
+    index: usize,
     listener: TcpListener,
     config: GatewayConfig,
     client: quinn::ClientConfig,
     mut stopped: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let trunks = Trunks::start(&config.broker, config.trunks_per_worker.max(1), &client)?;
+    let counters = Arc::new(Counters::default());
+    let trunks = Trunks::start(&config.broker, config.trunks_per_worker.max(1), &client, &counters)?;
     let no_key = || io::Error::other("the edge's key makes no key for tickets");
     let worker = Arc::new(Worker {
         trunks,
+        counters,
         pool: Pool::default(),
         tickets: Tickets::new(&config.broker.key_pem).ok_or_else(no_key)?,
         development: config.development,
         origins: config.origins,
         stopped: stopped.clone(),
     });
-    let sweeper = Arc::clone(&worker);
-    tokio::spawn(async move {
-        let mut interval = time::interval(SWEEP_INTERVAL);
-        loop {
-            interval.tick().await;
-            sweeper.pool.sweep();
-        }
-    });
+    tokio::spawn(look_after(Arc::clone(&worker), index));
     let service = http::router(worker).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service)
         .with_graceful_shutdown(async move {

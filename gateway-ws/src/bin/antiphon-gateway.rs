@@ -12,6 +12,7 @@ use std::{
 
 use antiphon_gateway_ws::{BrokerSettings, Gateway, GatewayConfig, GatewayError};
 use clap::Parser;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,6 +48,9 @@ struct Cli {
     /// Origin of pages, besides its own, that may use it, such as https://chat.example.
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     origin: Vec<String>,
+    /// TCP address of /metrics, for operators.
+    #[arg(long, value_name = "ADDRESS", env = "ANTIPHON_GATEWAY_ADMIN")]
+    admin: Option<SocketAddr>,
     /// Trunks; as many as the broker has shards.
     #[arg(long, value_name = "N")]
     trunks: Option<NonZeroUsize>,
@@ -72,6 +76,10 @@ enum Failure {
     Gateway(#[from] GatewayError),
     #[error("the runtime cannot be started: {0}")]
     Runtime(#[source] io::Error),
+    #[error("--admin: cannot listen on {listen}: {source}")]
+    Admin { listen: SocketAddr, source: io::Error },
+    #[error("another library has installed its own metrics recorder in this process")]
+    Recorder,
 }
 
 fn main() -> ExitCode {
@@ -94,10 +102,12 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         let register = |kind| signal(kind).map_err(Failure::Runtime);
         (register(SignalKind::terminate())?, register(SignalKind::interrupt())?)
     };
+    let admin = cli.admin.map(|listen| runtime.block_on(serve_metrics(listen))).transpose()?;
     let gateway = Gateway::start(config(cli)?)?;
     let mut out = io::stdout().lock();
     // Whoever started it may not care for its words.
-    let _ = writeln!(out, "gateway: http://{}\nready", gateway.address()).and_then(|()| out.flush());
+    let admin = admin.map_or_else(String::new, |address| format!("admin: http://{address}\n"));
+    let _ = writeln!(out, "gateway: http://{}\n{admin}ready", gateway.address()).and_then(|()| out.flush());
     drop(out);
     runtime.block_on(async {
         tokio::select! {
@@ -107,6 +117,23 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     });
     gateway.stop(GOODBYE);
     Ok(())
+}
+
+/// `/metrics`, on the main thread's runtime, which has nothing else to do.
+async fn serve_metrics(listen: SocketAddr) -> Result<SocketAddr, Failure> {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).map_err(|_| Failure::Recorder)?;
+    let failed = |source| Failure::Admin { listen, source };
+    let listener = tokio::net::TcpListener::bind(listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let render = move || {
+        handle.run_upkeep();
+        std::future::ready(handle.render())
+    };
+    let router = axum::Router::new().route("/metrics", axum::routing::get(render));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Ok(address)
 }
 
 fn config(cli: &Cli) -> Result<GatewayConfig, Failure> {

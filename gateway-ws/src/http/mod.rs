@@ -67,7 +67,7 @@ fn filter(method: &Method) -> MethodFilter {
 
 /// Ready once a trunk is connected.
 async fn ready(State(worker): State<Arc<Worker>>) -> Response {
-    if worker.trunks.is_connected() {
+    if worker.trunks.connected() > 0 {
         "ready\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "no trunk to a broker is connected\n").into_response()
@@ -136,6 +136,7 @@ const ALLOW_ORIGIN: HeaderName = header::ACCESS_CONTROL_ALLOW_ORIGIN;
 
 /// Security headers on everything, and CORS for the origins that the configuration names.
 async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next) -> Response {
+    worker.counters.requests.one_more();
     let origin = request.headers().get(header::ORIGIN).cloned();
     let allowed = origin.filter(|origin| worker.origins.iter().any(|known| known.as_bytes() == origin.as_bytes()));
     let is_preflight =

@@ -82,6 +82,11 @@ impl Pool {
         });
     }
 
+    /// Sessions that are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<Entry>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -82,9 +82,13 @@ pub(super) async fn run(
 ) {
     let (shared, now) = (Arc::new(Socket::new(carrier)), Instant::now());
     let (channel, backlog, due) = (None, VecDeque::new(), now + HELLO_TIMEOUT);
+    worker.counters.sockets_opened.one_more();
+    worker.counters.sockets.one_more();
+    let counters = Arc::clone(&worker.counters);
     let mut session = Session { ws, shared, worker, remote, token, channel, backlog, heard: now, due };
     // Boxed: most sockets spend their life in one place of this, and the rest need not be kept for each.
     let _ = Box::pin(session.serve()).await;
+    counters.sockets.one_less();
 }
 
 impl Session {
@@ -228,6 +232,7 @@ impl Session {
         if kind != FrameType::Signal {
             self.shared.asked(id, kind, frame.len());
         }
+        self.worker.counters.frames_in.one_more();
         send(self.channel.as_ref(), &frame).await;
     }
 
@@ -240,6 +245,7 @@ impl Session {
             Ok(channel) => {
                 self.channel = Some(channel);
                 self.shared.set_phase(Phase::AwaitHello { is_again: true });
+                self.worker.counters.resumes.one_more();
                 let resume = Resume { jitter_ms: RESUME_JITTER_MS };
                 self.shared.say(&frames::control(FrameType::Resume, 0, &resume));
                 self.due = Instant::now() + SILENCE_MAX;
@@ -269,6 +275,8 @@ impl Session {
     async fn write(&mut self) -> Result<(), Gone> {
         let mut has_written = false;
         while let Some(bytes) = self.shared.take() {
+            self.worker.counters.messages_out.one_more();
+            self.worker.counters.bytes_out.add(bytes.len() as u64);
             let message = match self.shared.carrier {
                 // Invariant: lines are made by the encoder, which writes UTF-8.
                 Carrier::Json => Message::Text(Utf8Bytes::try_from(bytes).map_err(|_| Gone)?),

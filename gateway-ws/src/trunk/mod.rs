@@ -17,7 +17,7 @@ use std::{
 pub(crate) use credentials::client_config;
 pub(crate) use table::{Channel, Table};
 
-use crate::reader::Reader;
+use crate::{metrics::Counters, reader::Reader};
 
 /// A broker, how it is known, and how it knows this edge.
 #[derive(Debug, Clone)]
@@ -45,8 +45,13 @@ pub(crate) struct Trunks {
 
 impl Trunks {
     /// Must be called within the worker's runtime.
-    pub(crate) fn start(broker: &BrokerSettings, count: usize, client: &quinn::ClientConfig) -> io::Result<Self> {
-        let tables: Vec<Arc<Table>> = (0..count).map(|_| Arc::new(Table::default())).collect();
+    pub(crate) fn start(
+        broker: &BrokerSettings,
+        count: usize,
+        client: &quinn::ClientConfig,
+        counters: &Arc<Counters>,
+    ) -> io::Result<Self> {
+        let tables: Vec<Arc<Table>> = (0..count).map(|_| Arc::new(Table::new(Arc::clone(counters)))).collect();
         for table in &tables {
             let endpoint = connection::endpoint(broker)?;
             tokio::spawn(connection::keep(Arc::clone(table), endpoint, broker.clone(), client.clone()));
@@ -54,9 +59,9 @@ impl Trunks {
         Ok(Self { tables, next: AtomicUsize::new(0) })
     }
 
-    /// Whether a trunk is connected.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.tables.iter().any(|table| table.is_connected())
+    /// How many trunks are connected.
+    pub(crate) fn connected(&self) -> usize {
+        self.tables.iter().filter(|table| table.is_connected()).count()
     }
 
     /// A channel for a session on the next trunk that is connected; waits until one is.

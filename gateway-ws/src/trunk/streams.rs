@@ -48,12 +48,15 @@ impl Inner {
     fn hand(&mut self, carried: &Carried) -> Result<(), StreamError> {
         let kind = FrameType::from_number(carried.header.type_number);
         let class = kind.map_or(Class::Events, FrameType::class);
-        let mut shown = Shown::new(carried);
+        let counters = Arc::clone(&self.counters);
+        counters.frames_from_broker.one_more();
+        let mut shown = Shown::new(carried, &counters);
         let mut lagging = Vec::new();
         match self.groups.route(carried)? {
             Recipients::Nobody => {}
             Recipients::Edge => return edge_frame(carried),
             Recipients::Channel(channel) => {
+                counters.frames_out.one_more();
                 if let Some(reader) = self.readers.get(&channel)
                     && let Err(Overflow) = reader.deliver(class, &mut shown)
                 {
@@ -62,6 +65,7 @@ impl Inner {
             }
             Recipients::Group(group) => {
                 for channel in group {
+                    counters.frames_out.one_more();
                     if let Some(reader) = self.readers.get(&channel)
                         && let Err(Overflow) = reader.deliver(class, &mut shown)
                     {

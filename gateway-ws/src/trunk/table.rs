@@ -11,21 +11,22 @@ use antiphon_protocol::{FrameType, control::ChannelOpen, frames, trunk::Prefix};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, mpsc};
 
-use crate::reader::Reader;
+use crate::{metrics::Counters, reader::Reader};
 
 /// Frames of clients that wait for the trunk. Full: the sockets that have more are not read.
 pub(super) const OUTGOING_MAX: usize = 4_096;
 
 /// The channels of one trunk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Table {
     /// Only the worker's own thread comes here.
     inner: Mutex<Inner>,
     connected: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inner {
+    pub(super) counters: Arc<Counters>,
     pub(super) groups: Groups,
     pub(super) readers: BTreeMap<u32, Arc<dyn Reader>>,
     newest: u32,
@@ -45,7 +46,17 @@ pub(crate) struct Channel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lost;
 
+impl Inner {
+    fn new(counters: Arc<Counters>) -> Self {
+        Self { counters, groups: Groups::default(), readers: BTreeMap::new(), newest: 0, outgoing: None }
+    }
+}
+
 impl Table {
+    pub(super) fn new(counters: Arc<Counters>) -> Self {
+        Self { inner: Mutex::new(Inner::new(counters)), connected: Notify::new() }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing is left half done where a thread could panic in here.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -54,14 +65,20 @@ impl Table {
     /// A new connection is there: channels count from 1 again.
     pub(super) fn connect(&self) -> mpsc::Receiver<Bytes> {
         let (outgoing, frames) = mpsc::channel(OUTGOING_MAX);
-        *self.lock() = Inner { outgoing: Some(outgoing), ..Inner::default() };
+        let mut inner = self.lock();
+        *inner = Inner { outgoing: Some(outgoing), ..Inner::new(Arc::clone(&inner.counters)) };
+        drop(inner);
         self.connected.notify_waiters();
         frames
     }
 
     /// The connection is gone: so are its channels.
     pub(super) fn disconnect(&self) {
-        let lost = std::mem::take(&mut *self.lock());
+        let mut inner = self.lock();
+        let nothing = Inner::new(Arc::clone(&inner.counters));
+        let lost = std::mem::replace(&mut *inner, nothing);
+        drop(inner);
+        lost.counters.trunks_lost.one_more();
         for reader in lost.readers.into_values() {
             reader.lost();
         }
@@ -101,6 +118,7 @@ impl Table {
 impl Inner {
     /// Tells the broker that a channel lags. The queue may be full; then the channel is told when the broker finds out.
     pub(super) fn lag(&mut self, handle: u32, channel: u32) {
+        self.counters.lagging.one_more();
         self.groups.lag(handle, channel);
         if let Some(outgoing) = self.outgoing.clone() {
             let frame = carry(channel, &frames::raw(FrameType::Lag, handle, &[]));
