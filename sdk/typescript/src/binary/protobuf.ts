@@ -156,7 +156,8 @@ export function writeMessage(message: string, members: Members): Uint8Array {
   const out: number[] = [];
   const fields = fieldsOf(message);
   const hasContent = fields.some(({ type }) => type === "body");
-  const content = hasContent ? contentBytes(members as ContentMembers) : undefined;
+  // Only an edit has an envelope with a relation, whose kind is part of it.
+  const content = hasContent ? contentBytes(members as ContentMembers, "message.edit") : undefined;
   for (const field of fields) {
     const value = content ? contentValue(field, content, members) : members[field.name];
     if (field.repeated) writeRepeated(out, field, (value as readonly unknown[] | undefined) ?? []);
