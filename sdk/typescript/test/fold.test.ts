@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { readEnvelope } from "../src/binary/envelope.js";
 import { readMessage } from "../src/binary/protobuf.js";
 import { readRow } from "../src/binary/row.js";
 import { readEvent } from "../src/core/event.js";
@@ -18,6 +19,7 @@ function eventOf(hex: string) {
 function expectedView({ row, state, reply }: Vector): MessageView {
   const content = ({ content_type = 0, body = "" }: Vector) => {
     if (content_type === 0) return body === "" ? {} : { text: Buffer.from(body, "hex").toString() };
+    if (content_type === 1) return { data: JSON.parse(Buffer.from(body, "hex").toString()) };
     assert.equal(content_type, 2);
     return { body_b64: base64(body) };
   };
@@ -25,11 +27,7 @@ function expectedView({ row, state, reply }: Vector): MessageView {
     seq: state.edit.seq,
     time_ms: state.edit.time_ms,
     ...content(state.edit),
-    ...readMessage(
-      "LatestEdit",
-      Buffer.concat([Buffer.from([0x22, state.edit.envelope?.length / 2 || 0]), unhex(state.edit.envelope ?? "")]),
-    ),
-    ...content(state.edit),
+    ...readEnvelope(unhex(state.edit.envelope ?? "")),
   };
   const id = (hex: string) => hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
   return readView(
