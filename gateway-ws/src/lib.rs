@@ -29,7 +29,7 @@ use tokio::sync::watch;
 pub use error::GatewayError;
 pub use http::{openapi_document, requests};
 pub use metrics::METRICS;
-pub use trunk::BrokerSettings;
+pub use trunk::{BrokerSettings, Fingerprint};
 
 /// What a gateway has to know when it starts.
 #[derive(Debug, Clone)]

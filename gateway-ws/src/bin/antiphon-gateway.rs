@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon_gateway_ws::{BrokerSettings, Gateway, GatewayConfig, GatewayError};
+use antiphon_gateway_ws::{BrokerSettings, Fingerprint, Gateway, GatewayConfig, GatewayError};
 use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -138,7 +138,7 @@ async fn serve_metrics(listen: SocketAddr) -> Result<SocketAddr, Failure> {
 
 fn config(cli: &Cli) -> Result<GatewayConfig, Failure> {
     let read = |path: &PathBuf| fs::read(path).map_err(|source| Failure::File { path: path.clone(), source });
-    let fingerprint = cli.broker_fingerprint.as_deref().map(parse_fingerprint).transpose()?;
+    let fingerprint = cli.broker_fingerprint.as_deref().map(parse_fingerprint).transpose()?.map(Fingerprint::new);
     let roots = match &cli.ca {
         Some(path) => roots(&read(path)?)?,
         None if fingerprint.is_none() => return Err(Failure::NoTrust),

@@ -9,7 +9,7 @@ mod session;
 mod sse;
 mod ticket;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use antiphon_protocol::{ErrorCode, limits::FRAME_BYTES_MAX};
 use axum::{
@@ -22,6 +22,7 @@ use axum::{
 };
 use bytes::Bytes;
 use serde::Deserialize;
+use tokio::time;
 
 pub use openapi::document as openapi_document;
 pub(crate) use pool::Pool;
@@ -132,6 +133,9 @@ async fn development_token(
     }
 }
 
+/// How long a request may take to come and to be answered.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
+
 const ALLOW_ORIGIN: HeaderName = header::ACCESS_CONTROL_ALLOW_ORIGIN;
 
 /// Security headers on everything, and CORS for the origins that the configuration names.
@@ -143,7 +147,11 @@ async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next)
         request.method() == Method::OPTIONS && request.headers().contains_key("access-control-request-method");
     let mut response = match (&allowed, is_preflight) {
         (Some(_), true) => preflight(),
-        _ => next.run(request).await,
+        // A response begins at once or after an answer of the broker, so what takes longer is a body that does not come.
+        _ => match time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request did not come in time\n").into_response(),
+        },
     };
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

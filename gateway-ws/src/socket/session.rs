@@ -26,6 +26,8 @@ use crate::{json, reader::Reader, trunk::Channel, worker::Worker};
 
 /// From the upgrade to HELLO.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the client may take to answer the last frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a session waits for a trunk.
 const TRUNK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two Pings.
@@ -295,8 +297,10 @@ impl Session {
         // The channel ends first: nothing is for this socket any more.
         self.channel = None;
         let frame = CloseFrame { code, reason: Utf8Bytes::default() };
-        time::timeout(HELLO_TIMEOUT, self.ws.send(Message::Close(Some(frame)))).await??;
-        Ok(())
+        time::timeout(CLOSE_TIMEOUT, self.ws.send(Message::Close(Some(frame)))).await??;
+        // A socket that is dropped with unread bytes is reset, and then the client may not see the last frames.
+        let rest = async { while let Some(Ok(_)) = self.ws.recv().await {} };
+        Ok(time::timeout(CLOSE_TIMEOUT, rest).await?)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -26,14 +26,34 @@ pub struct BrokerSettings {
     pub addresses: Vec<SocketAddr>,
     /// Name in the broker's certificate; without a fingerprint it is verified by its chain.
     pub server_name: String,
-    /// SHA-256 of the broker's certificate.
-    pub fingerprint: Option<[u8; 32]>,
+    /// The one certificate to accept.
+    pub fingerprint: Option<Fingerprint>,
     /// Roots that the broker's certificate may chain to, DER.
     pub roots: Vec<Vec<u8>>,
     /// The certificate that this edge shows, PEM.
     pub certificate_pem: String,
     /// Its key, PEM.
     pub key_pem: Vec<u8>,
+}
+
+/// SHA-256 of a broker's certificate. Clones share it, so that a gateway follows a broker that takes a new certificate.
+#[derive(Debug, Clone)]
+pub struct Fingerprint(Arc<Mutex<[u8; 32]>>);
+
+impl Fingerprint {
+    /// The certificate with this SHA-256 of its DER bytes.
+    pub fn new(sha256: [u8; 32]) -> Self {
+        Self(Arc::new(Mutex::new(sha256)))
+    }
+
+    /// From now on another certificate is the right one, for handshakes that begin.
+    pub fn replace(&self, sha256: [u8; 32]) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = sha256;
+    }
+
+    fn is(&self, sha256: &[u8]) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_slice() == sha256
+    }
 }
 
 /// All trunks of a worker; each is connected again for ever.

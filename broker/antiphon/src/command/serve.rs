@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon_gateway_ws::{BrokerSettings, Development, Gateway, GatewayConfig};
+use antiphon_gateway_ws::{BrokerSettings, Development, Fingerprint, Gateway, GatewayConfig};
 use antiphon_sdk::Trust;
 use antiphon_server::{
     Broker,
@@ -37,10 +37,11 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
         Signals::register().map_err(Failure::Runtime)?
     };
     let broker = Broker::start(config)?;
-    let gateway = start_gateway(&broker)?;
+    let fingerprint = Fingerprint::new(sha256(broker.fingerprint())?);
+    let gateway = start_gateway(&broker, &fingerprint)?;
     Running::of(&broker).write(&broker.config().data_dir)?;
     announce(&broker, gateway.as_ref()).map_err(Failure::Output)?;
-    runtime.block_on(signals.wait(&broker));
+    runtime.block_on(signals.wait(&broker, &fingerprint));
     tracing::info!(deadline_ms = DRAIN.as_millis() as u64, "draining");
     // The gateway stays until the sessions that it carries have been told and have gone.
     let outcome = broker.stop(DRAIN);
@@ -50,8 +51,15 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
     Ok(outcome?)
 }
 
+fn sha256(hex: &str) -> Result<[u8; 32], Failure> {
+    match Trust::fingerprint(hex)? {
+        Trust::Fingerprint(sha256) => Ok(sha256),
+        Trust::Roots(_) => unreachable!("a fingerprint is read as one"),
+    }
+}
+
 /// The gateway inside this process: an edge like any other, on trunks over loopback.
-fn start_gateway(broker: &Broker) -> Result<Option<Gateway>, Failure> {
+fn start_gateway(broker: &Broker, fingerprint: &Fingerprint) -> Result<Option<Gateway>, Failure> {
     let Some(settings) = &broker.config().gateway else { return Ok(None) };
     let shards = usize::from(broker.config().shards.get());
     let workers = shards.min(cores());
@@ -59,17 +67,13 @@ fn start_gateway(broker: &Broker) -> Result<Option<Gateway>, Failure> {
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() });
     }
-    let fingerprint = match Trust::fingerprint(broker.fingerprint())? {
-        Trust::Fingerprint(sha256) => Some(sha256),
-        Trust::Roots(_) => None,
-    };
     let config = GatewayConfig {
         listen: settings.listen,
         origins: settings.origins.clone(),
         broker: BrokerSettings {
             addresses: vec![address],
             server_name: "localhost".to_owned(),
-            fingerprint,
+            fingerprint: Some(fingerprint.clone()),
             roots: Vec::new(),
             certificate_pem: broker.edge().certificate_pem.clone(),
             key_pem: broker.edge().key_pem.to_vec(),
@@ -166,14 +170,19 @@ impl Signals {
     }
 
     /// Returns when the broker is to stop.
-    async fn wait(mut self, broker: &Broker) {
+    async fn wait(mut self, broker: &Broker, fingerprint: &Fingerprint) {
         let mut watch = tokio::time::interval(WATCH);
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hang_up.recv() => match broker.reload() {
-                    Ok(()) => tracing::info!("certificate and keys read again"),
+                    Ok(served) => {
+                        tracing::info!("certificate and keys read again");
+                        if let Ok(sha256) = sha256(&served) {
+                            fingerprint.replace(sha256);
+                        }
+                    }
                     Err(error) => tracing::error!(%error, "the old certificate and keys stay in use"),
                 },
                 _ = watch.tick() => if broker.has_failed() {

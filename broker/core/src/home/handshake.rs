@@ -125,7 +125,10 @@ impl Home {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         let Phase::AwaitVerdict(greeting) = &connection.phase else { return Ok(()) };
         let fresh = fx.new_random_id();
+        let is_background = greeting.is_background;
         let device = match (&claims.device, &greeting.device) {
+            // It is nobody's phone, so it takes nobody's place.
+            _ if is_background => nameless_device(fresh)?,
             (Some(token), Some(hello)) if token != hello => {
                 return Err(Refusal::field(ErrorCode::TokenMismatch, "device", "the token is for another device"));
             }
@@ -134,7 +137,7 @@ impl Home {
             (None, None) => nameless_device(ResumeKey::claimed_session(&greeting.resume_token).unwrap_or(fresh))?,
         };
         let (hello_id, has_batch) = (greeting.request_id, greeting.has_batch);
-        let (has_follow, follows, is_background) = (greeting.has_follow, greeting.follows, greeting.is_background);
+        let (has_follow, follows) = (greeting.has_follow, greeting.follows);
         let resume_token = greeting.resume_token.clone();
         let is_nameless = claims.device.is_none() && greeting.device.is_none();
         let mut actor = Actor::new(claims.clone(), device);

@@ -62,7 +62,9 @@ fn a_background_session_is_no_presence() {
     watch(&mut c, ann, &["bob"]);
     let in_background = |c: &mut Cluster, device: &str| {
         let who = c.open(1);
-        let (token, claims) = (format!("token of {device}"), c.claims("bob"));
+        let token = format!("token of {device}");
+        // The token of a phone, used by a program that calls for its user.
+        let claims = antiphon_core::Claims { device: Some("device-phone".parse().unwrap()), ..c.claims("bob") };
         c.tokens.insert(token.clone(), Ok(claims));
         let hello = control::Hello { background: true, ..hello(&token, device) };
         assert!(matches!(c.call(who, FrameType::Hello, &hello), Reply::Welcome(_)));

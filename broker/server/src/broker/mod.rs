@@ -166,14 +166,15 @@ impl Broker {
         self.granted_receive_buffer
     }
 
-    /// Reads certificate and token keys again. New handshakes and tokens use them; on an error the old ones stay.
-    pub fn reload(&self) -> Result<(), StartError> {
+    /// Reads certificate and token keys again. New handshakes and tokens use them; on an error the old ones stay. Answers
+    /// with the SHA-256 of the certificate that is served now, in hexadecimal.
+    pub fn reload(&self) -> Result<String, StartError> {
         let (clients, trunks) = threads::server_configs(&self.config, &self.identity)?;
         let verifier = Arc::new(self.config.verifier(&self.identity)?);
         self.tell(|| Command::ServerConfigs(Arc::clone(&clients), Arc::clone(&trunks)));
         self.tell(|| Command::Verifier(Arc::clone(&verifier)));
         self.verifier.send_replace(verifier);
-        Ok(())
+        served_fingerprint(&self.config, &self.identity)
     }
 
     /// Says GOAWAY, gives clients `deadline` to leave, and stops. Nothing that was acknowledged is lost.
