@@ -6,6 +6,8 @@ import { orSay } from "./notify.js";
 import type { Pending } from "./pending.js";
 import { contentText, previewText } from "./preview.js";
 
+const BORDERS_PX = 2;
+
 type Mode = { readonly is: "new" } | { readonly is: "reply" | "edit"; readonly message: Message };
 
 /** What was not sent yet, by conversation: it is there when one comes back. */
@@ -96,7 +98,10 @@ export class Composer {
   /** As high as its text, within what the style allows. */
   #fit(): void {
     this.#text.style.height = "auto";
-    this.#text.style.height = `${this.#text.scrollHeight}px`;
+    // Browsers that size it by themselves need no help, and what is not on the page yet has no height.
+    if (this.#text.isConnected && !CSS.supports("field-sizing", "content")) {
+      this.#text.style.height = `${this.#text.scrollHeight + BORDERS_PX}px`;
+    }
     this.#send.disabled = this.#text.value.trim() === "";
   }
 

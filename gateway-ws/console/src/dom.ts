@@ -70,6 +70,24 @@ const ICONS = {
 
 export type IconName = keyof typeof ICONS;
 
+/** Two who speak in turn. */
+export function brand(): SVGElement {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 32 32");
+  svg.setAttribute("class", "brand");
+  svg.setAttribute("aria-hidden", "true");
+  const shapes = [
+    ["rect", { width: "32", height: "32", rx: "8" }],
+    ["path", { d: "M7 9h12v7H12l-3 3v-3H7zM13 18h9v-5h3v8h-2v3l-3-3h-7z" }],
+  ] as const;
+  for (const [name, attributes] of shapes) {
+    const shape = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(attributes)) shape.setAttribute(key, value);
+    svg.append(shape);
+  }
+  return svg;
+}
+
 /** A picture beside a text or a label, which says what it means. */
 export function icon(name: IconName): SVGElement {
   const svg = document.createElementNS(SVG, "svg");

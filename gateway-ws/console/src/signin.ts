@@ -1,6 +1,6 @@
 /** The first screen: a name, and nothing else. */
 
-import { fill, h } from "./dom.js";
+import { brand, fill, h } from "./dom.js";
 import { reason } from "./notify.js";
 import { developmentToken, NotDevelopmentError } from "./session.js";
 
@@ -43,6 +43,7 @@ export function signIn(root: HTMLElement, enter: (user: string, token: string) =
     h(
       "main",
       { class: "sign-in" },
+      brand(),
       h("h1", {}, "Antiphon"),
       h("p", { class: "lead" }, "Pick a name and talk. Open a second window with another name to answer yourself."),
       h(
