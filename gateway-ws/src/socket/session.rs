@@ -1,6 +1,12 @@
 //! The task of one socket: reads the client's frames into its channel, writes what waits for it.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use antiphon_protocol::{
     Direction, ErrorCode, FrameType,
@@ -14,8 +20,8 @@ use axum::{
     extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket},
 };
 use bytes::Bytes;
-use futures_util::SinkExt;
-use tokio::time::{self, Instant};
+use futures_util::{SinkExt, future::poll_immediate};
+use tokio::time::{self, Instant, Sleep};
 
 use super::{
     Carrier, Phase, Socket,
@@ -56,7 +62,8 @@ struct Session {
     /// Frames of a message whose first ones have to be answered before the next may be looked at.
     backlog: VecDeque<Incoming>,
     heard: Instant,
-    due: Instant,
+    /// HELLO or a Ping is due.
+    due: Pin<Box<Sleep>>,
 }
 
 /// Why a session ends without another word.
@@ -83,7 +90,7 @@ pub(super) async fn run(
     token: Option<String>,
 ) {
     let (shared, now) = (Arc::new(Socket::new(carrier)), Instant::now());
-    let (channel, backlog, due) = (None, VecDeque::new(), now + HELLO_TIMEOUT);
+    let (channel, backlog, due) = (None, VecDeque::new(), Box::pin(time::sleep(HELLO_TIMEOUT)));
     worker.counters.sockets_opened.one_more();
     worker.counters.sockets.one_more();
     let counters = Arc::clone(&worker.counters);
@@ -114,7 +121,7 @@ impl Session {
                 message = self.ws.recv(), if shared.may_read() && self.backlog.is_empty() => {
                     self.take_in(message.ok_or(Gone)??);
                 }
-                () = time::sleep_until(self.due) => self.tick().await?,
+                () = &mut self.due => self.tick().await?,
                 _ = stopped.changed() => return self.close(GOING_AWAY).await,
             }
         }
@@ -221,7 +228,7 @@ impl Session {
         }
         self.shared.set_phase(Phase::AwaitWelcome);
         self.shared.asked(incoming.id, FrameType::Hello, frame.len());
-        self.due = self.heard + PING_INTERVAL;
+        self.due.as_mut().reset(self.heard + PING_INTERVAL);
         send(self.channel.as_ref(), &frame).await;
     }
 
@@ -250,7 +257,7 @@ impl Session {
                 self.worker.counters.resumes.one_more();
                 let resume = Resume { jitter_ms: RESUME_JITTER_MS };
                 self.shared.say(&frames::control(FrameType::Resume, 0, &resume));
-                self.due = Instant::now() + SILENCE_MAX;
+                self.due.as_mut().reset(Instant::now() + SILENCE_MAX);
             }
             Err(_) => self.shared.refuse(0, ErrorCode::NotActive, "", "no broker answers"),
         }
@@ -260,14 +267,14 @@ impl Session {
     async fn tick(&mut self) -> Result<(), Gone> {
         if matches!(self.shared.phase(), Phase::AwaitHello { .. }) {
             self.shared.refuse(0, ErrorCode::AuthenticationTimeout, "", "no HELLO in time");
+            self.due.as_mut().reset(Instant::now() + PING_INTERVAL);
             return Ok(());
         }
         if self.heard.elapsed() >= SILENCE_MAX {
             return Err(Gone);
         }
-        self.due = Instant::now() + PING_INTERVAL;
-        time::timeout(SILENCE_MAX, self.ws.send(Message::Ping(Bytes::new()))).await??;
-        Ok(())
+        self.due.as_mut().reset(Instant::now() + PING_INTERVAL);
+        patiently(self.ws.send(Message::Ping(Bytes::new()))).await
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
@@ -276,6 +283,7 @@ impl Session {
 
     async fn write(&mut self) -> Result<(), Gone> {
         let mut has_written = false;
+        // A client that takes what it gets needs no timer.
         while let Some(bytes) = self.shared.take() {
             self.worker.counters.messages_out.one_more();
             self.worker.counters.bytes_out.add(bytes.len() as u64);
@@ -284,11 +292,11 @@ impl Session {
                 Carrier::Json => Message::Text(Utf8Bytes::try_from(bytes).map_err(|_| Gone)?),
                 Carrier::Binary => Message::Binary(bytes),
             };
-            time::timeout(SILENCE_MAX, self.ws.feed(message)).await??;
+            patiently(self.ws.feed(message)).await?;
             has_written = true;
         }
         if has_written {
-            time::timeout(SILENCE_MAX, self.ws.flush()).await??;
+            patiently(self.ws.flush()).await?;
         }
         Ok(())
     }
@@ -301,6 +309,15 @@ impl Session {
         // A socket that is dropped with unread bytes is reset, and then the client may not see the last frames.
         let rest = async { while let Some(Ok(_)) = self.ws.recv().await {} };
         Ok(time::timeout(CLOSE_TIMEOUT, rest).await?)
+    }
+}
+
+/// Waits for a write, as long as a client may take nothing.
+async fn patiently<T>(write: impl Future<Output = Result<T, Error>>) -> Result<T, Gone> {
+    let mut write = pin!(write);
+    match poll_immediate(&mut write).await {
+        Some(result) => Ok(result?),
+        None => Ok(time::timeout(SILENCE_MAX, write).await??),
     }
 }
 

@@ -427,7 +427,12 @@ export class Conversation {
 
   /** Asks for the newest messages; what goes wrong is asked again with the next session. */
   #begin(): void {
-    this.#load().catch(() => {});
+    const again = () => {
+      if (!this.#loaded) this.#load().catch(() => {});
+    };
+    // A page from before a reset is of no use after it.
+    if (this.#loading) this.#loading.then(again, again);
+    else again();
   }
 
   #load(): Promise<void> {
@@ -440,13 +445,13 @@ export class Conversation {
   async #page(): Promise<void> {
     const { log } = this;
     const to = this.#timeline.older ?? 0;
-    this.#timeline.awaitPage();
+    const generation = this.#timeline.awaitPage();
     try {
       const page = await this.#session.fetchMessages({ log, from: 0, to, limit: PAGE_MESSAGES, backward: true });
-      this.#timeline.page(page);
+      this.#timeline.page(generation, page);
       this.#loaded = this.#timeline.older !== undefined;
     } catch (error) {
-      this.#timeline.page(undefined);
+      this.#timeline.page(generation, undefined);
       throw error;
     } finally {
       this.#change();

@@ -153,7 +153,7 @@ export class Inbox {
   #event({ content }: Event): void {
     if (content.type !== "notice") return;
     const { notice } = content;
-    switch (notice.kind) {
+    switch (notice.type) {
       case "conversation.added":
         return this.#refresh();
       case "conversation.removed":

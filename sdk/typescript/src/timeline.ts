@@ -86,6 +86,8 @@ export class Timeline {
   /** Where the next older page ends; undefined before the first page, 0 = there is nothing older. */
   #older: number | undefined;
   #awaited = 0;
+  /** Counts the resets: a page that was asked for before one is of no use after it. */
+  #generation = 0;
   /** What came while a page was awaited. */
   #recent: Event[] = [];
   /** How far the others have come. */
@@ -130,6 +132,8 @@ export class Timeline {
     this.#hidden.clear();
     this.#older = undefined;
     this.#recent = [];
+    this.#awaited = 0;
+    this.#generation += 1;
     this.#changed();
   }
 
@@ -183,13 +187,15 @@ export class Timeline {
     this.#changed();
   }
 
-  /** A page of messages has been asked for. */
-  awaitPage(): void {
+  /** A page of messages has been asked for. Returns what to pass in with it. */
+  awaitPage(): number {
     this.#awaited += 1;
+    return this.#generation;
   }
 
   /** The page that was awaited; undefined if it does not come. */
-  page(page: Messages | undefined): void {
+  page(generation: number, page: Messages | undefined): void {
+    if (generation !== this.#generation) return;
     this.#awaited -= 1;
     // Of an earlier epoch its positions mean other events.
     if (page && page.head.epoch === this.#epoch) {

@@ -131,13 +131,13 @@ export class Harness {
       version: 1,
       session_id: SESSION,
       resume_token: `resume-${hello.attempt}`,
-      server_time_ms: SERVER_TIME_MS + this.now,
+      server_time_ms: SERVER_TIME_MS + Math.floor(this.now),
       user: "ann",
       device: "tab",
       reconnect_jitter_ms: 2_000,
       max_subscriptions: 256,
       capabilities: ["follow"],
-      expires_at_ms: SERVER_TIME_MS + this.now + 3_600_000,
+      expires_at_ms: SERVER_TIME_MS + Math.floor(this.now) + 3_600_000,
       ...welcome,
     });
     return hello;
@@ -147,7 +147,7 @@ export class Harness {
   reconnect(welcome: Frame = {}) {
     this.input({ type: "disconnected", cause: "lost" });
     this.take();
-    this.sleep(60_000);
+    while (!this.#outputs.some(({ type }) => type === "connect" || type === "needToken")) this.sleepToTimeout();
     return this.connect(welcome);
   }
 

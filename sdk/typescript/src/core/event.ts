@@ -28,9 +28,9 @@ export interface Attachment {
   readonly thumbnailUrl?: string;
 }
 
-/** What the broker says with an event of its own; see the messages of SPEC section 5. */
+/** What the broker says with an event of its own: `type` is the kind of the event, the rest as in SPEC section 5. */
 export type Notice = {
-  [Kind in keyof typeof noticeReaders]: { readonly kind: Kind } & ReturnType<(typeof noticeReaders)[Kind]>;
+  [Kind in keyof typeof noticeReaders]: { readonly type: Kind } & ReturnType<(typeof noticeReaders)[Kind]>;
 }[keyof typeof noticeReaders];
 
 /** The body of an event. */
@@ -142,7 +142,7 @@ function readNotice(kind: string | number | undefined, body: unknown): Content {
   const reader = Object.hasOwn(noticeReaders, kind ?? "") && noticeReaders[kind as keyof typeof noticeReaders];
   // A kind of a later version: its body is shown as what it is in JSON.
   if (!reader) return { type: "json", data: body };
-  return { type: "notice", notice: { kind, ...reader(body, `${kind}`) } as Notice };
+  return { type: "notice", notice: { ...reader(body, `${kind}`), type: kind } as Notice };
 }
 
 export function readBytes(base64: string): Uint8Array {

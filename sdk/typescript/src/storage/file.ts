@@ -12,31 +12,36 @@ type Line = Unsent | { readonly key: string; readonly removed: true };
 
 export function fileStorage(path: string): QueueStorage {
   let file: FileHandle | undefined;
-  // One write at a time keeps the lines whole and in order.
-  let last: Promise<void> = Promise.resolve();
-  const append = (line: Line): Promise<void> => {
-    const written = last.then(async () => {
+  // One step at a time keeps the lines whole and in order, and what is put early behind the load.
+  let last: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(step: () => Promise<T>): Promise<T> => {
+    const done = last.then(step);
+    last = done.catch(() => {});
+    return done;
+  };
+  const append = (line: Line): Promise<void> =>
+    inTurn(async () => {
       file ??= await open(path, "a");
       await file.appendFile(`${JSON.stringify(line)}\n`);
       await file.datasync();
     });
-    last = written.catch(() => {});
-    return written;
-  };
   return {
-    async load() {
-      const entries = await read(path);
-      const fresh = `${path}.new`;
-      const handle = await open(fresh, "w");
-      await handle.writeFile(entries.map((entry) => `${JSON.stringify(entry)}\n`).join(""));
-      await handle.datasync();
-      await handle.close();
-      await rename(fresh, path);
-      return entries;
-    },
+    load: () => inTurn(() => rewrite(path)),
     put: append,
     remove: (key) => append({ key, removed: true }),
   };
+}
+
+/** Reads the entries, and leaves out of the file what does not count any more. */
+async function rewrite(path: string): Promise<readonly Unsent[]> {
+  const entries = await read(path);
+  const fresh = `${path}.new`;
+  const handle = await open(fresh, "w");
+  await handle.writeFile(entries.map((entry) => `${JSON.stringify(entry)}\n`).join(""));
+  await handle.datasync();
+  await handle.close();
+  await rename(fresh, path);
+  return entries;
 }
 
 async function read(path: string): Promise<readonly Unsent[]> {
