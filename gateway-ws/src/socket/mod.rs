@@ -133,11 +133,13 @@ impl Socket {
         self.end(code);
     }
 
-    /// The trunk is gone. What was said to the client before stays said.
+    /// The trunk is gone, and with it the handles: answers that wait are still true, but what belongs to a handle would
+    /// come after RESUME, which overtakes it, and could be taken for that of a new one.
     pub(crate) fn lost(&self) {
         let mut state = self.lock();
         if !matches!(state.phase, Phase::Over(_)) {
             state.phase = Phase::Lost;
+            state.outbox.forget_streams();
             state.pending.clear();
             state.pending_bytes = 0;
         }
