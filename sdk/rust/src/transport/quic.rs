@@ -1,46 +1,22 @@
 //! One QUIC connection: the control stream, the streams that the broker opens, and tasks that read them.
-//!
-//! Two bounded channels lead to the driver, so that it can leave events unread while answers keep coming. A reader
-//! whose channel is full stops reading, and QUIC's flow control stops the broker.
 
-use std::{collections::VecDeque, fmt, net::SocketAddr};
+use std::net::SocketAddr;
 
 use antiphon_sdk_core::StreamId;
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::{sync::mpsc, task::JoinSet};
 
+use super::{CHUNKS_MAX, Cause, FromBroker, FromControl, Link, Sink, Streams, Writer};
 use crate::Endpoint;
 
-/// Chunks between a reader and the driver.
-const CHUNKS_MAX: usize = 8;
 /// Longest chunk; a frame may take several.
 const CHUNK_BYTES_MAX: usize = 32 << 10;
 /// Chunks handed to the transport at once.
 const WRITE_CHUNKS_MAX: usize = 32;
 
-/// Signals that wait until everything else is written; the oldest is dropped for the newest.
-const SIGNALS_MAX: usize = 64;
-
-/// What the control stream brings.
-#[derive(Debug)]
-pub(crate) enum FromControl {
-    Bytes(Bytes),
-    /// The connection is over.
-    Ended(Cause),
-}
-
-/// Why a connection is over.
-#[derive(Debug)]
-pub(crate) struct Cause {
-    /// For people.
-    pub(crate) text: String,
-    /// The broker's application close code.
-    pub(crate) close_code: Option<u32>,
-}
-
-impl Cause {
-    fn of(reason: ConnectionError) -> Self {
+impl From<ConnectionError> for Cause {
+    fn from(reason: ConnectionError) -> Self {
         let close_code = match &reason {
             ConnectionError::ApplicationClosed(close) => u32::try_from(close.error_code.into_inner()).ok(),
             _ => None,
@@ -49,100 +25,61 @@ impl Cause {
     }
 }
 
-impl From<&str> for Cause {
-    fn from(text: &str) -> Self {
-        Self { text: text.to_owned(), close_code: None }
-    }
+/// Where the broker is, and how it is known.
+#[derive(Debug, Clone)]
+pub(super) struct Way {
+    pub(super) endpoint: Endpoint,
+    pub(super) tls: quinn::ClientConfig,
+    pub(super) address: SocketAddr,
+    pub(super) server_name: String,
 }
 
-/// What the broker's own streams bring.
-#[derive(Debug)]
-pub(crate) enum FromBroker {
-    Bytes(StreamId, Bytes),
-    Ended(StreamId),
-}
-
-/// A connection that stands. Dropping it closes it and ends its tasks.
-#[derive(Debug)]
-pub(crate) struct Link {
-    connection: Connection,
-    pub(crate) writer: Writer,
-    pub(crate) from_control: mpsc::Receiver<FromControl>,
-    pub(crate) from_broker: mpsc::Receiver<FromBroker>,
-    _readers: JoinSet<()>,
-}
-
-impl Link {
+impl Way {
     /// Connects and opens the control stream.
-    pub(crate) async fn connect(
-        endpoint: Endpoint,
-        config: quinn::ClientConfig,
-        address: SocketAddr,
-        server_name: String,
-    ) -> Result<Self, Cause> {
-        let connecting = endpoint.quinn().connect_with(config, address, &server_name);
-        let connection = connecting.map_err(|error| Cause::from(&*error.to_string()))?.await.map_err(Cause::of)?;
-        let (control, answers) = connection.open_bi().await.map_err(Cause::of)?;
+    pub(super) async fn connect(self) -> Result<Link, Cause> {
+        let connecting = self.endpoint.quinn().connect_with(self.tls, self.address, &self.server_name);
+        let connection = connecting.map_err(|error| Cause::from(&*error.to_string()))?.await?;
+        let guard = Guard(connection.clone());
+        let (control, answers) = connection.open_bi().await?;
         let (control_tx, from_control) = mpsc::channel(CHUNKS_MAX);
         let (broker_tx, from_broker) = mpsc::channel(CHUNKS_MAX);
         let mut readers = JoinSet::new();
         readers.spawn(read_control(connection.clone(), answers, control_tx));
-        readers.spawn(accept_streams(connection.clone(), broker_tx));
-        let writer = Writer { control, unwritten: Vec::new(), signals: VecDeque::new() };
-        Ok(Self { connection, writer, from_control, from_broker, _readers: readers })
+        readers.spawn(accept_streams(connection, broker_tx));
+        Ok(Link {
+            writer: Writer::new(Sink::Quic(control)),
+            from_control,
+            from_broker: Streams::Quic(from_broker),
+            quic: Some(guard),
+            _readers: readers,
+        })
     }
 }
 
-impl Drop for Link {
+/// Closes the connection when it is dropped.
+#[derive(Debug)]
+pub(super) struct Guard(Connection);
+
+impl Guard {
+    pub(super) fn stands(&self) -> bool {
+        self.0.close_reason().is_none()
+    }
+}
+
+impl Drop for Guard {
     fn drop(&mut self) {
-        self.connection.close(VarInt::from_u32(0), b"");
+        self.0.close(VarInt::from_u32(0), b"");
     }
 }
 
-/// The control stream's sending half, and what it has not taken yet.
-pub(crate) struct Writer {
-    control: SendStream,
-    unwritten: Vec<Bytes>,
-    signals: VecDeque<Bytes>,
-}
-
-impl Writer {
-    /// Takes bytes to be written by [`write`](Self::write).
-    pub(crate) fn push(&mut self, bytes: Bytes) {
-        self.unwritten.push(bytes);
-    }
-
-    /// Takes a signal, to be written once nothing else waits.
-    pub(crate) fn push_signal(&mut self, bytes: Bytes) {
-        if self.signals.len() >= SIGNALS_MAX {
-            self.signals.pop_front();
+/// Writes some of it. Cancel-safe. An error also ends the control stream's reader, which tells.
+pub(super) async fn write(control: &mut SendStream, unwritten: &mut Vec<Bytes>) {
+    let upto = unwritten.len().min(WRITE_CHUNKS_MAX);
+    match control.write_chunks(&mut unwritten[..upto]).await {
+        Ok(written) => {
+            unwritten.drain(..written.chunks);
         }
-        self.signals.push_back(bytes);
-    }
-
-    pub(crate) fn has_unwritten(&self) -> bool {
-        !self.unwritten.is_empty() || !self.signals.is_empty()
-    }
-
-    /// Writes some of what was pushed. Cancel-safe. An error also ends the control stream's reader, which tells.
-    pub(crate) async fn write(&mut self) {
-        if self.unwritten.is_empty() {
-            self.unwritten.extend(self.signals.drain(..));
-        }
-        let upto = self.unwritten.len().min(WRITE_CHUNKS_MAX);
-        match self.control.write_chunks(&mut self.unwritten[..upto]).await {
-            Ok(written) => {
-                self.unwritten.drain(..written.chunks);
-            }
-            Err(_) => self.unwritten.clear(),
-        }
-    }
-}
-
-impl fmt::Debug for Writer {
-    /// What is written may hold a token.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Writer({} chunks)", self.unwritten.len())
+        Err(_) => unwritten.clear(),
     }
 }
 
@@ -152,7 +89,8 @@ async fn read_control(connection: Connection, mut stream: RecvStream, to_driver:
             return;
         }
     }
-    let cause = connection.close_reason().map_or_else(|| Cause::from("the broker ended the control stream"), Cause::of);
+    let ended = || Cause::from("the broker ended the control stream");
+    let cause = connection.close_reason().map_or_else(ended, Cause::from);
     // A driver that is gone needs no cause.
     let _ = to_driver.send(FromControl::Ended(cause)).await;
 }
