@@ -7,7 +7,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use axum::{Router, routing::get};
+use axum::{Router, routing::get, serve::ListenerExt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 
@@ -74,7 +74,12 @@ async fn serve(
     client: quinn::ClientConfig,
     mut stopped: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    // A frame that is written alone must not wait for the client's delayed acknowledgement of the one before.
+    let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|tcp| {
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, "a connection that ends at once");
+        }
+    });
     let trunks = Trunks::start(&config.broker, config.trunks_per_worker.max(1), &client)?;
     let worker = Arc::new(Worker { trunks, origins: config.origins, stopped: stopped.clone() });
     let router = Router::new().route("/api/v1/socket", get(socket::upgrade)).with_state(worker);
