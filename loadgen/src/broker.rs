@@ -9,7 +9,7 @@ use std::{
     io::{self, BufRead, BufReader},
     net::SocketAddr,
     os::unix::process::ExitStatusExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
     thread,
@@ -52,6 +52,10 @@ pub struct Ready {
     pub address: SocketAddr,
     /// Where its admin listener answers HTTP.
     pub admin: SocketAddr,
+    /// URL of its gateway, if it has one.
+    pub gateway: Option<String>,
+    /// Where trunks connect (QUIC), if it says so.
+    pub trunk: Option<SocketAddr>,
     /// Of its certificate, `sha256:<hex>`.
     pub fingerprint: String,
     /// Its data directory.
@@ -110,14 +114,23 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker at addresses of its own choice on loopback and waits until it is ready.
     pub fn start(config: BrokerConfig) -> Result<Self, BrokerError> {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, ready) = spawn(&config, any, any)?;
+        let (child, ready) = spawn(&config, &Listen::default())?;
         Ok(Self { config, child, ready })
     }
 
     /// What it said when it became ready.
     pub fn ready(&self) -> &Ready {
         &self.ready
+    }
+
+    /// Its binary.
+    pub fn program(&self) -> &Path {
+        &self.config.program
+    }
+
+    /// Where its standard error is appended.
+    pub fn log(&self) -> &Path {
+        &self.config.log
     }
 
     /// Its process id; after a restart another one.
@@ -153,7 +166,8 @@ impl Broker {
     /// Starts it again on the same data at the same addresses. One that still runs is killed first.
     pub fn restart(&mut self) -> Result<(), BrokerError> {
         self.kill()?;
-        (self.child, self.ready) = spawn(&self.config, self.ready.address, self.ready.admin)?;
+        let listen = Listen::again(&self.ready);
+        (self.child, self.ready) = spawn(&self.config, &listen)?;
         Ok(())
     }
 
@@ -175,12 +189,43 @@ pub fn was_killed(status: ExitStatus) -> bool {
     status.signal() == Some(rustix::process::Signal::KILL.as_raw())
 }
 
-fn spawn(config: &BrokerConfig, listen: SocketAddr, admin: SocketAddr) -> Result<(Child, Ready), BrokerError> {
+/// Where a broker is to listen.
+struct Listen {
+    clients: SocketAddr,
+    admin: SocketAddr,
+    gateway: SocketAddr,
+    trunk: SocketAddr,
+}
+
+impl Default for Listen {
+    /// Anywhere on loopback.
+    fn default() -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { clients: any, admin: any, gateway: any, trunk: any }
+    }
+}
+
+impl Listen {
+    /// Where it did before, as far as it said so.
+    fn again(ready: &Ready) -> Self {
+        let any = Self::default();
+        let gateway = ready.gateway.as_deref().and_then(|url| url.strip_prefix("http://")?.parse().ok());
+        Self {
+            clients: ready.address,
+            admin: ready.admin,
+            gateway: gateway.unwrap_or(any.gateway),
+            trunk: ready.trunk.unwrap_or(any.trunk),
+        }
+    }
+}
+
+fn spawn(config: &BrokerConfig, listen: &Listen) -> Result<(Child, Ready), BrokerError> {
     let started = || {
         let log = OpenOptions::new().create(true).append(true).open(&config.log)?;
         let mut command = Command::new(&config.program);
         command.arg("serve").arg("--data").arg(&config.data);
-        command.arg("--listen").arg(listen.to_string()).arg("--admin").arg(admin.to_string());
+        command.arg("--listen").arg(listen.clients.to_string()).arg("--admin").arg(listen.admin.to_string());
+        command.arg("--gateway").arg(listen.gateway.to_string()).arg("--trunk").arg(listen.trunk.to_string());
         if let Some(shards) = config.shards {
             command.arg("--shards").arg(shards.to_string());
         }
@@ -254,15 +299,15 @@ fn lines(child: &mut Child) -> Receiver<String> {
 }
 
 fn parse_ready(lines: &[String]) -> Result<Ready, BrokerError> {
-    let fact = |name: &'static str| {
-        let value = lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        value.ok_or(BrokerError::Fact(name))
-    };
+    let said = |name: &str| lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    let fact = |name: &'static str| said(name).ok_or(BrokerError::Fact(name));
     let admin = fact("admin")?;
     let admin = admin.strip_prefix("http://").unwrap_or(admin).trim_end_matches('/');
     Ok(Ready {
         address: fact("address")?.parse().map_err(|_| BrokerError::Fact("address"))?,
         admin: admin.parse().map_err(|_| BrokerError::Fact("admin"))?,
+        gateway: said("gateway").map(str::to_owned),
+        trunk: said("trunk").map(str::parse).transpose().map_err(|_| BrokerError::Fact("trunk"))?,
         fingerprint: fact("fingerprint")?.to_owned(),
         data: fact("data")?.into(),
         shards: fact("shards")?.parse().map_err(|_| BrokerError::Fact("shards"))?,
@@ -281,6 +326,7 @@ mod tests {
     use super::*;
 
     const FACTS: &str = "echo address: 127.0.0.1:4001\necho admin: http://127.0.0.1:4002\n\
+                         echo gateway: http://127.0.0.1:4003\necho trunk: 127.0.0.1:4004\n\
                          echo fingerprint: sha256:ab\necho data: /d\necho shards: 2\n";
 
     /// A child that another test forks while a program is being written holds that file open, and then the program
@@ -316,6 +362,8 @@ mod tests {
         let expected = Ready {
             address: "127.0.0.1:4001".parse().unwrap(),
             admin: "127.0.0.1:4002".parse().unwrap(),
+            gateway: Some("http://127.0.0.1:4003".into()),
+            trunk: Some("127.0.0.1:4004".parse().unwrap()),
             fingerprint: "sha256:ab".into(),
             data: "/d".into(),
             shards: 2,
@@ -326,8 +374,13 @@ mod tests {
         assert_ne!(broker.pid(), first);
         let data = folder.path().join("data").display().to_string();
         let calls = fs::read_to_string(folder.path().join("calls")).unwrap();
-        let call = |listen, admin| format!("serve --data {data} --listen {listen} --admin {admin} --shards 2 --x\n");
-        assert_eq!(calls, call("127.0.0.1:0", "127.0.0.1:0") + &call("127.0.0.1:4001", "127.0.0.1:4002"));
+        let call = |[listen, admin, gateway, trunk]: [u16; 4]| {
+            let listen = format!("--listen 127.0.0.1:{listen} --admin 127.0.0.1:{admin}");
+            format!(
+                "serve --data {data} {listen} --gateway 127.0.0.1:{gateway} --trunk 127.0.0.1:{trunk} --shards 2 --x\n"
+            )
+        };
+        assert_eq!(calls, call([0; 4]) + &call([4001, 4002, 4003, 4004]));
     }
 
     #[test]

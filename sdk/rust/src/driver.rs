@@ -18,12 +18,11 @@ use tokio::{
 };
 
 use crate::{
-    Config, Endpoint, Error, Presences, Result,
+    Carrier, Config, Endpoint, Error, Presences, Result, TokenProvider,
     call::Call,
     client::Attention,
     queues::Queues,
-    tls,
-    transport::{Cause, FromBroker, FromControl, Link},
+    transport::{Better, Cause, FromBroker, FromControl, Link, Ways},
     waiters::Waiters,
 };
 
@@ -39,6 +38,7 @@ enum Wake {
     Broker(FromBroker),
     Written,
     Connected(std::result::Result<Link, Cause>),
+    Better(Link),
     Token(std::result::Result<Token, String>),
     Attention,
     Timeout,
@@ -47,6 +47,7 @@ enum Wake {
 /// Where news goes that nobody asked for by a call.
 pub(crate) struct News {
     pub(crate) state: watch::Sender<ConnectionState>,
+    pub(crate) carrier: watch::Sender<Option<Carrier>>,
     pub(crate) digests: broadcast::Sender<Digest>,
     pub(crate) presences: watch::Sender<Presences>,
 }
@@ -54,14 +55,16 @@ pub(crate) struct News {
 pub(crate) struct Driver {
     core: core::Client,
     started: Instant,
-    config: Config,
-    tls: quinn::ClientConfig,
-    endpoint: Endpoint,
+    provider: TokenProvider,
+    ways: Ways,
     calls: mpsc::Receiver<Call>,
     attention: Arc<Attention>,
     news: News,
     connecting: Pending<std::result::Result<Link, Cause>>,
     link: Option<Link>,
+    /// Finds a better way than that of the link.
+    seeking: Pending<Link>,
+    better: Option<Better>,
     token: Pending<std::result::Result<Token, String>>,
     waiters: Waiters,
     queues: Queues,
@@ -72,7 +75,7 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(
         config: Config,
-        endpoint: Endpoint,
+        endpoint: &Endpoint,
         calls: mpsc::Receiver<Call>,
         attention: Arc<Attention>,
         news: News,
@@ -87,14 +90,15 @@ impl Driver {
         Ok(Self {
             core: core::Client::new(core_config),
             started: Instant::now(),
-            tls: tls::client_config(&config.trust)?,
-            config,
-            endpoint,
+            ways: Ways::new(&config, endpoint)?,
+            provider: config.token,
             calls,
             attention,
             news,
             connecting: None,
             link: None,
+            seeking: None,
+            better: None,
             token: None,
             waiters: Waiters::default(),
             queues: Queues::default(),
@@ -140,6 +144,7 @@ impl Driver {
         let stalled = self.queues.is_stalled();
         let (mut control, mut broker, mut write) = (None, None, None);
         if let Some(link) = &mut self.link {
+            link.from_broker.set_stalled(stalled);
             control = Some(&mut link.from_control);
             broker = (!stalled).then_some(&mut link.from_broker);
             write = Some(&mut link.writer).filter(|writer| writer.has_unwritten());
@@ -156,6 +161,7 @@ impl Driver {
             }
             call = self.calls.recv(), if !self.closing => Wake::Call(call),
             link = ready(&mut self.connecting) => Wake::Connected(link),
+            link = ready(&mut self.seeking) => Wake::Better(link),
             token = ready(&mut self.token) => Wake::Token(token),
             () = self.attention.notify.notified() => Wake::Attention,
             () = async { match timeout { Some(at) => tokio::time::sleep_until(at).await, None => pending().await } } => {
@@ -181,6 +187,11 @@ impl Driver {
             Wake::Broker(chunk) => self.broker(chunk),
             Wake::Written => {}
             Wake::Connected(result) => self.connected(result),
+            Wake::Better(link) => {
+                self.seeking = None;
+                self.better = Some(Better::new(link));
+                self.input(Input::Move);
+            }
             Wake::Token(result) => {
                 self.token = None;
                 self.input(match result {
@@ -209,10 +220,38 @@ impl Driver {
         self.connecting = None;
         match result {
             Ok(link) => {
+                let carrier = link.carrier();
+                self.ways.used(Some(carrier));
+                self.news.carrier.send_replace(Some(carrier));
                 self.link = Some(link);
+                self.seek(carrier);
                 self.input(Input::Connected);
             }
-            Err(cause) => self.lost(cause),
+            Err(cause) => {
+                self.ways.used(None);
+                self.lost(cause);
+            }
+        }
+    }
+
+    /// Looks for a better way, unless one is looked for or has been found.
+    fn seek(&mut self, carrier: Carrier) {
+        match self.ways.seek(carrier) {
+            Some(seeking) if self.seeking.is_none() && self.better.is_none() => self.seeking = Some(Box::pin(seeking)),
+            Some(_) => {}
+            None => (self.seeking, self.better) = (None, None),
+        }
+    }
+
+    /// A session stands. A better way may have been found before there was one to leave.
+    fn session_stands(&mut self) {
+        let Some(better) = &self.better else { return };
+        if better.stands() {
+            return self.input(Input::Move);
+        }
+        self.better = None;
+        if let Some(carrier) = self.link.as_ref().map(Link::carrier) {
+            self.seek(carrier);
         }
     }
 
@@ -244,7 +283,7 @@ impl Driver {
             if self.queues.is_stalled() {
                 return;
             }
-            next = self.link.as_mut().and_then(|link| link.from_broker.try_recv().ok());
+            next = self.link.as_mut().and_then(|link| link.from_broker.try_recv());
         }
     }
 
@@ -352,10 +391,14 @@ impl Driver {
                 self.connecting = None;
                 self.link = None;
             }
-            Output::NeedToken => self.token = Some(self.config.token.provide()),
+            Output::NeedToken => self.token = Some(self.provider.provide()),
             Output::State(state) => {
                 tracing::debug!(?state, "connection state");
+                let stands = matches!(state, ConnectionState::Ready(_));
                 self.news.state.send_replace(state);
+                if stands {
+                    self.session_stands();
+                }
             }
             Output::Send { id, state } => self.waiters.send_state(id, state),
             Output::Subscription { id, item } => {
@@ -379,8 +422,10 @@ impl Driver {
 
     fn connect(&mut self) {
         self.link = None;
-        let (address, name) = (self.config.address, self.config.server_name.clone());
-        self.connecting = Some(Box::pin(Link::connect(self.endpoint.clone(), self.tls.clone(), address, name)));
+        self.connecting = Some(match self.better.take().and_then(Better::take) {
+            Some(link) => Box::pin(std::future::ready(Ok(link))),
+            None => Box::pin(self.ways.connect()),
+        });
     }
 }
 
