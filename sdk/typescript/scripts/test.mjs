@@ -21,7 +21,11 @@ await build({
 });
 const files = chosen.map((name) => `.test-build/${name.replace(/\.ts$/, ".mjs")}`);
 // One file at a time: the machine is shared.
-const run = spawnSync(process.execPath, ["--enable-source-maps", "--test", "--test-concurrency=1", ...files], {
-  stdio: "inherit",
-});
+const run = spawnSync(
+  process.execPath,
+  ["--enable-source-maps", "--test", "--test-concurrency=1", "--test-timeout=60000", ...files],
+  {
+    stdio: "inherit",
+  },
+);
 process.exit(run.status ?? 1);

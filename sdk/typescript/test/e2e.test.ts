@@ -125,7 +125,7 @@ for (const [name, wire] of [
 }
 
 test("a refusal is a typed error, and the session goes on", options, async () => {
-  const eve = await start("eve");
+  const eve = await start("eve", { token: () => broker.mint("eve") });
   await assert.rejects(eve.conversation("nowhere").info(), (error) => error instanceof RefusedError);
   assert.equal(eve.state.is, "ready");
 });
@@ -142,7 +142,7 @@ test("the inbox lists what one is a member of, and counts what is unread", optio
   assert.equal(entry?.id, "counted");
 });
 
-test("the fifteen lines of the README are a chat", options, async () => {
+test("the fifteen lines of the README are a chat", { ...options, timeout: 30_000 }, async (context) => {
   assert.ok(existsSync("dist/index.js"), "npm run build comes first");
   const [, code] = /```js chat\.mjs\n([\s\S]*?)```/.exec(readFileSync("README.md", "utf8")) ?? [];
   assert.ok(code);
@@ -151,12 +151,19 @@ test("the fifteen lines of the README are a chat", options, async () => {
   writeFileSync(".test-build/chat.mjs", code);
   const chats = await Promise.all(["ann", "bob"].map(chat));
   const [ann, bob] = chats;
+  context.after(() => {
+    for (const { end } of chats) end();
+  });
+  // A chat that does not end would keep the test's own process.
+  context.signal.addEventListener("abort", () => {
+    for (const { end } of chats) end();
+  });
   for (const { said } of chats) await until(said, (all) => all.includes("in the lobby"));
   ann?.say("hello");
   bob?.say("hi");
   for (const { said } of chats) await until(said, (all) => all.includes("ann: hello") && all.includes("bob: hi"));
-  for (const { say, ended } of chats) {
-    say("/quit");
+  for (const { leave, ended } of chats) {
+    leave();
     assert.equal(await ended, 0);
   }
 });
@@ -174,6 +181,8 @@ async function chat(user: string) {
   return {
     say: (line: string) => child.stdin?.write(`${line}\n`),
     said: () => output,
+    leave: () => child.stdin?.end(),
+    end: () => child.kill(),
     ended: new Promise((resolve) => child.once("close", resolve)),
   };
 }
