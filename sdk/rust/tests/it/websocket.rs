@@ -237,6 +237,24 @@ async fn a_broker_that_is_started_again_behind_a_living_gateway_loses_nothing() 
 }
 
 #[tokio::test]
+async fn as_many_events_as_are_inlined_all_come_without_one_more() {
+    let (real, gateway) = with_gateway();
+    let ann = real.connect("ann").await;
+    let log = conversation(&ann, "bob").await;
+    for queued in &mut queue(&ann, &log, 0..100).await {
+        queued.sent().await.unwrap();
+    }
+    let bob = Client::connect(by_websocket(&real, "bob", gateway.address())).await.unwrap();
+    // However many the driver takes at once, the last of them is not left behind.
+    for last in 60..=64 {
+        let mut events = bob.subscribe(&log, From::Last(last)).await.unwrap();
+        for number in 100 - last..100 {
+            assert_eq!(next_text(&mut events).await, number.to_string());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_subscription_that_is_not_read_loses_nothing_and_leaves_answers_alone() {
     const EVENTS: usize = 1_000;
     let (real, gateway) = with_gateway();
