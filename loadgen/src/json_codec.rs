@@ -37,8 +37,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_a_line_and_a_line_is_a_frame() {
-        let frame =
-            frames::control(FrameType::Join, 7, &control::Join { conversation: "tea".into(), ..Default::default() });
+        let frame = frames::control(FrameType::Join, 7, &control::Join { conversation: "tea".into() });
         let line = JsonCodec.encode(&frame).unwrap();
         assert_eq!(line, r#"{"op":"JOIN","id":7,"conversation":"tea"}"#);
         let decoded = JsonCodec.decode(r#"{"op":"RESUME","jitter_ms":9}"#).unwrap();
