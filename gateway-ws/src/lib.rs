@@ -1,6 +1,7 @@
 //! The edge for browsers and back ends: WebSocket and HTTP in front, trunks to a broker behind.
 //!
 //! ```text
+//! http/     the HTTP API, server-sent events
 //! socket/   one WebSocket: its session's phase, what waits to be written, binary or JSON
 //! trunk/    connections to the broker that carry all sessions of a worker
 //! json/     the JSON form of frames
@@ -12,17 +13,23 @@
 //! everything about a session when its socket is gone.
 
 mod error;
+mod http;
 pub mod json;
+mod metrics;
+mod reader;
+mod shown;
 mod socket;
 mod trunk;
 mod worker;
 
-use std::{net::SocketAddr, thread::JoinHandle, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use tokio::sync::watch;
 
 pub use error::GatewayError;
-pub use trunk::BrokerSettings;
+pub use http::{openapi_document, requests};
+pub use metrics::METRICS;
+pub use trunk::{BrokerSettings, Fingerprint};
 
 /// What a gateway has to know when it starts.
 #[derive(Debug, Clone)]
@@ -33,10 +40,35 @@ pub struct GatewayConfig {
     pub origins: Vec<String>,
     /// The broker behind.
     pub broker: BrokerSettings,
+    /// Makes tokens for anybody on this machine, in development only.
+    pub development: Option<Development>,
     /// Threads; each has its own sockets and trunks.
     pub workers: usize,
     /// Trunks of each worker.
     pub trunks_per_worker: usize,
+}
+
+/// Makes development tokens.
+#[derive(Clone)]
+pub struct Development(Arc<MintToken>);
+
+type MintToken = dyn Fn(&str) -> Result<String, String> + Send + Sync;
+
+impl Development {
+    /// `mint` gets a user and answers with a token, or with what is wrong with the user.
+    pub fn new(mint: impl Fn(&str) -> Result<String, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(mint))
+    }
+
+    fn mint(&self, user: &str) -> Result<String, String> {
+        (self.0)(user)
+    }
+}
+
+impl fmt::Debug for Development {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Development")
+    }
 }
 
 /// A running gateway. Dropping it ends its sockets at once; [`Gateway::stop`] says goodbye first.
@@ -59,6 +91,7 @@ impl Gateway {
         let address = address.map_err(|source| GatewayError::Listen { listen: config.listen, source })?;
         let client = trunk::client_config(&config.broker)?;
         let (stop, stopped) = watch::channel(false);
+        metrics::describe();
         let mut workers = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
             workers.push(worker::start(index, listener, &config, client.clone(), stopped.clone())?);

@@ -19,6 +19,8 @@ pub struct Hello {
     pub client: ::prost::alloc::string::String,
     #[prost(uint64, tag = "9")]
     pub attempt: u64,
+    #[prost(bool, tag = "10")]
+    pub background: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {

@@ -16,7 +16,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
-    ids::UserId,
+    ids::{UserId, check_id},
     limits::{BODY_BYTES_MAX, ENVELOPE_BYTES_MAX},
 };
 
@@ -295,7 +295,7 @@ impl Row {
     fn check_names(bytes: &[u8], sender_len: u8, via_len: u8) -> Result<(), InvalidRow> {
         let sender_end = ROW_HEADER_BYTES + usize::from(sender_len);
         let via_end = sender_end + usize::from(via_len);
-        let is_id = |id: &[u8]| std::str::from_utf8(id).is_ok_and(|id| UserId::new(id).is_ok());
+        let is_id = |id: &[u8]| std::str::from_utf8(id).is_ok_and(|id| check_id(id).is_ok());
         if !is_id(&bytes[ROW_HEADER_BYTES..sender_end]) {
             return Err(InvalidRow::Field("sender"));
         }

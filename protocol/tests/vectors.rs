@@ -323,7 +323,7 @@ fn described_value(value: &Reflected) -> Value {
 #[test]
 fn trunk_frames() {
     for vector in vectors("trunk.json") {
-        let bytes = Bytes::from(hex(vector.text("hex")));
+        let bytes = hex(vector.text("hex"));
         let mut decoder = TrunkDecoder::new(FRAME_BYTES_MAX);
         decoder.push(bytes.clone());
         let carried = decoder.next_frame().unwrap().unwrap();

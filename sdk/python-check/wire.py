@@ -34,7 +34,7 @@ MESSAGES = {
     "Hello": {
         1: ("versions", "uint*"), 2: ("token", "string"), 3: ("device", "string"), 4: ("sender_instance", "bytes"),
         5: ("resume_token", "bytes"), 6: ("follow_mine", "bool"), 7: ("capabilities", "string*"),
-        8: ("client", "string"), 9: ("attempt", "uint"),
+        8: ("client", "string"), 9: ("attempt", "uint"), 10: ("background", "bool"),
     },
     "Welcome": {
         1: ("version", "uint"), 2: ("session_id", "bytes"), 3: ("resume_token", "bytes"), 4: ("resumed", "bool"),

@@ -26,6 +26,8 @@ pub const OUTBOX_STATE_BYTES_MAX: usize = 16 << 10;
 /// Event bytes queued for one trunk, all its groups and channels together. Full: the groups whose event does not fit end
 /// with BEHIND.
 pub const TRUNK_EVENT_BYTES_MAX: usize = 4 << 20;
+/// Sessions on one trunk. Full: a further channel is closed with `overloaded`.
+pub const CHANNELS_PER_TRUNK_MAX: usize = 100_000;
 /// Bytes of answers, state and pages that are moved from the sessions of a trunk into its streams at a time. Full: they
 /// stay with their sessions, whose own bounds count.
 pub const TRUNK_FILL_BYTES: usize = 256 << 10;

@@ -481,6 +481,8 @@ pub struct Registration {
     pub session_id: Uuid,
     /// It gets HEAD for every conversation of the user.
     pub follows: bool,
+    /// It does not count as the user's presence.
+    pub is_background: bool,
     /// Tells it from other connections of the same client.
     pub incarnation: Incarnation,
 }

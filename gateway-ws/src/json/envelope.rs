@@ -164,7 +164,10 @@ fn read_relation(value: Value<'_>) -> Result<(EventRef, Option<Cow<'_, str>>, bo
     Ok(relation)
 }
 
-fn read_properties(value: Value<'_>) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, JsonError> {
+/// A name and a value.
+type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+fn read_properties(value: Value<'_>) -> Result<Vec<Pair<'_>>, JsonError> {
     let mut entries = value.entries()?;
     let found: Vec<_> = entries.by_ref().take(PROPERTIES_MAX).collect();
     if entries.next().is_some() {

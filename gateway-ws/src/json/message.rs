@@ -91,27 +91,21 @@ fn write_content(
     found: &Found<'_>,
     source: &Bytes,
 ) -> Result<(), EncodeError> {
-    let mut content = Content { kind: CONTENT_KIND, content_type: 0, envelope: &[], body: &Bytes::new() };
-    let body;
+    let (mut content_type, mut envelope, mut body) = (0, &[][..], Bytes::new());
     for (field, payload) in schema.fields.iter().zip(found) {
         match (&field.kind, payload) {
-            (Kind::ContentType, Some(Payload::Varint(number))) => {
-                content.content_type = u32::try_from(*number).map_err(|_| EncodeError::Field { field: &field.name })?;
+            (Kind::ContentType, Some(Payload::Varint(number))) if u32::try_from(*number).is_ok() => {
+                content_type = *number as u32;
             }
-            (Kind::Envelope, Some(Payload::Bytes(bytes))) => content.envelope = bytes,
-            (Kind::Body, Some(Payload::Bytes(bytes))) => {
-                body = source.slice_ref(bytes);
-                content.body = &body;
-                // `body` is the last of the three, so that it is borrowed from here on only.
-                break;
-            }
+            (Kind::Envelope, Some(Payload::Bytes(bytes))) => envelope = bytes,
+            (Kind::Body, Some(Payload::Bytes(bytes))) => body = source.slice_ref(bytes),
             (Kind::ContentType | Kind::Envelope | Kind::Body, Some(_)) => {
                 return Err(EncodeError::Field { field: &field.name });
             }
             _ => {}
         }
     }
-    content::write(object, &content)
+    content::write(object, &Content { kind: CONTENT_KIND, content_type, envelope, body: &body })
 }
 
 fn write_repeated(object: &mut Object<'_>, field: &'static Field, body: &Bytes) -> Result<(), EncodeError> {

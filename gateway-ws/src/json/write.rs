@@ -143,25 +143,38 @@ pub(super) fn hex64(out: &mut BytesMut, value: u64) {
 pub(super) fn text(out: &mut BytesMut, text: &str) {
     out.reserve(text.len() + 2);
     out.put_u8(b'"');
-    let bytes = text.as_bytes();
-    let mut begin = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        let escape = ESCAPES[usize::from(byte)];
-        if escape == 0 {
-            continue;
-        }
-        out.put_slice(&bytes[begin..at]);
-        begin = at + 1;
-        match escape {
+    let mut rest = text.as_bytes();
+    loop {
+        let (plain, behind) = rest.split_at(plain_len(rest));
+        out.put_slice(plain);
+        let Some((&byte, behind)) = behind.split_first() else { break };
+        match ESCAPES[usize::from(byte)] {
             b'u' => {
                 let low = b"0123456789abcdef"[usize::from(byte & 15)];
                 out.put_slice(&[b'\\', b'u', b'0', b'0', b'0' + (byte >> 4), low]);
             }
             letter => out.put_slice(&[b'\\', letter]),
         }
+        rest = behind;
     }
-    out.put_slice(&bytes[begin..]);
     out.put_u8(b'"');
+}
+
+/// Bytes before the first that needs an escape. Most texts have none, so eight are looked at together.
+fn plain_len(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    // The high bit of each byte that is below `bound`, and at times of bytes after one.
+    let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word & HIGHS;
+    let is_plain = |eight: &[u8; 8]| {
+        let word = u64::from_le_bytes(*eight);
+        let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+        below(word, 0x20) | equal(b'"') | equal(b'\\') == 0
+    };
+    let (eights, _) = bytes.as_chunks();
+    let begin = 8 * eights.iter().take_while(|eight| is_plain(eight)).count();
+    let behind = bytes[begin..].iter().position(|byte| ESCAPES[usize::from(*byte)] != 0);
+    behind.map_or(bytes.len(), |length| begin + length)
 }
 
 /// The letter behind the backslash for each byte that needs one; 0 for the others.
@@ -196,6 +209,12 @@ mod tests {
     fn only_what_must_be_escaped_is() {
         let all: String = (0..0x30).map(char::from).chain("\"\\\u{7f}\u{2028}\u{1f600}".chars()).collect();
         assert_eq!(written(|out| text(out, &all)), serde_json::to_string(&all).unwrap());
+        for at in 0..24 {
+            for byte in (0..0x80).map(char::from).chain(['é', '\u{ffff}']) {
+                let one = format!("{}{byte}{}", "x".repeat(at), "\u{7f}~é!#[]^".repeat(2));
+                assert_eq!(written(|out| text(out, &one)), serde_json::to_string(&one).unwrap());
+            }
+        }
         assert_eq!(written(|out| text(out, "\u{1}\u{1f}\n")), r#""\u0001\u001f\n""#);
     }
 

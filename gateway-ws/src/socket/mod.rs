@@ -2,7 +2,6 @@
 
 mod close;
 mod session;
-mod shown;
 mod upgrade;
 
 use std::{
@@ -21,10 +20,9 @@ use antiphon_protocol::{
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
-pub(crate) use shown::Shown;
 pub(crate) use upgrade::upgrade;
 
-use crate::json;
+use crate::{json, reader::Reader, shown::Shown};
 
 /// Bytes of a session's requests without an answer. More: the socket is not read.
 const UNANSWERED_BYTES_MAX: usize = 256 << 10;
@@ -89,62 +87,6 @@ impl Socket {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing is left half done where a thread could panic in here.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes in a frame of the broker.
-    ///
-    /// # Errors
-    ///
-    /// [`Overflow`] if an event does not fit: the session lags behind its log.
-    pub(crate) fn deliver(&self, class: Class, shown: &mut Shown<'_>) -> Result<(), Overflow> {
-        let mut state = self.lock();
-        if matches!(state.phase, Phase::Over(_) | Phase::Lost) {
-            return Ok(());
-        }
-        let (kind, id) = (shown.kind(), shown.id());
-        let answered = if shown.is_answer() { state.answered(id) } else { None };
-        if kind == Some(FrameType::Welcome) {
-            state.phase = Phase::Established;
-        }
-        let frame = match self.carrier {
-            Carrier::Binary => Ok(shown.binary()),
-            Carrier::Json => shown.json(answered.map(|pending| pending.kind)),
-        };
-        let result = match frame {
-            Ok(frame) if kind == Some(FrameType::Event) => state.outbox.push_event(frame),
-            Ok(frame) => {
-                state.outbox.push(class, frame);
-                Ok(())
-            }
-            Err(error) => {
-                // The client cannot know what it missed, so it does not go on.
-                tracing::error!(%error, kind = ?kind, "a frame has no JSON form");
-                state.phase = Phase::Over(Some(ErrorCode::Internal));
-                Ok(())
-            }
-        };
-        drop(state);
-        self.changed.notify_one();
-        result
-    }
-
-    /// The broker has ended the session, with its last word before this.
-    pub(crate) fn ended(&self, code: Option<ErrorCode>) {
-        self.end(code);
-    }
-
-    /// The trunk is gone, and with it the handles: answers that wait are still true, but what belongs to a handle would
-    /// come after RESUME, which overtakes it, and could be taken for that of a new one.
-    pub(crate) fn lost(&self) {
-        let mut state = self.lock();
-        if !matches!(state.phase, Phase::Over(_)) {
-            state.phase = Phase::Lost;
-            state.outbox.forget_streams();
-            state.pending.clear();
-            state.pending_bytes = 0;
-        }
-        drop(state);
-        self.changed.notify_one();
     }
 
     fn end(&self, code: Option<ErrorCode>) {
@@ -228,6 +170,58 @@ impl Socket {
         if id == 0 {
             self.end(Some(code));
         }
+    }
+}
+
+impl Reader for Socket {
+    fn deliver(&self, class: Class, shown: &mut Shown<'_>) -> Result<(), Overflow> {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Over(_) | Phase::Lost) {
+            return Ok(());
+        }
+        let (kind, id) = (shown.kind(), shown.id());
+        let answered = if shown.is_answer() { state.answered(id) } else { None };
+        if kind == Some(FrameType::Welcome) {
+            state.phase = Phase::Established;
+        }
+        let frame = match self.carrier {
+            Carrier::Binary => Ok(shown.binary()),
+            Carrier::Json => shown.json(answered.map(|pending| pending.kind)),
+        };
+        let result = match frame {
+            Ok(frame) if kind == Some(FrameType::Event) => state.outbox.push_event(frame),
+            Ok(frame) => {
+                state.outbox.push(class, frame);
+                Ok(())
+            }
+            Err(error) => {
+                // The client cannot know what it missed, so it does not go on.
+                tracing::error!(%error, kind = ?kind, "a frame has no JSON form");
+                state.phase = Phase::Over(Some(ErrorCode::Internal));
+                Ok(())
+            }
+        };
+        drop(state);
+        self.changed.notify_one();
+        result
+    }
+
+    fn ended(&self, code: Option<ErrorCode>) {
+        self.end(code);
+    }
+
+    /// The trunk is gone, and with it the handles: answers that wait are still true, but what belongs to a handle would
+    /// come after RESUME, which overtakes it, and could be taken for that of a new one.
+    fn lost(&self) {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Over(_)) {
+            state.phase = Phase::Lost;
+            state.outbox.forget_streams();
+            state.pending.clear();
+            state.pending_bytes = 0;
+        }
+        drop(state);
+        self.changed.notify_one();
     }
 }
 

@@ -1,6 +1,12 @@
 //! The task of one socket: reads the client's frames into its channel, writes what waits for it.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use antiphon_protocol::{
     Direction, ErrorCode, FrameType,
@@ -14,18 +20,20 @@ use axum::{
     extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket},
 };
 use bytes::Bytes;
-use futures_util::SinkExt;
-use tokio::time::{self, Instant};
+use futures_util::{SinkExt, future::poll_immediate};
+use tokio::time::{self, Instant, Sleep};
 
 use super::{
     Carrier, Phase, Socket,
     close::{GOING_AWAY, close_code},
     raw,
 };
-use crate::{json, trunk::Channel, worker::Worker};
+use crate::{json, reader::Reader, trunk::Channel, worker::Worker};
 
 /// From the upgrade to HELLO.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the client may take to answer the last frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a session waits for a trunk.
 const TRUNK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two Pings.
@@ -54,7 +62,8 @@ struct Session {
     /// Frames of a message whose first ones have to be answered before the next may be looked at.
     backlog: VecDeque<Incoming>,
     heard: Instant,
-    due: Instant,
+    /// HELLO or a Ping is due.
+    due: Pin<Box<Sleep>>,
 }
 
 /// Why a session ends without another word.
@@ -81,10 +90,14 @@ pub(super) async fn run(
     token: Option<String>,
 ) {
     let (shared, now) = (Arc::new(Socket::new(carrier)), Instant::now());
-    let (channel, backlog, due) = (None, VecDeque::new(), now + HELLO_TIMEOUT);
+    let (channel, backlog, due) = (None, VecDeque::new(), Box::pin(time::sleep(HELLO_TIMEOUT)));
+    worker.counters.sockets_opened.one_more();
+    worker.counters.sockets.one_more();
+    let counters = Arc::clone(&worker.counters);
     let mut session = Session { ws, shared, worker, remote, token, channel, backlog, heard: now, due };
     // Boxed: most sockets spend their life in one place of this, and the rest need not be kept for each.
     let _ = Box::pin(session.serve()).await;
+    counters.sockets.one_less();
 }
 
 impl Session {
@@ -108,7 +121,7 @@ impl Session {
                 message = self.ws.recv(), if shared.may_read() && self.backlog.is_empty() => {
                     self.take_in(message.ok_or(Gone)??);
                 }
-                () = time::sleep_until(self.due) => self.tick().await?,
+                () = &mut self.due => self.tick().await?,
                 _ = stopped.changed() => return self.close(GOING_AWAY).await,
             }
         }
@@ -207,7 +220,7 @@ impl Session {
             None => incoming.frame,
         };
         if self.channel.is_none() {
-            let opened = time::timeout(TRUNK_TIMEOUT, self.worker.trunks.open(&self.shared, self.remote)).await;
+            let opened = time::timeout(TRUNK_TIMEOUT, self.worker.trunks.open(self.reader(), self.remote)).await;
             match opened {
                 Ok(channel) => self.channel = Some(channel),
                 Err(_) => return self.shared.refuse(0, ErrorCode::NotActive, "", "no broker answers"),
@@ -215,7 +228,7 @@ impl Session {
         }
         self.shared.set_phase(Phase::AwaitWelcome);
         self.shared.asked(incoming.id, FrameType::Hello, frame.len());
-        self.due = self.heard + PING_INTERVAL;
+        self.due.as_mut().reset(self.heard + PING_INTERVAL);
         send(self.channel.as_ref(), &frame).await;
     }
 
@@ -228,6 +241,7 @@ impl Session {
         if kind != FrameType::Signal {
             self.shared.asked(id, kind, frame.len());
         }
+        self.worker.counters.frames_in.one_more();
         send(self.channel.as_ref(), &frame).await;
     }
 
@@ -235,14 +249,15 @@ impl Session {
     async fn resume(&mut self) {
         self.channel = None;
         self.backlog.clear();
-        let opened = time::timeout(TRUNK_TIMEOUT, self.worker.trunks.open(&self.shared, self.remote)).await;
+        let opened = time::timeout(TRUNK_TIMEOUT, self.worker.trunks.open(self.reader(), self.remote)).await;
         match opened {
             Ok(channel) => {
                 self.channel = Some(channel);
                 self.shared.set_phase(Phase::AwaitHello { is_again: true });
+                self.worker.counters.resumes.one_more();
                 let resume = Resume { jitter_ms: RESUME_JITTER_MS };
                 self.shared.say(&frames::control(FrameType::Resume, 0, &resume));
-                self.due = Instant::now() + SILENCE_MAX;
+                self.due.as_mut().reset(Instant::now() + SILENCE_MAX);
             }
             Err(_) => self.shared.refuse(0, ErrorCode::NotActive, "", "no broker answers"),
         }
@@ -252,29 +267,36 @@ impl Session {
     async fn tick(&mut self) -> Result<(), Gone> {
         if matches!(self.shared.phase(), Phase::AwaitHello { .. }) {
             self.shared.refuse(0, ErrorCode::AuthenticationTimeout, "", "no HELLO in time");
+            self.due.as_mut().reset(Instant::now() + PING_INTERVAL);
             return Ok(());
         }
         if self.heard.elapsed() >= SILENCE_MAX {
             return Err(Gone);
         }
-        self.due = Instant::now() + PING_INTERVAL;
-        time::timeout(SILENCE_MAX, self.ws.send(Message::Ping(Bytes::new()))).await??;
-        Ok(())
+        self.due.as_mut().reset(Instant::now() + PING_INTERVAL);
+        patiently(self.ws.send(Message::Ping(Bytes::new()))).await
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::<Socket>::clone(&self.shared)
     }
 
     async fn write(&mut self) -> Result<(), Gone> {
         let mut has_written = false;
+        // A client that takes what it gets needs no timer.
         while let Some(bytes) = self.shared.take() {
+            self.worker.counters.messages_out.one_more();
+            self.worker.counters.bytes_out.add(bytes.len() as u64);
             let message = match self.shared.carrier {
                 // Invariant: lines are made by the encoder, which writes UTF-8.
                 Carrier::Json => Message::Text(Utf8Bytes::try_from(bytes).map_err(|_| Gone)?),
                 Carrier::Binary => Message::Binary(bytes),
             };
-            time::timeout(SILENCE_MAX, self.ws.feed(message)).await??;
+            patiently(self.ws.feed(message)).await?;
             has_written = true;
         }
         if has_written {
-            time::timeout(SILENCE_MAX, self.ws.flush()).await??;
+            patiently(self.ws.flush()).await?;
         }
         Ok(())
     }
@@ -283,8 +305,19 @@ impl Session {
         // The channel ends first: nothing is for this socket any more.
         self.channel = None;
         let frame = CloseFrame { code, reason: Utf8Bytes::default() };
-        time::timeout(HELLO_TIMEOUT, self.ws.send(Message::Close(Some(frame)))).await??;
-        Ok(())
+        time::timeout(CLOSE_TIMEOUT, self.ws.send(Message::Close(Some(frame)))).await??;
+        // A socket that is dropped with unread bytes is reset, and then the client may not see the last frames.
+        let rest = async { while let Some(Ok(_)) = self.ws.recv().await {} };
+        Ok(time::timeout(CLOSE_TIMEOUT, rest).await?)
+    }
+}
+
+/// Waits for a write, as long as a client may take nothing.
+async fn patiently<T>(write: impl Future<Output = Result<T, Error>>) -> Result<T, Gone> {
+    let mut write = pin!(write);
+    match poll_immediate(&mut write).await {
+        Some(result) => Ok(result?),
+        None => Ok(time::timeout(SILENCE_MAX, write).await??),
     }
 }
 

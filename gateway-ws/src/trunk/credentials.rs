@@ -11,7 +11,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 
-use super::BrokerSettings;
+use super::{BrokerSettings, Fingerprint};
 use crate::GatewayError;
 
 /// Three lost ones end a trunk.
@@ -28,9 +28,9 @@ pub(crate) fn client_config(broker: &BrokerSettings) -> Result<quinn::ClientConf
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(unusable)?;
-    let builder = match broker.fingerprint {
-        Some(sha256) => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(PinnedCertificate { sha256, provider }))
+    let builder = match broker.fingerprint.clone() {
+        Some(fingerprint) => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(PinnedCertificate { fingerprint, provider }))
         }
         None => {
             let mut roots = RootCertStore::empty();
@@ -69,7 +69,7 @@ fn transport() -> TransportConfig {
 /// Accepts exactly one certificate, whatever its name and dates; the handshake's signature must still be by its key.
 #[derive(Debug)]
 struct PinnedCertificate {
-    sha256: [u8; 32],
+    fingerprint: Fingerprint,
     provider: Arc<CryptoProvider>,
 }
 
@@ -83,7 +83,7 @@ impl ServerCertVerifier for PinnedCertificate {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let digest = ::ring::digest::digest(&::ring::digest::SHA256, end_entity);
-        if digest.as_ref() == self.sha256 {
+        if self.fingerprint.is(digest.as_ref()) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(rustls::CertificateError::ApplicationVerificationFailure.into())

@@ -12,7 +12,7 @@ use quinn::RecvStream;
 use thiserror::Error;
 
 use super::{Table, table::Inner};
-use crate::socket::Shown;
+use crate::shown::Shown;
 
 /// Bytes taken from a stream in one read.
 const READ_BYTES_MAX: usize = 256 << 10;
@@ -48,30 +48,34 @@ impl Inner {
     fn hand(&mut self, carried: &Carried) -> Result<(), StreamError> {
         let kind = FrameType::from_number(carried.header.type_number);
         let class = kind.map_or(Class::Events, FrameType::class);
-        let mut shown = Shown::new(carried);
+        let counters = Arc::clone(&self.counters);
+        counters.frames_from_broker.one_more();
+        let mut shown = Shown::new(carried, &counters);
         let mut lagging = Vec::new();
         match self.groups.route(carried)? {
             Recipients::Nobody => {}
             Recipients::Edge => return edge_frame(carried),
             Recipients::Channel(channel) => {
-                if let Some(socket) = self.sockets.get(&channel)
-                    && let Err(Overflow) = socket.deliver(class, &mut shown)
+                counters.frames_out.one_more();
+                if let Some(reader) = self.readers.get(&channel)
+                    && let Err(Overflow) = reader.deliver(class, &mut shown)
                 {
                     lagging.push(channel);
                 }
             }
             Recipients::Group(group) => {
                 for channel in group {
-                    if let Some(socket) = self.sockets.get(&channel)
-                        && let Err(Overflow) = socket.deliver(class, &mut shown)
+                    counters.frames_out.one_more();
+                    if let Some(reader) = self.readers.get(&channel)
+                        && let Err(Overflow) = reader.deliver(class, &mut shown)
                     {
                         lagging.push(channel);
                     }
                 }
             }
             Recipients::Last(channel) => {
-                if let Some(socket) = self.sockets.remove(&channel) {
-                    socket.ended(ErrorCode::from_number(carried.header.id));
+                if let Some(reader) = self.readers.remove(&channel) {
+                    reader.ended(ErrorCode::from_number(carried.header.id));
                 }
             }
         }

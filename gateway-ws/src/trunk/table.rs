@@ -1,4 +1,4 @@
-//! One trunk as its sockets see it: the channels that it carries, while it is connected.
+//! One trunk as its sessions see it: the channels that it carries, while it is connected.
 
 use std::{
     collections::BTreeMap,
@@ -11,23 +11,24 @@ use antiphon_protocol::{FrameType, control::ChannelOpen, frames, trunk::Prefix};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, mpsc};
 
-use crate::socket::Socket;
+use crate::{metrics::Counters, reader::Reader};
 
 /// Frames of clients that wait for the trunk. Full: the sockets that have more are not read.
 pub(super) const OUTGOING_MAX: usize = 4_096;
 
 /// The channels of one trunk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Table {
     /// Only the worker's own thread comes here.
     inner: Mutex<Inner>,
     connected: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inner {
+    pub(super) counters: Arc<Counters>,
     pub(super) groups: Groups,
-    pub(super) sockets: BTreeMap<u32, Arc<Socket>>,
+    pub(super) readers: BTreeMap<u32, Arc<dyn Reader>>,
     newest: u32,
     /// Into the present connection; `None` while there is none.
     outgoing: Option<mpsc::Sender<Bytes>>,
@@ -45,7 +46,17 @@ pub(crate) struct Channel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lost;
 
+impl Inner {
+    fn new(counters: Arc<Counters>) -> Self {
+        Self { counters, groups: Groups::default(), readers: BTreeMap::new(), newest: 0, outgoing: None }
+    }
+}
+
 impl Table {
+    pub(super) fn new(counters: Arc<Counters>) -> Self {
+        Self { inner: Mutex::new(Inner::new(counters)), connected: Notify::new() }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing is left half done where a thread could panic in here.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -54,29 +65,39 @@ impl Table {
     /// A new connection is there: channels count from 1 again.
     pub(super) fn connect(&self) -> mpsc::Receiver<Bytes> {
         let (outgoing, frames) = mpsc::channel(OUTGOING_MAX);
-        *self.lock() = Inner { outgoing: Some(outgoing), ..Inner::default() };
+        let mut inner = self.lock();
+        *inner = Inner { outgoing: Some(outgoing), ..Inner::new(Arc::clone(&inner.counters)) };
+        drop(inner);
         self.connected.notify_waiters();
         frames
     }
 
     /// The connection is gone: so are its channels.
     pub(super) fn disconnect(&self) {
-        let lost = std::mem::take(&mut *self.lock());
-        for socket in lost.sockets.into_values() {
-            socket.lost();
+        let mut inner = self.lock();
+        let nothing = Inner::new(Arc::clone(&inner.counters));
+        let lost = std::mem::replace(&mut *inner, nothing);
+        drop(inner);
+        lost.counters.trunks_lost.one_more();
+        for reader in lost.readers.into_values() {
+            reader.lost();
         }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.lock().outgoing.is_some()
     }
 
     /// Returns when the trunk is connected.
     pub(super) async fn connected(&self) {
         let connected = self.connected.notified();
-        if self.lock().outgoing.is_none() {
+        if !self.is_connected() {
             connected.await;
         }
     }
 
-    /// A channel for a socket, if the trunk is connected.
-    pub(super) async fn open(self: &Arc<Self>, socket: &Arc<Socket>, remote: SocketAddr) -> Option<Channel> {
+    /// A channel for a session, if the trunk is connected.
+    pub(super) async fn open(self: &Arc<Self>, reader: Arc<dyn Reader>, remote: SocketAddr) -> Option<Channel> {
         let outgoing = self.lock().outgoing.clone()?;
         let open = frames::control(FrameType::ChannelOpen, 0, &ChannelOpen { remote: remote.to_string() });
         // Numbers have to rise on the stream, so the number is taken together with the place in the queue.
@@ -88,7 +109,7 @@ impl Table {
         inner.newest += 1;
         let number = inner.newest;
         permit.send(carry(number, &open));
-        inner.sockets.insert(number, Arc::clone(socket));
+        inner.readers.insert(number, reader);
         drop(inner);
         Some(Channel { table: Arc::clone(self), number, outgoing })
     }
@@ -97,6 +118,7 @@ impl Table {
 impl Inner {
     /// Tells the broker that a channel lags. The queue may be full; then the channel is told when the broker finds out.
     pub(super) fn lag(&mut self, handle: u32, channel: u32) {
+        self.counters.lagging.one_more();
         self.groups.lag(handle, channel);
         if let Some(outgoing) = self.outgoing.clone() {
             let frame = carry(channel, &frames::raw(FrameType::Lag, handle, &[]));
@@ -120,7 +142,7 @@ impl Drop for Channel {
     fn drop(&mut self) {
         let mut inner = self.table.lock();
         let is_present = inner.outgoing.as_ref().is_some_and(|present| present.same_channel(&self.outgoing));
-        if !is_present || inner.sockets.remove(&self.number).is_none() {
+        if !is_present || inner.readers.remove(&self.number).is_none() {
             return;
         }
         inner.groups.close(self.number);

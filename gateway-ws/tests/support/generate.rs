@@ -264,14 +264,12 @@ impl Generator {
                 (kind, content_type, self.envelope(kind), self.body(content_type), self.user(), self.uuid())
             })
             .collect();
-        let record =
-            |(place, part): (usize, &'_ (EventKind, u32, Vec<u8>, Vec<u8>, UserId, Uuid))| (place, part.clone());
-        let parts: Vec<_> = parts.iter().enumerate().map(record).collect();
         let sends: Vec<NewSend<'_>> = parts
             .iter()
+            .enumerate()
             .map(|(place, (kind, content_type, envelope, body, user, client_message_id))| NewSend {
                 client_message_id: *client_message_id,
-                dseq: if *place == 0 { dseq } else { 0 },
+                dseq: if place == 0 { dseq } else { 0 },
                 kind: *kind,
                 content_type: ContentType::from_number(*content_type as u8).unwrap(),
                 log: &log,

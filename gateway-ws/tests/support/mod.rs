@@ -3,12 +3,13 @@
 #![allow(dead_code)]
 
 pub(crate) mod generate;
+pub(crate) mod heap;
 pub(crate) mod spec;
 
 use std::{env, fs, path::Path};
 
 use antiphon_gateway_ws::json::{self, Decoded, EncodeError, JsonError};
-use antiphon_protocol::{Decoder, Direction, FrameType, RawFrame, limits::FRAME_BYTES_MAX};
+use antiphon_protocol::{Decoder, Direction, ErrorCode, FrameType, RawFrame, limits::FRAME_BYTES_MAX};
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 
@@ -80,7 +81,8 @@ pub(crate) fn encode(bytes: &Bytes, answers: Option<FrameType>) -> Result<String
 
 /// Reads a line from the side that its frame comes from.
 pub(crate) fn decode(line: &str) -> Result<Decoded, JsonError> {
-    let op =
-        serde_json::from_str::<Value>(line).ok().and_then(|value| value["op"].as_str().and_then(FrameType::from_name));
-    json::decode(line.as_bytes(), op.map_or(Direction::ToBroker, FrameType::direction))
+    match json::decode(line.as_bytes(), Direction::ToBroker) {
+        Err(error) if error.code == ErrorCode::UnexpectedFrame => json::decode(line.as_bytes(), Direction::ToClient),
+        other => other,
+    }
 }

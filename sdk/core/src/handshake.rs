@@ -30,6 +30,7 @@ pub(crate) fn hello(
         capabilities,
         client: config.client_name.clone(),
         attempt,
+        background: false,
     }
 }
 

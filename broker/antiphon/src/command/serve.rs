@@ -7,15 +7,16 @@ use std::{
     time::Duration,
 };
 
-use antiphon_gateway_ws::{BrokerSettings, Gateway, GatewayConfig};
+use antiphon_gateway_ws::{BrokerSettings, Development, Fingerprint, Gateway, GatewayConfig};
 use antiphon_sdk::Trust;
 use antiphon_server::{
     Broker,
     config::{Config, ConfigError, Overrides},
+    identity,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{cli::Serve, failure::Failure, logging, running::Running};
+use crate::{cli::Serve, connect::mint, failure::Failure, logging, running::Running};
 
 /// How long clients get to leave after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -36,10 +37,11 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
         Signals::register().map_err(Failure::Runtime)?
     };
     let broker = Broker::start(config)?;
-    let gateway = start_gateway(&broker)?;
+    let fingerprint = Fingerprint::new(sha256(broker.fingerprint())?);
+    let gateway = start_gateway(&broker, &fingerprint)?;
     Running::of(&broker).write(&broker.config().data_dir)?;
     announce(&broker, gateway.as_ref()).map_err(Failure::Output)?;
-    runtime.block_on(signals.wait(&broker));
+    runtime.block_on(signals.wait(&broker, &fingerprint));
     tracing::info!(deadline_ms = DRAIN.as_millis() as u64, "draining");
     // The gateway stays until the sessions that it carries have been told and have gone.
     let outcome = broker.stop(DRAIN);
@@ -49,8 +51,15 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
     Ok(outcome?)
 }
 
+fn sha256(hex: &str) -> Result<[u8; 32], Failure> {
+    match Trust::fingerprint(hex)? {
+        Trust::Fingerprint(sha256) => Ok(sha256),
+        Trust::Roots(_) => unreachable!("a fingerprint is read as one"),
+    }
+}
+
 /// The gateway inside this process: an edge like any other, on trunks over loopback.
-fn start_gateway(broker: &Broker) -> Result<Option<Gateway>, Failure> {
+fn start_gateway(broker: &Broker, fingerprint: &Fingerprint) -> Result<Option<Gateway>, Failure> {
     let Some(settings) = &broker.config().gateway else { return Ok(None) };
     let shards = usize::from(broker.config().shards.get());
     let workers = shards.min(cores());
@@ -58,21 +67,18 @@ fn start_gateway(broker: &Broker) -> Result<Option<Gateway>, Failure> {
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() });
     }
-    let fingerprint = match Trust::fingerprint(broker.fingerprint())? {
-        Trust::Fingerprint(sha256) => Some(sha256),
-        Trust::Roots(_) => None,
-    };
     let config = GatewayConfig {
         listen: settings.listen,
         origins: settings.origins.clone(),
         broker: BrokerSettings {
             addresses: vec![address],
             server_name: "localhost".to_owned(),
-            fingerprint,
+            fingerprint: Some(fingerprint.clone()),
             roots: Vec::new(),
             certificate_pem: broker.edge().certificate_pem.clone(),
             key_pem: broker.edge().key_pem.to_vec(),
         },
+        development: development(broker),
         workers,
         trunks_per_worker: shards.div_ceil(workers),
     };
@@ -102,6 +108,15 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
+/// Tokens for whoever opens the console on this machine.
+fn development(broker: &Broker) -> Option<Development> {
+    let minter = broker.config().development.then(|| broker.minter().clone())?;
+    Some(Development::new(move |user| {
+        let user = user.parse().map_err(|error: antiphon_sdk::InvalidId| error.to_string())?;
+        mint(&minter, &identity::development_request(user)).map_err(|error| error.to_string())
+    }))
+}
+
 /// One fact a line, for people and for programs that start a broker; `ready` is the last.
 fn announce(broker: &Broker, gateway: Option<&Gateway>) -> io::Result<()> {
     let config = broker.config();
@@ -114,6 +129,7 @@ fn announce(broker: &Broker, gateway: Option<&Gateway>) -> io::Result<()> {
         writeln!(out, "with issuers and a certificate; see deploy/antiphon.toml.")?;
     }
     writeln!(out, "address: {}", broker.address())?;
+    writeln!(out, "trunk: {}", broker.trunk_address())?;
     if let Some(gateway) = gateway {
         writeln!(out, "gateway: http://{}", gateway.address())?;
     }
@@ -154,14 +170,19 @@ impl Signals {
     }
 
     /// Returns when the broker is to stop.
-    async fn wait(mut self, broker: &Broker) {
+    async fn wait(mut self, broker: &Broker, fingerprint: &Fingerprint) {
         let mut watch = tokio::time::interval(WATCH);
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hang_up.recv() => match broker.reload() {
-                    Ok(()) => tracing::info!("certificate and keys read again"),
+                    Ok(served) => {
+                        tracing::info!("certificate and keys read again");
+                        if let Ok(sha256) = sha256(&served) {
+                            fingerprint.replace(sha256);
+                        }
+                    }
                     Err(error) => tracing::error!(%error, "the old certificate and keys stay in use"),
                 },
                 _ = watch.tick() => if broker.has_failed() {

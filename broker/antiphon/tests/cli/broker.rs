@@ -7,6 +7,10 @@ use std::{
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
 };
 
+/// For every listener but that for clients.
+pub(crate) const ANY_PORTS: [&str; 6] =
+    ["--admin", "127.0.0.1:0", "--trunk", "127.0.0.1:0", "--gateway", "127.0.0.1:0"];
+
 /// A running broker. Killed when dropped.
 pub(crate) struct Broker {
     child: Child,
@@ -32,7 +36,8 @@ impl Broker {
 
     pub(crate) fn start_at(data: &Path, shards: u16, listen: &str) -> Self {
         let mut child = antiphon()
-            .args(["serve", "--listen", listen, "--admin", "127.0.0.1:0", "--log-filter", "warn"])
+            .args(["serve", "--listen", listen, "--log-filter", "warn"])
+            .args(ANY_PORTS)
             .args(["--shards", &shards.to_string(), "--data"])
             .arg(data)
             .stdout(Stdio::piped())

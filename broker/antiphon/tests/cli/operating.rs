@@ -1,6 +1,6 @@
 //! `serve`, `check-config`, `backup`, `restore`, `verify`: what an operator does.
 
-use crate::broker::{Broker, Printing, antiphon, command, failure, http_get, success};
+use crate::broker::{ANY_PORTS, Broker, Printing, antiphon, command, failure, http_get, success};
 
 #[test]
 fn any_number_of_shards_opens_the_data_of_any_other() {
@@ -61,7 +61,7 @@ fn one_broker_to_a_data_directory_and_to_an_address() {
     let broker = Broker::start(&data, 1);
     let second = command(&data, &["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).output().unwrap();
     assert!(failure(second).contains("in use"));
-    let second = command(&other, &["serve", "--listen", broker.fact("address"), "--admin", "127.0.0.1:0"]).output();
+    let second = command(&other, &[&["serve", "--listen", broker.fact("address")], &ANY_PORTS[..]].concat()).output();
     assert!(failure(second.unwrap()).contains("in use"));
 }
 

@@ -46,6 +46,8 @@ pub(super) struct Greeting {
     pub(super) has_follow: bool,
     /// HELLO asked for HEAD of every conversation.
     pub(super) follows: bool,
+    /// HELLO asked not to count as the user's presence.
+    pub(super) is_background: bool,
     pub(super) incarnation: Incarnation,
 }
 
@@ -61,6 +63,8 @@ pub(super) struct Session {
     pub(super) has_follow: bool,
     /// HELLO asked for HEAD of every conversation.
     pub(super) follows: bool,
+    /// HELLO asked not to count as the user's presence.
+    pub(super) is_background: bool,
     pub(super) actor: Arc<Actor>,
     /// Key of the user's inbox.
     pub(super) user_key: LogKey,

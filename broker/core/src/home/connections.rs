@@ -147,6 +147,13 @@ impl Connections {
         }
     }
 
+    /// Notes that a trunk has something to write by itself.
+    pub(super) fn list_trunk(&mut self, id: ConnectionId) {
+        if let Some(trunk) = self.trunks.get_mut(&id) {
+            trunk.list(&mut self.writable);
+        }
+    }
+
     /// A connection or trunk with something to write; each is named once until it gains something again.
     pub(super) fn pop_writable(&mut self) -> Option<ConnectionId> {
         loop {

@@ -78,6 +78,7 @@ impl Home {
             has_batch,
             has_follow,
             follows: has_follow && hello.follow_mine,
+            is_background: hello.background,
             incarnation: Incarnation { instance: sender_instance(&hello.sender_instance)?, attempt: hello.attempt },
         };
         Ok((greeting, hello.token))
@@ -124,7 +125,10 @@ impl Home {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         let Phase::AwaitVerdict(greeting) = &connection.phase else { return Ok(()) };
         let fresh = fx.new_random_id();
+        let is_background = greeting.is_background;
         let device = match (&claims.device, &greeting.device) {
+            // It is nobody's phone, so it takes nobody's place.
+            _ if is_background => nameless_device(fresh)?,
             (Some(token), Some(hello)) if token != hello => {
                 return Err(Refusal::field(ErrorCode::TokenMismatch, "device", "the token is for another device"));
             }
@@ -145,8 +149,15 @@ impl Home {
         let user_key = LogName::Inbox(actor.user.clone()).key(&actor.tenant);
         self.timers.insert((Time::from_unix_ms(actor.expires_at_ms()), Timer::Expiry(id)));
         let incarnation = greeting.incarnation;
-        let registration =
-            Registration { actor: actor.clone(), key: user_key, connection: id, session_id, follows, incarnation };
+        let registration = Registration {
+            actor: actor.clone(),
+            key: user_key,
+            connection: id,
+            session_id,
+            follows,
+            is_background,
+            incarnation,
+        };
         connection.phase = Phase::AwaitRegistered(Box::new(Session {
             hello_id,
             session_id,
@@ -154,6 +165,7 @@ impl Home {
             has_batch,
             has_follow,
             follows,
+            is_background,
             actor,
             user_key,
             not_before_ms: 0,

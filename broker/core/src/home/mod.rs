@@ -181,6 +181,7 @@ impl Home {
             connection: id,
             session_id: session.session_id,
             follows: session.follows,
+            is_background: session.is_background,
             incarnation: Incarnation::default(),
         };
         fx.post(fx.routing.owner(session.user_key), ShardMessage::Unregister(Box::new(registration)));

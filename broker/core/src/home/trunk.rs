@@ -16,7 +16,10 @@ use super::Home;
 use crate::{
     connection_id::ConnectionId,
     effects::Effects,
-    limits::{CHANNEL_SIGNAL_BYTES_MAX, CHANNEL_UNREAD_BYTES_MAX, TRUNK_EVENT_BYTES_MAX, TRUNK_FILL_BYTES},
+    limits::{
+        CHANNEL_SIGNAL_BYTES_MAX, CHANNEL_UNREAD_BYTES_MAX, CHANNELS_PER_TRUNK_MAX, TRUNK_EVENT_BYTES_MAX,
+        TRUNK_FILL_BYTES,
+    },
     outbox::Outbox,
     refusal::Refusal,
 };
@@ -184,6 +187,17 @@ impl Home {
             return Err(Refusal::field(ErrorCode::Malformed, "prefix", "a channel's number is above all before it"));
         }
         owner.newest = channel;
+        if owner.channels.len() >= CHANNELS_PER_TRUNK_MAX {
+            let farewell = Refusal::new(ErrorCode::Overloaded, "this trunk carries as many sessions as it may");
+            let closed = frames::raw(FrameType::ChannelClosed, farewell.code as u32, &[]);
+            for frame in [farewell.to_frame(0), closed] {
+                let prefix = owner.prefix(Prefix::channel(channel));
+                owner.outbox.push_control(prefix);
+                owner.outbox.push_control(frame);
+            }
+            self.connections.list_trunk(trunk);
+            return Ok(());
+        }
         if let Some(id) = self.connections.insert_channel(trunk, channel) {
             self.opened_as(fx, id);
         }
@@ -210,6 +224,7 @@ impl Home {
         trunk.is_failed = true;
         trunk.outbox.push_control(Bytes::copy_from_slice(&Prefix::channel(0).encode()));
         trunk.outbox.push_control(refusal.to_frame(0));
+        self.connections.list_trunk(id);
         fx.counters.errors += 1;
         fx.close(id, refusal.code);
     }

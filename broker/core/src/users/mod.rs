@@ -34,6 +34,8 @@ struct Seat {
     connection: ConnectionId,
     /// Gets HEAD for every conversation of the user.
     follows: bool,
+    /// Does not count as the user's presence.
+    is_background: bool,
     incarnation: Incarnation,
 }
 
@@ -64,18 +66,17 @@ impl Users {
     pub(crate) fn register(&mut self, fx: &mut Effects, admission: Admission) {
         let Admission { registration, from, not_before_ms, memberships } = admission;
         let incarnation = registration.incarnation;
-        let seat =
-            Seat { shard: from, connection: registration.connection, follows: registration.follows, incarnation };
-        let follows = seat.follows;
+        let Registration { connection, follows, is_background, .. } = *registration;
+        let seat = Seat { shard: from, connection, follows, is_background, incarnation };
         let user = self.users.entry(registration.key).or_default();
         let held = user.seat(&registration.actor.device);
         if held.is_some_and(|held| seat.incarnation.is_before(&held.incarnation)) {
-            let (connection, code) = (registration.connection, ErrorCode::Replaced);
+            let code = ErrorCode::Replaced;
             let message = "a newer connection of this client came first".into();
             fx.post(from, ShardMessage::Rejected { connection, code, message });
             return;
         }
-        let (shard, connection) = (seat.shard, seat.connection);
+        let (shard, was_present) = (seat.shard, user.is_present());
         if let Some(older) = user.take_seat(&registration.actor.device, seat)
             && !older.is_at(shard, connection)
         {
@@ -85,19 +86,27 @@ impl Users {
             user.follow(fx, &registration, memberships);
         }
         user.end_following(fx);
-        self.presences.arrived(fx, registration.key, &registration.actor.user);
+        if !is_background {
+            self.presences.arrived(fx, registration.key, &registration.actor.user);
+        } else if was_present && !user.is_present() {
+            self.presences.left(fx, registration.key);
+        }
         fx.post(from, ShardMessage::Registered { registration, not_before_ms });
     }
 
     /// A connection is gone; a newer one of the same device stays.
     pub(crate) fn unregister(&mut self, fx: &mut Effects, from: ShardId, registration: &Registration) {
         let Some(user) = self.users.get_mut(&registration.key) else { return };
+        let was_present = user.is_present();
         user.devices.retain(|(device, seat)| {
             *device != registration.actor.device || !seat.is_at(from, registration.connection)
         });
         user.end_following(fx);
+        let is_present = user.is_present();
         if user.devices.is_empty() {
             self.users.remove(&registration.key);
+        }
+        if was_present && !is_present {
             self.presences.left(fx, registration.key);
         }
     }
@@ -175,6 +184,11 @@ impl Users {
 impl User {
     fn seats(&self) -> impl Iterator<Item = &Seat> {
         self.devices.iter().map(|(_, seat)| seat)
+    }
+
+    /// Whether a device is connected that counts.
+    fn is_present(&self) -> bool {
+        self.seats().any(|seat| !seat.is_background)
     }
 
     fn seat(&self, device: &DeviceId) -> Option<&Seat> {

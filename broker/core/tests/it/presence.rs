@@ -55,6 +55,36 @@ fn watchers_get_the_state_and_then_transitions_only() {
 }
 
 #[test]
+fn a_background_session_is_no_presence() {
+    let mut c = Cluster::new(2);
+    let ann = c.connect(0, "ann");
+    c.group(ann, "tea", &["bob"]);
+    watch(&mut c, ann, &["bob"]);
+    let in_background = |c: &mut Cluster, device: &str| {
+        let who = c.open(1);
+        let token = format!("token of {device}");
+        // The token of a phone, used by a program that calls for its user.
+        let claims = antiphon_core::Claims { device: Some("device-phone".parse().unwrap()), ..c.claims("bob") };
+        c.tokens.insert(token.clone(), Ok(claims));
+        let hello = control::Hello { background: true, ..hello(&token, device) };
+        assert!(matches!(c.call(who, FrameType::Hello, &hello), Reply::Welcome(_)));
+        who
+    };
+    let robot = in_background(&mut c, "robot");
+    assert_eq!(seen(&mut c, ann), ["bob Offline"]);
+    let phone = c.connect(0, "bob");
+    assert_eq!(seen(&mut c, ann), ["bob Online"]);
+    c.disconnect(phone);
+    c.settle();
+    c.advance_ms(20_000);
+    assert_eq!(seen(&mut c, ann), ["bob Offline"], "although the robot is still there");
+    c.disconnect(robot);
+    c.settle();
+    c.advance_ms(20_000);
+    assert!(seen(&mut c, ann).is_empty());
+}
+
+#[test]
 fn a_reconnect_within_the_grace_is_no_transition() {
     let mut c = Cluster::new(2);
     let ann = c.connect(0, "ann");

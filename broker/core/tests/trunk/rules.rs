@@ -142,6 +142,23 @@ fn frames_for_channels_and_handles_that_are_not_known_are_ignored() {
 }
 
 #[test]
+fn a_trunk_carries_so_many_sessions_and_no_more() {
+    let mut c = Cluster::new(1);
+    let before = c.shards[0].held().connections;
+    let open = frames::control(FrameType::ChannelOpen, 0, &control::ChannelOpen { remote: "192.0.2.1:1".into() });
+    let mut bytes = Vec::new();
+    for channel in 1..=antiphon_core::limits::CHANNELS_PER_TRUNK_MAX as u32 {
+        bytes.extend_from_slice(&carry(channel, &open));
+    }
+    from_edge(&mut c, bytes.into());
+    c.edges[0].channels = antiphon_core::limits::CHANNELS_PER_TRUNK_MAX as u32;
+    let one_more = c.open(0);
+    c.settle();
+    assert_eq!(c.client(one_more).closed, Some(ErrorCode::Overloaded));
+    assert_eq!(c.shards[0].held().connections - before, antiphon_core::limits::CHANNELS_PER_TRUNK_MAX);
+}
+
+#[test]
 fn a_session_whose_requests_are_sent_too_far_ahead_ends_and_the_others_do_not() {
     let mut c = Cluster::new(2);
     let (ann, sessions) = audience(&mut c, "c:tea", 2);

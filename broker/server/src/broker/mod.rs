@@ -30,7 +30,7 @@ use crate::{
         health::{DRAINING, Health, STARTING},
         metrics::Metrics,
     },
-    auth::Verifier,
+    auth::{Minter, Verifier},
     config::Config,
     identity::{EdgeCertificate, Identity, fingerprint_of_pem},
     shard::{Command, Mail},
@@ -141,6 +141,11 @@ impl Broker {
         self.identity.edge()
     }
 
+    /// Makes development tokens.
+    pub fn minter(&self) -> &Minter {
+        self.identity.minter()
+    }
+
     /// Where the admin listener is (TCP).
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
@@ -161,14 +166,15 @@ impl Broker {
         self.granted_receive_buffer
     }
 
-    /// Reads certificate and token keys again. New handshakes and tokens use them; on an error the old ones stay.
-    pub fn reload(&self) -> Result<(), StartError> {
+    /// Reads certificate and token keys again. New handshakes and tokens use them; on an error the old ones stay. Answers
+    /// with the SHA-256 of the certificate that is served now, in hexadecimal.
+    pub fn reload(&self) -> Result<String, StartError> {
         let (clients, trunks) = threads::server_configs(&self.config, &self.identity)?;
         let verifier = Arc::new(self.config.verifier(&self.identity)?);
         self.tell(|| Command::ServerConfigs(Arc::clone(&clients), Arc::clone(&trunks)));
         self.tell(|| Command::Verifier(Arc::clone(&verifier)));
         self.verifier.send_replace(verifier);
-        Ok(())
+        served_fingerprint(&self.config, &self.identity)
     }
 
     /// Says GOAWAY, gives clients `deadline` to leave, and stops. Nothing that was acknowledged is lost.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use antiphon_gateway_ws::{BrokerSettings, Gateway, GatewayConfig, json};
+use antiphon_gateway_ws::{BrokerSettings, Fingerprint, Gateway, GatewayConfig, json};
 use antiphon_protocol::{Direction, FrameType as Type, RawFrame};
 use antiphon_sdk::{
     Carrier, Client, Config, ConnectionState, Error, Event, From, InvalidUrl, Item, LogName, MessageCodec,
@@ -24,12 +24,19 @@ fn gateway(real: &Real, listen: SocketAddr, trunk: SocketAddr) -> Gateway {
     let settings = BrokerSettings {
         addresses: vec![trunk],
         server_name: "localhost".into(),
-        fingerprint: Some(fingerprint),
+        fingerprint: Some(Fingerprint::new(fingerprint)),
         roots: Vec::new(),
         certificate_pem: broker.edge().certificate_pem.clone(),
         key_pem: broker.edge().key_pem.to_vec(),
     };
-    let config = GatewayConfig { listen, origins: Vec::new(), broker: settings, workers: 1, trunks_per_worker: 1 };
+    let config = GatewayConfig {
+        listen,
+        origins: Vec::new(),
+        broker: settings,
+        development: None,
+        workers: 1,
+        trunks_per_worker: 1,
+    };
     Gateway::start(config).unwrap()
 }
 

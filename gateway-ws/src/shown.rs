@@ -3,31 +3,35 @@
 use antiphon_protocol::{FrameType, RawFrame, trunk::Carried};
 use bytes::{Bytes, BytesMut};
 
-use crate::json::{self, EncodeError};
+use crate::{
+    json::{self, EncodeError},
+    metrics::Counters,
+};
 
 /// A frame and its forms.
 #[derive(Debug)]
 pub(crate) struct Shown<'a> {
     carried: &'a Carried,
+    counters: &'a Counters,
     binary: Option<Bytes>,
     json: Option<Bytes>,
 }
 
 impl<'a> Shown<'a> {
-    pub(crate) fn new(carried: &'a Carried) -> Self {
-        Self { carried, binary: None, json: None }
+    pub(crate) fn new(carried: &'a Carried, counters: &'a Counters) -> Self {
+        Self { carried, counters, binary: None, json: None }
     }
 
-    pub(super) fn kind(&self) -> Option<FrameType> {
+    pub(crate) fn kind(&self) -> Option<FrameType> {
         FrameType::from_number(self.carried.header.type_number)
     }
 
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.carried.header.id
     }
 
     /// Whether the header's id is that of a request.
-    pub(super) fn is_answer(&self) -> bool {
+    pub(crate) fn is_answer(&self) -> bool {
         matches!(
             self.kind(),
             Some(
@@ -44,24 +48,29 @@ impl<'a> Shown<'a> {
     }
 
     /// As it came, without its prefix.
-    pub(super) fn binary(&mut self) -> Bytes {
+    pub(crate) fn binary(&mut self) -> Bytes {
         self.binary
             .get_or_insert_with(|| Bytes::from([&self.carried.header_bytes[..], &self.carried.body].concat()))
             .clone()
     }
 
+    /// As it came, cut into its parts; `None` for what is of a later version.
+    pub(crate) fn raw(&self) -> Option<RawFrame> {
+        Some(RawFrame { frame_type: self.kind()?, id: self.id(), body: self.carried.body.clone() })
+    }
+
     /// As a line. `answers` is the request that an OK is for.
-    pub(super) fn json(&mut self, answers: Option<FrameType>) -> Result<Bytes, EncodeError> {
+    pub(crate) fn json(&mut self, answers: Option<FrameType>) -> Result<Bytes, EncodeError> {
         if let Some(json) = &self.json {
             return Ok(json.clone());
         }
-        let Some(frame_type) = self.kind() else {
+        let Some(frame) = self.raw() else {
             // Of a later version, and optional: there is nothing that JSON could say.
             return Ok(Bytes::new());
         };
-        let frame = RawFrame { frame_type, id: self.id(), body: self.carried.body.clone() };
         let mut line = BytesMut::with_capacity(2 * frame.body.len() + 128);
         json::encode(&frame, answers, &mut line)?;
+        self.counters.json_rendered.one_more();
         Ok(self.json.insert(line.freeze()).clone())
     }
 }

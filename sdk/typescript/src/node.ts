@@ -1,0 +1,3 @@
+/** What only Node can do. */
+
+export { fileStorage } from "./storage/file.js";
