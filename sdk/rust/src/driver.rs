@@ -269,18 +269,20 @@ impl Driver {
     }
 
     fn broker(&mut self, first: FromBroker) {
+        let mut taken = 0;
         let mut next = Some(first);
-        for _ in 0..BATCH_MAX {
-            match next {
-                Some(FromBroker::Bytes(stream, bytes)) => self.input(Input::Stream(stream, bytes)),
-                Some(FromBroker::Ended(stream)) => self.input(Input::StreamEnded(stream)),
-                None => return,
+        while let Some(from_broker) = next {
+            match from_broker {
+                FromBroker::Bytes(stream, bytes) => self.input(Input::Stream(stream, bytes)),
+                FromBroker::Ended(stream) => self.input(Input::StreamEnded(stream)),
             }
             // Items are handed over chunk by chunk, so that a full queue stops the reading at once.
             while let Some(output) = self.core.poll_output() {
                 self.perform(output);
             }
-            if self.queues.is_stalled() {
+            taken += 1;
+            // What is taken out of the channel has to be handled, so nothing more is taken then.
+            if self.queues.is_stalled() || taken == BATCH_MAX {
                 return;
             }
             next = self.link.as_mut().and_then(|link| link.from_broker.try_recv());

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use antiphon_gateway_ws::{BrokerSettings, Gateway, GatewayConfig, json};
+use antiphon_gateway_ws::{BrokerSettings, Fingerprint, Gateway, GatewayConfig, json};
 use antiphon_protocol::{Direction, FrameType as Type, RawFrame};
 use antiphon_sdk::{
     Carrier, Client, Config, ConnectionState, Error, Event, From, InvalidUrl, Item, LogName, MessageCodec,
@@ -24,12 +24,19 @@ fn gateway(real: &Real, listen: SocketAddr, trunk: SocketAddr) -> Gateway {
     let settings = BrokerSettings {
         addresses: vec![trunk],
         server_name: "localhost".into(),
-        fingerprint: Some(fingerprint),
+        fingerprint: Some(Fingerprint::new(fingerprint)),
         roots: Vec::new(),
         certificate_pem: broker.edge().certificate_pem.clone(),
         key_pem: broker.edge().key_pem.to_vec(),
     };
-    let config = GatewayConfig { listen, origins: Vec::new(), broker: settings, workers: 1, trunks_per_worker: 1 };
+    let config = GatewayConfig {
+        listen,
+        origins: Vec::new(),
+        broker: settings,
+        development: None,
+        workers: 1,
+        trunks_per_worker: 1,
+    };
     Gateway::start(config).unwrap()
 }
 
@@ -234,6 +241,24 @@ async fn a_broker_that_is_started_again_behind_a_living_gateway_loses_nothing() 
     assert_eq!(resumed.await.unwrap(), ("the gateway lost the broker".into(), true));
     assert_eq!(relay.accepted(), 2, "the sockets have stayed");
     drop(real);
+}
+
+#[tokio::test]
+async fn as_many_events_as_are_inlined_all_come_without_one_more() {
+    let (real, gateway) = with_gateway();
+    let ann = real.connect("ann").await;
+    let log = conversation(&ann, "bob").await;
+    for queued in &mut queue(&ann, &log, 0..100).await {
+        queued.sent().await.unwrap();
+    }
+    let bob = Client::connect(by_websocket(&real, "bob", gateway.address())).await.unwrap();
+    // However many the driver takes at once, the last of them is not left behind.
+    for last in 60..=64 {
+        let mut events = bob.subscribe(&log, From::Last(last)).await.unwrap();
+        for number in 100 - last..100 {
+            assert_eq!(next_text(&mut events).await, number.to_string());
+        }
+    }
 }
 
 #[tokio::test]
