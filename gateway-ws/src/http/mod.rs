@@ -1,7 +1,8 @@
-//! HTTP: the API as a table of frames, server-sent events, tickets, health, and what browsers need around them.
+//! HTTP: the API as a table of frames, server-sent events, tickets, the console, health, and what browsers need around them.
 
 mod answer;
 mod call;
+mod console;
 mod openapi;
 mod pool;
 mod routes;
@@ -31,7 +32,7 @@ pub(crate) use ticket::Tickets;
 
 use crate::{socket, worker::Worker};
 
-/// Everything below `/api/v1`, and health.
+/// Everything below `/api/v1`, the console, and health.
 pub(crate) fn router(worker: Arc<Worker>) -> Router {
     let mut api = Router::new()
         .route("/socket", get(socket::upgrade))
@@ -52,6 +53,7 @@ pub(crate) fn router(worker: Arc<Worker>) -> Router {
     }
     Router::new()
         .nest("/api/v1", api)
+        .merge(console::routes())
         .route("/dev/token", post(development_token))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
