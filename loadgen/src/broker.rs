@@ -7,7 +7,6 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, BufRead, BufReader},
-    net::SocketAddr,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -17,6 +16,9 @@ use std::{
 };
 
 use thiserror::Error;
+
+use crate::ready::Listen;
+pub use crate::ready::Ready;
 
 /// How long a broker may take until it is ready, its recovery included.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,25 +45,6 @@ pub struct BrokerConfig {
     pub segment_bytes: Option<u32>,
     /// Cache of its store's index, in MiB; the usual one if `None`.
     pub cache_mib: Option<u32>,
-}
-
-/// What a broker says about itself when it is ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ready {
-    /// Where clients connect (QUIC).
-    pub address: SocketAddr,
-    /// Where its admin listener answers HTTP.
-    pub admin: SocketAddr,
-    /// URL of its gateway, if it has one.
-    pub gateway: Option<String>,
-    /// Where trunks connect (QUIC), if it says so.
-    pub trunk: Option<SocketAddr>,
-    /// Of its certificate, `sha256:<hex>`.
-    pub fingerprint: String,
-    /// Its data directory.
-    pub data: PathBuf,
-    /// Shards it runs.
-    pub shards: u32,
 }
 
 /// Why there is no broker to talk to.
@@ -189,36 +172,6 @@ pub fn was_killed(status: ExitStatus) -> bool {
     status.signal() == Some(rustix::process::Signal::KILL.as_raw())
 }
 
-/// Where a broker is to listen.
-struct Listen {
-    clients: SocketAddr,
-    admin: SocketAddr,
-    gateway: SocketAddr,
-    trunk: SocketAddr,
-}
-
-impl Default for Listen {
-    /// Anywhere on loopback.
-    fn default() -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { clients: any, admin: any, gateway: any, trunk: any }
-    }
-}
-
-impl Listen {
-    /// Where it did before, as far as it said so.
-    fn again(ready: &Ready) -> Self {
-        let any = Self::default();
-        let gateway = ready.gateway.as_deref().and_then(|url| url.strip_prefix("http://")?.parse().ok());
-        Self {
-            clients: ready.address,
-            admin: ready.admin,
-            gateway: gateway.unwrap_or(any.gateway),
-            trunk: ready.trunk.unwrap_or(any.trunk),
-        }
-    }
-}
-
 fn spawn(config: &BrokerConfig, listen: &Listen) -> Result<(Child, Ready), BrokerError> {
     let started = || {
         let log = OpenOptions::new().create(true).append(true).open(&config.log)?;
@@ -254,7 +207,7 @@ fn wait_ready(config: &BrokerConfig, child: &mut Child) -> Result<Ready, BrokerE
     let mut facts = Vec::new();
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) if line == "ready" => return parse_ready(&facts),
+            Ok(line) if line == "ready" => return Ready::parse(&facts),
             Ok(line) => facts.push(line),
             Err(RecvTimeoutError::Timeout) => return Err(BrokerError::NotReady { log_end: log_end(config) }),
             Err(RecvTimeoutError::Disconnected) => {
@@ -296,22 +249,6 @@ fn lines(child: &mut Child) -> Receiver<String> {
         });
     }
     receiver
-}
-
-fn parse_ready(lines: &[String]) -> Result<Ready, BrokerError> {
-    let said = |name: &str| lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    let fact = |name: &'static str| said(name).ok_or(BrokerError::Fact(name));
-    let admin = fact("admin")?;
-    let admin = admin.strip_prefix("http://").unwrap_or(admin).trim_end_matches('/');
-    Ok(Ready {
-        address: fact("address")?.parse().map_err(|_| BrokerError::Fact("address"))?,
-        admin: admin.parse().map_err(|_| BrokerError::Fact("admin"))?,
-        gateway: said("gateway").map(str::to_owned),
-        trunk: said("trunk").map(str::parse).transpose().map_err(|_| BrokerError::Fact("trunk"))?,
-        fingerprint: fact("fingerprint")?.to_owned(),
-        data: fact("data")?.into(),
-        shards: fact("shards")?.parse().map_err(|_| BrokerError::Fact("shards"))?,
-    })
 }
 
 #[cfg(test)]

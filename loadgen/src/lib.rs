@@ -37,6 +37,7 @@ pub mod names;
 pub mod pacer;
 pub mod probe;
 pub mod publish;
+mod ready;
 pub mod recorder;
 pub mod report;
 pub mod run;

@@ -22,7 +22,7 @@ use crate::{
     call::Call,
     client::Attention,
     queues::Queues,
-    transport::{Better, Cause, FromBroker, FromControl, Link, Ways},
+    transport::{Cause, FromBroker, FromControl, Link, Route, RouteNews, Ways},
     waiters::Waiters,
 };
 
@@ -38,7 +38,7 @@ enum Wake {
     Broker(FromBroker),
     Written,
     Connected(std::result::Result<Link, Cause>),
-    Better(Link),
+    Better,
     Token(std::result::Result<Token, String>),
     Attention,
     Timeout,
@@ -56,15 +56,11 @@ pub(crate) struct Driver {
     core: core::Client,
     started: Instant,
     provider: TokenProvider,
-    ways: Ways,
+    route: Route,
     calls: mpsc::Receiver<Call>,
     attention: Arc<Attention>,
     news: News,
-    connecting: Pending<std::result::Result<Link, Cause>>,
     link: Option<Link>,
-    /// Finds a better way than that of the link.
-    seeking: Pending<Link>,
-    better: Option<Better>,
     token: Pending<std::result::Result<Token, String>>,
     waiters: Waiters,
     queues: Queues,
@@ -90,15 +86,12 @@ impl Driver {
         Ok(Self {
             core: core::Client::new(core_config),
             started: Instant::now(),
-            ways: Ways::new(&config, endpoint)?,
+            route: Route::new(Ways::new(&config, endpoint)?),
             provider: config.token,
             calls,
             attention,
             news,
-            connecting: None,
             link: None,
-            seeking: None,
-            better: None,
             token: None,
             waiters: Waiters::default(),
             queues: Queues::default(),
@@ -160,8 +153,10 @@ impl Driver {
                 Wake::Broker(chunk)
             }
             call = self.calls.recv(), if !self.closing => Wake::Call(call),
-            link = ready(&mut self.connecting) => Wake::Connected(link),
-            link = ready(&mut self.seeking) => Wake::Better(link),
+            news = self.route.news() => match news {
+                RouteNews::Connected(link) => Wake::Connected(link),
+                RouteNews::Better => Wake::Better,
+            },
             token = ready(&mut self.token) => Wake::Token(token),
             () = self.attention.notify.notified() => Wake::Attention,
             () = async { match timeout { Some(at) => tokio::time::sleep_until(at).await, None => pending().await } } => {
@@ -187,11 +182,7 @@ impl Driver {
             Wake::Broker(chunk) => self.broker(chunk),
             Wake::Written => {}
             Wake::Connected(result) => self.connected(result),
-            Wake::Better(link) => {
-                self.seeking = None;
-                self.better = Some(Better::new(link));
-                self.input(Input::Move);
-            }
+            Wake::Better => self.input(Input::Move),
             Wake::Token(result) => {
                 self.token = None;
                 self.input(match result {
@@ -217,41 +208,13 @@ impl Driver {
     }
 
     fn connected(&mut self, result: std::result::Result<Link, Cause>) {
-        self.connecting = None;
         match result {
             Ok(link) => {
-                let carrier = link.carrier();
-                self.ways.used(Some(carrier));
-                self.news.carrier.send_replace(Some(carrier));
+                self.news.carrier.send_replace(Some(link.carrier()));
                 self.link = Some(link);
-                self.seek(carrier);
                 self.input(Input::Connected);
             }
-            Err(cause) => {
-                self.ways.used(None);
-                self.lost(cause);
-            }
-        }
-    }
-
-    /// Looks for a better way, unless one is looked for or has been found.
-    fn seek(&mut self, carrier: Carrier) {
-        match self.ways.seek(carrier) {
-            Some(seeking) if self.seeking.is_none() && self.better.is_none() => self.seeking = Some(Box::pin(seeking)),
-            Some(_) => {}
-            None => (self.seeking, self.better) = (None, None),
-        }
-    }
-
-    /// A session stands. A better way may have been found before there was one to leave.
-    fn session_stands(&mut self) {
-        let Some(better) = &self.better else { return };
-        if better.stands() {
-            return self.input(Input::Move);
-        }
-        self.better = None;
-        if let Some(carrier) = self.link.as_ref().map(Link::carrier) {
-            self.seek(carrier);
+            Err(cause) => self.lost(cause),
         }
     }
 
@@ -390,7 +353,7 @@ impl Driver {
                 }
             }
             Output::Close => {
-                self.connecting = None;
+                self.route.give_up();
                 self.link = None;
             }
             Output::NeedToken => self.token = Some(self.provider.provide()),
@@ -398,8 +361,9 @@ impl Driver {
                 tracing::debug!(?state, "connection state");
                 let stands = matches!(state, ConnectionState::Ready(_));
                 self.news.state.send_replace(state);
-                if stands {
-                    self.session_stands();
+                // A better way may have been found before there was a session to leave the other with.
+                if stands && self.route.has_better() {
+                    self.input(Input::Move);
                 }
             }
             Output::Send { id, state } => self.waiters.send_state(id, state),
@@ -424,10 +388,7 @@ impl Driver {
 
     fn connect(&mut self) {
         self.link = None;
-        self.connecting = Some(match self.better.take().and_then(Better::take) {
-            Some(link) => Box::pin(std::future::ready(Ok(link))),
-            None => Box::pin(self.ways.connect()),
-        });
+        self.route.connect();
     }
 }
 

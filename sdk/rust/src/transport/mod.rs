@@ -14,6 +14,7 @@ mod codec;
 mod form;
 mod inbox;
 mod quic;
+mod route;
 mod ways;
 mod websocket;
 
@@ -25,7 +26,8 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 #[cfg(feature = "test-hooks")]
 pub use codec::MessageCodec;
-pub(crate) use ways::{Better, Ways};
+pub(crate) use route::{News as RouteNews, Route};
+pub(crate) use ways::Ways;
 
 use crate::Carrier;
 use inbox::Inbox;

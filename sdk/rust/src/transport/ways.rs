@@ -49,7 +49,7 @@ impl Ways {
     }
 
     /// Makes a connection, by the best way that works.
-    pub(crate) fn connect(&self) -> impl Future<Output = std::result::Result<Link, Cause>> + Send + 'static {
+    pub(super) fn connect(&self) -> impl Future<Output = std::result::Result<Link, Cause>> + Send + 'static {
         let Self { quic, websocket, fallback_after, last, .. } = self.clone();
         async move {
             match (quic, websocket) {
@@ -76,12 +76,12 @@ impl Ways {
     }
 
     /// Notes which way has worked, or that none has.
-    pub(crate) fn used(&mut self, carrier: Option<Carrier>) {
+    pub(super) fn used(&mut self, carrier: Option<Carrier>) {
         self.last = carrier;
     }
 
     /// Looks for a better way than `carrier` until there is one; `None` if there is none to look for.
-    pub(crate) fn seek(&self, carrier: Carrier) -> Option<impl Future<Output = Link> + Send + 'static> {
+    pub(super) fn seek(&self, carrier: Carrier) -> Option<impl Future<Output = Link> + Send + 'static> {
         let quic = self.quic.clone().filter(|_| carrier == Carrier::WebSocket)?;
         let (patience, interval) = (self.fallback_after, self.retry_quic_every);
         Some(async move {
@@ -92,24 +92,5 @@ impl Ways {
                 }
             }
         })
-    }
-}
-
-/// A better way that was found, until the client is ready to take it.
-#[derive(Debug)]
-pub(crate) struct Better(Link);
-
-impl Better {
-    pub(crate) fn new(link: Link) -> Self {
-        Self(link)
-    }
-
-    pub(crate) fn stands(&self) -> bool {
-        self.0.stands()
-    }
-
-    /// The connection, unless the broker did not want to wait.
-    pub(crate) fn take(self) -> Option<Link> {
-        self.0.stands().then_some(self.0)
     }
 }
