@@ -11,8 +11,9 @@ export const STATUS_NAMES: { readonly [status in PresenceStatus]: string } = {
   offline: "Offline",
 };
 
-export function avatar(): HTMLElement {
-  return h("span", { class: "avatar" }, h("span", { "aria-hidden": "true" }));
+/** `isSaid`: a text beside it says what it shows. */
+export function avatar(isSaid = false): HTMLElement {
+  return h("span", { class: "avatar", "aria-hidden": isSaid && "true" }, h("span", { "aria-hidden": "true" }));
 }
 
 /** `status` undefined = of a group, which has none. */

@@ -110,7 +110,13 @@ export function conversationDetails(session: Session, id: string): void {
   const bottom =
     isGroup &&
     session.entry(id) &&
-    button({ label: "Leave", icon: "leave", text: "Leave the conversation", class: "button danger", press: leave });
+    button({
+      label: "Leave the conversation",
+      icon: "leave",
+      text: "Leave the conversation",
+      class: "button danger",
+      press: leave,
+    });
   const dialog = openDialog(
     session.title(id),
     ...forms,
@@ -170,7 +176,7 @@ function memberRow(
   isSelf: boolean,
   remove?: () => void,
 ): HTMLElement {
-  const face = avatar();
+  const face = avatar(true);
   showAvatar(face, user, status);
   const about = [role === "member" ? "" : role, STATUS_NAMES[status].toLowerCase()]
     .filter((part) => part !== "")

@@ -3,7 +3,7 @@
 import { avatar, STATUS_NAMES, showAvatar } from "./avatar.js";
 import { banner } from "./banner.js";
 import { newConversation } from "./dialog.js";
-import { button, fill, h } from "./dom.js";
+import { button, fill, h, unseen } from "./dom.js";
 import { conversationList } from "./list.js";
 import { openMenu } from "./menu.js";
 import { mountNotices, orSay } from "./notify.js";
@@ -49,6 +49,11 @@ function enter(root: HTMLElement, session: Session): void {
     if (pane && matchMedia("(hover: hover)").matches) pane.focus();
   };
   addEventListener("hashchange", route);
+  // The address of the open conversation does not change: whoever chooses it wants to write.
+  list.element.addEventListener("click", ({ target }) => {
+    const link = target instanceof Element && target.closest<HTMLElement>("a[data-id]");
+    if (link && link.dataset.id === opened()) pane?.focus();
+  });
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open], :popover-open"))
       return;
@@ -86,7 +91,7 @@ function nothing(): HTMLElement {
 
 /** Who one is here, and what can be done about it. */
 function me(session: Session): HTMLElement {
-  const face = avatar();
+  const face = avatar(true);
   const state = h("span", { class: "hint" });
   const open = () =>
     openMenu(element, "You", [
@@ -102,8 +107,8 @@ function me(session: Session): HTMLElement {
       },
       { text: "Enter as somebody else", icon: "leave", act: () => void leave(session) },
     ]);
-  const about = { "aria-haspopup": "menu", "aria-label": `You are ${session.user}` };
-  const name = h("span", { class: "name" }, session.user, state);
+  const about = { "aria-haspopup": "menu" };
+  const name = h("span", { class: "name" }, h("span", {}, unseen("You are "), session.user), state);
   const element = h("button", { type: "button", class: "me", ...about, on: { click: open } }, face, name);
   const render = () => {
     const isReady = session.client.state.is === "ready";

@@ -112,9 +112,9 @@ function quote({ message, answered }: MessageRow, actions: MessageActions): HTML
       type: "button",
       class: "quote",
       tabindex: -1,
-      "aria-label": "Show the message that this one answers",
       on: { click: press },
     },
+    unseen("Show what this answers: "),
     h("span", { class: "sender" }, shown?.sender ?? ""),
     h("span", { class: "quoted" }, shown ? quoted(shown) : "A message that is not here any more"),
   );
@@ -126,14 +126,14 @@ function quoted({ content, redacted, cut }: Pick<ReplyPreview, "content" | "reda
 
 function chip(message: Message, reaction: Message["reactions"][number], actions: MessageActions): HTMLElement {
   const { key, count, mine, users } = reaction;
-  const label = `${key}, ${list(users)}${mine ? ", take back" : ""}`;
-  const about = { tabindex: -1, "aria-pressed": String(mine), "aria-label": label, title: list(users) };
+  const about = { tabindex: -1, "aria-pressed": String(mine), title: list(users) };
   const press = () => actions.react(message, key);
   return h(
     "button",
     { type: "button", class: "reaction", ...about, on: { click: press } },
     h("span", {}, key),
     ` ${count}`,
+    unseen(`, ${list(users)}`),
   );
 }
 

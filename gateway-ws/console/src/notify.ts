@@ -6,8 +6,8 @@ const SHOWN_MS = 6_000;
 
 const toasts = h("div", { class: "toasts", role: "status" });
 const spoken = h("div", { class: "unseen", role: "log", "aria-live": "polite", "aria-label": "New messages" });
-/** Lines that the second one keeps. */
-const SPOKEN_MAX = 10;
+/** How long words stay: they may be deleted where they came from. */
+const SPOKEN_MS = 3_000;
 
 export function mountNotices(): void {
   document.body.append(toasts, spoken);
@@ -22,8 +22,9 @@ export function toast(text: string): void {
 
 /** Says something to those who listen to the page. */
 export function speak(text: string): void {
-  spoken.append(h("p", {}, text));
-  while (spoken.childElementCount > SPOKEN_MAX) spoken.firstElementChild?.remove();
+  const words = h("p", {}, text);
+  spoken.append(words);
+  setTimeout(() => words.remove(), SPOKEN_MS);
 }
 
 /** What is shown if this fails: `what` could not be done. */

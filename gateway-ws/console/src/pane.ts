@@ -24,7 +24,7 @@ export class Pane {
   readonly #pending = new Pending(() => this.#timeline.render());
   readonly #timeline: TimelineView;
   readonly #composer: Composer;
-  readonly #face = avatar();
+  readonly #face = avatar(true);
   readonly #title = h("h2", {});
   readonly #subtitle = h("p", { class: "subtitle" });
   readonly #pinned = h("div", { class: "pinned-bar", hidden: true });

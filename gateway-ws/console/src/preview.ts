@@ -11,7 +11,7 @@ export function contentText(content: Content): string {
     case "bytes":
       return `${content.bytes.length} bytes`;
     case "notice":
-      return content.notice.kind;
+      return content.notice.type;
   }
 }
 

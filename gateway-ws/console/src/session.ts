@@ -179,17 +179,14 @@ export class Session {
   }
 
   title(id: string): string {
-    const named = this.entry(id)?.title || (this.entry(id) ? "" : this.#knownTitle(id));
+    const known = this.#infos.get(id);
+    // A list does not learn of a new name by itself; members are asked again when somebody says so.
+    const named = (typeof known === "object" && known.title) || this.entry(id)?.title;
     if (named) return named;
     if (id === LOBBY) return "Lobby";
     const others = this.info(id)?.members.filter(({ user }) => user !== this.user) ?? [];
     if (others.length > 0) return list(others.map(({ user }) => user));
     return this.isDirect(id) ? "…" : "Group without a name";
-  }
-
-  #knownTitle(id: string): string {
-    const known = this.#infos.get(id);
-    return typeof known === "object" ? known.title : "";
   }
 
   typing(id: string): readonly string[] {

@@ -45,6 +45,8 @@ export class TimelineView {
   /** Key of the message that has the focus, or would get it. */
   #current = "";
   #isAtEnd = true;
+  /** Where the scroller was when that was known. */
+  #top = 0;
   #hasOpened = false;
   #isLoading = false;
   /** Messages after `after`, up to `upTo`, were unread when they were first to be seen. */
@@ -95,6 +97,8 @@ export class TimelineView {
   // ---- what is shown ----
 
   render(): void {
+    // Whoever has scrolled since is told so a moment later.
+    if (this.#scroller.scrollTop !== this.#top) this.#measure();
     this.#snapshot = this.#conversation.snapshot();
     const { messages, loaded, hasOlder } = this.#snapshot;
     this.#noteUnread();
@@ -107,7 +111,7 @@ export class TimelineView {
     fill(this.#note, !loaded ? "Loading…" : messages.length === 0 && !hasOlder && "Nothing has been said here yet.");
     this.#note.hidden = this.#note.textContent === "";
     if (loaded && !this.#hasOpened) this.#open();
-    else if (this.#isAtEnd) this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    else if (this.#isAtEnd) this.#scrollTo(this.#scroller.scrollHeight);
     else if (anchor) this.#keep(anchor);
     if (this.#hasOpened && !this.#isAtEnd) this.#missed += newOnes(messages, before);
     this.#after();
@@ -221,26 +225,36 @@ export class TimelineView {
     this.#hasOpened = true;
     const mark = this.#rows.get("new");
     if (!mark) return this.toEnd();
-    this.#scroller.scrollTop = mark.offsetTop - this.#scroller.clientHeight / 4;
+    this.#scrollTo(mark.offsetTop - this.#scroller.clientHeight / 4);
     this.#scrolled();
   }
 
   toEnd(): void {
     this.#isAtEnd = true;
     this.#missed = 0;
-    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#scrollTo(this.#scroller.scrollHeight);
     this.render();
   }
 
   #scrolled(): void {
-    const { scrollTop, clientHeight, scrollHeight } = this.#scroller;
-    this.#isAtEnd = scrollHeight - scrollTop - clientHeight <= END_PX;
-    if (this.#isAtEnd) this.#missed = 0;
+    this.#measure();
     this.#after();
   }
 
+  #measure(): void {
+    const { scrollTop, clientHeight, scrollHeight } = this.#scroller;
+    this.#top = scrollTop;
+    this.#isAtEnd = scrollHeight - scrollTop - clientHeight <= END_PX;
+    if (this.#isAtEnd) this.#missed = 0;
+  }
+
+  #scrollTo(top: number): void {
+    this.#scroller.scrollTop = top;
+    this.#top = this.#scroller.scrollTop;
+  }
+
   #resized(): void {
-    if (this.#isAtEnd) this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    if (this.#isAtEnd) this.#scrollTo(this.#scroller.scrollHeight);
     this.#after();
   }
 
@@ -280,7 +294,7 @@ export class TimelineView {
 
   #keep({ key, top }: { readonly key: string; readonly top: number }): void {
     const now = this.#rows.get(key)?.getBoundingClientRect().top;
-    if (now !== undefined && now !== top) this.#scroller.scrollTop += now - top;
+    if (now !== undefined && now !== top) this.#scrollTo(this.#scroller.scrollTop + now - top);
   }
 
   /** Shows a message, which may be older than what is here. */

@@ -397,9 +397,16 @@ export class Conversation {
     if (event.kind !== "message") return;
     this.#stopTyping(sender);
     this.#emitter.emit("message", event);
-    const members = this.#attached?.cursors.length ?? 0;
-    const isTold = members > 0 && members <= RECEIPTS_MEMBERS_MAX;
-    if (isTold && sender !== this.#timeline.reader) this.#session.cursor(this.log, seq, 0);
+    if (sender !== this.#timeline.reader) this.#arrived(seq);
+  }
+
+  /** Tells the others that everything up to a message is here. */
+  #arrived(seq: number): void {
+    if (!this.#attached || seq === 0) return;
+    const { cursors, headMsgno } = this.#attached;
+    // Of a conversation in which nobody has said anything there are no cursors yet; of a large one there never are.
+    const isSmall = cursors.length > 0 ? cursors.length <= RECEIPTS_MEMBERS_MAX : headMsgno === 0;
+    if (isSmall) this.#session.cursor(this.log, seq, 0);
   }
 
   #moveTo(seq: number): void {
@@ -450,6 +457,8 @@ export class Conversation {
       const page = await this.#session.fetchMessages({ log, from: 0, to, limit: PAGE_MESSAGES, backward: true });
       this.#timeline.page(generation, page);
       this.#loaded = this.#timeline.older !== undefined;
+      // What came before this client followed the conversation has arrived with the page.
+      if (to === 0 && this.#loaded) this.#arrived(this.#timeline.newest);
     } catch (error) {
       this.#timeline.page(generation, undefined);
       throw error;

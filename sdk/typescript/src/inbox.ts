@@ -129,7 +129,9 @@ export class Inbox {
     const isOwn = sender === this.#session.user && movesCursor(event);
     const last = isMessage ? { seq, timeMs, sender, content, redacted: false } : entry.last;
     const changed = !isMessage && event.relatesTo?.seq === last?.seq ? changedLast(last, event) : last;
-    const moved = { head: seq, headMsgno: msgno, timeMs, last: changed };
+    const isAbout = content.type === "notice" && content.notice.type === "conversation";
+    const title = isAbout ? content.notice.title : entry.title;
+    const moved = { head: seq, headMsgno: msgno, timeMs, last: changed, title };
     this.#set({ ...entry, ...moved, ...(isOwn && { read: seq, readMsgno: msgno }) });
   }
 

@@ -207,6 +207,9 @@ export class Timeline {
   }
 
   #merge(view: MessageView): void {
+    // What was stored before this page was made may still be awaiting its ACK here.
+    if (view.event.clientMessageId && view.event.sender === this.reader)
+      this.#forgetOutgoing(view.event.clientMessageId);
     const known = this.#views.get(view.event.seq);
     const isNewer = !known || (view.state?.through ?? 0) >= (known.state?.through ?? 0);
     const folded = this.#recent.reduce((before, event) => foldView(before, event, this.reader), isNewer ? view : known);

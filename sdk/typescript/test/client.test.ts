@@ -110,6 +110,15 @@ test("the echo of a message may come before its ACK, and is shown once", async (
   assert.deepEqual(texts(lobby), ["mine:sent"]);
 });
 
+test("a page may hold a message that waits for its ACK, and it is shown once", async () => {
+  const { lobby, socket, page } = await following();
+  lobby.send("hello");
+  const { client_message_id } = await socket.next("SEND");
+  page([{ row: { ...row(2), sender: "ann", text: "hello", client_message_id } }, { row: row(1) }]);
+  await settle();
+  assert.deepEqual(texts(lobby), ["message 1:received", "hello:sent"]);
+});
+
 test("a refused message is shown as failed, and can be sent again or discarded", async () => {
   const { lobby, socket, page } = await following();
   page([]);
@@ -233,6 +242,12 @@ test("in a small conversation the sender is told that a message has arrived", as
   const arrived = await socket.next("CURSOR");
   assert.deepEqual([arrived.delivered, arrived.read], [3, undefined]);
   lobby.markRead();
+});
+
+test("what came before the conversation was followed has arrived with the page", async () => {
+  const { socket, page } = await following();
+  page([{ row: row(2) }, { row: row(1) }]);
+  assert.equal((await socket.next("CURSOR")).delivered, 2);
 });
 
 test("a conversation that is gone is not asked for again by itself", async () => {

@@ -28,7 +28,13 @@ export async function enter(page: Page, url: string, user: string): Promise<void
 
 /** Opens a conversation that is in the list. */
 export async function open(page: Page, id: string): Promise<void> {
-  await page.locator(`.list a[data-id="${id}"]`).click();
+  const link = page.locator(`.list a[data-id="${id}"]`);
+  await link.waitFor();
+  // A row that moves up at this very moment takes the press away from itself.
+  await until(`${id} is open`, async () => {
+    await link.click({ timeout: 2_000 });
+    return decodeURIComponent(new URL(page.url()).hash.slice(2)) === id;
+  });
   await page.locator(".pane").waitFor();
 }
 
@@ -37,6 +43,7 @@ export async function startWith(page: Page, users: string, title = ""): Promise<
   await page.getByLabel("With", { exact: true }).fill(users);
   await page.getByLabel("Name of the group").fill(title);
   await page.getByRole("button", { name: "Start" }).click();
+  await page.getByRole("dialog").waitFor({ state: "detached" });
   await page.locator(".pane").waitFor();
   return decodeURIComponent(new URL(page.url()).hash.slice(2));
 }
