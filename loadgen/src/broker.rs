@@ -7,9 +7,8 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, BufRead, BufReader},
-    net::SocketAddr,
     os::unix::process::ExitStatusExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
     thread,
@@ -17,6 +16,9 @@ use std::{
 };
 
 use thiserror::Error;
+
+use crate::ready::Listen;
+pub use crate::ready::Ready;
 
 /// How long a broker may take until it is ready, its recovery included.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,21 +45,6 @@ pub struct BrokerConfig {
     pub segment_bytes: Option<u32>,
     /// Cache of its store's index, in MiB; the usual one if `None`.
     pub cache_mib: Option<u32>,
-}
-
-/// What a broker says about itself when it is ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ready {
-    /// Where clients connect (QUIC).
-    pub address: SocketAddr,
-    /// Where its admin listener answers HTTP.
-    pub admin: SocketAddr,
-    /// Of its certificate, `sha256:<hex>`.
-    pub fingerprint: String,
-    /// Its data directory.
-    pub data: PathBuf,
-    /// Shards it runs.
-    pub shards: u32,
 }
 
 /// Why there is no broker to talk to.
@@ -110,14 +97,23 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker at addresses of its own choice on loopback and waits until it is ready.
     pub fn start(config: BrokerConfig) -> Result<Self, BrokerError> {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, ready) = spawn(&config, any, any)?;
+        let (child, ready) = spawn(&config, &Listen::default())?;
         Ok(Self { config, child, ready })
     }
 
     /// What it said when it became ready.
     pub fn ready(&self) -> &Ready {
         &self.ready
+    }
+
+    /// Its binary.
+    pub fn program(&self) -> &Path {
+        &self.config.program
+    }
+
+    /// Where its standard error is appended.
+    pub fn log(&self) -> &Path {
+        &self.config.log
     }
 
     /// Its process id; after a restart another one.
@@ -153,7 +149,8 @@ impl Broker {
     /// Starts it again on the same data at the same addresses. One that still runs is killed first.
     pub fn restart(&mut self) -> Result<(), BrokerError> {
         self.kill()?;
-        (self.child, self.ready) = spawn(&self.config, self.ready.address, self.ready.admin)?;
+        let listen = Listen::again(&self.ready);
+        (self.child, self.ready) = spawn(&self.config, &listen)?;
         Ok(())
     }
 
@@ -175,12 +172,13 @@ pub fn was_killed(status: ExitStatus) -> bool {
     status.signal() == Some(rustix::process::Signal::KILL.as_raw())
 }
 
-fn spawn(config: &BrokerConfig, listen: SocketAddr, admin: SocketAddr) -> Result<(Child, Ready), BrokerError> {
+fn spawn(config: &BrokerConfig, listen: &Listen) -> Result<(Child, Ready), BrokerError> {
     let started = || {
         let log = OpenOptions::new().create(true).append(true).open(&config.log)?;
         let mut command = Command::new(&config.program);
         command.arg("serve").arg("--data").arg(&config.data);
-        command.arg("--listen").arg(listen.to_string()).arg("--admin").arg(admin.to_string());
+        command.arg("--listen").arg(listen.clients.to_string()).arg("--admin").arg(listen.admin.to_string());
+        command.arg("--gateway").arg(listen.gateway.to_string()).arg("--trunk").arg(listen.trunk.to_string());
         if let Some(shards) = config.shards {
             command.arg("--shards").arg(shards.to_string());
         }
@@ -209,7 +207,7 @@ fn wait_ready(config: &BrokerConfig, child: &mut Child) -> Result<Ready, BrokerE
     let mut facts = Vec::new();
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) if line == "ready" => return parse_ready(&facts),
+            Ok(line) if line == "ready" => return Ready::parse(&facts),
             Ok(line) => facts.push(line),
             Err(RecvTimeoutError::Timeout) => return Err(BrokerError::NotReady { log_end: log_end(config) }),
             Err(RecvTimeoutError::Disconnected) => {
@@ -253,22 +251,6 @@ fn lines(child: &mut Child) -> Receiver<String> {
     receiver
 }
 
-fn parse_ready(lines: &[String]) -> Result<Ready, BrokerError> {
-    let fact = |name: &'static str| {
-        let value = lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        value.ok_or(BrokerError::Fact(name))
-    };
-    let admin = fact("admin")?;
-    let admin = admin.strip_prefix("http://").unwrap_or(admin).trim_end_matches('/');
-    Ok(Ready {
-        address: fact("address")?.parse().map_err(|_| BrokerError::Fact("address"))?,
-        admin: admin.parse().map_err(|_| BrokerError::Fact("admin"))?,
-        fingerprint: fact("fingerprint")?.to_owned(),
-        data: fact("data")?.into(),
-        shards: fact("shards")?.parse().map_err(|_| BrokerError::Fact("shards"))?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -281,6 +263,7 @@ mod tests {
     use super::*;
 
     const FACTS: &str = "echo address: 127.0.0.1:4001\necho admin: http://127.0.0.1:4002\n\
+                         echo gateway: http://127.0.0.1:4003\necho trunk: 127.0.0.1:4004\n\
                          echo fingerprint: sha256:ab\necho data: /d\necho shards: 2\n";
 
     /// A child that another test forks while a program is being written holds that file open, and then the program
@@ -316,6 +299,8 @@ mod tests {
         let expected = Ready {
             address: "127.0.0.1:4001".parse().unwrap(),
             admin: "127.0.0.1:4002".parse().unwrap(),
+            gateway: Some("http://127.0.0.1:4003".into()),
+            trunk: Some("127.0.0.1:4004".parse().unwrap()),
             fingerprint: "sha256:ab".into(),
             data: "/d".into(),
             shards: 2,
@@ -326,8 +311,13 @@ mod tests {
         assert_ne!(broker.pid(), first);
         let data = folder.path().join("data").display().to_string();
         let calls = fs::read_to_string(folder.path().join("calls")).unwrap();
-        let call = |listen, admin| format!("serve --data {data} --listen {listen} --admin {admin} --shards 2 --x\n");
-        assert_eq!(calls, call("127.0.0.1:0", "127.0.0.1:0") + &call("127.0.0.1:4001", "127.0.0.1:4002"));
+        let call = |[listen, admin, gateway, trunk]: [u16; 4]| {
+            let listen = format!("--listen 127.0.0.1:{listen} --admin 127.0.0.1:{admin}");
+            format!(
+                "serve --data {data} {listen} --gateway 127.0.0.1:{gateway} --trunk 127.0.0.1:{trunk} --shards 2 --x\n"
+            )
+        };
+        assert_eq!(calls, call([0; 4]) + &call([4001, 4002, 4003, 4004]));
     }
 
     #[test]

@@ -11,11 +11,13 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    carrier::{CarrierArgs, CarrierChoice, CarrierError},
     corpus,
     describe::Description,
     fanout::FanoutArgs,
     fault::{FaultArgs, FaultError, FaultKind, FaultPlan},
     full::FullArgs,
+    gateway::Gateway,
     idle::IdleArgs,
     measured::Measured,
     publish::PublishArgs,
@@ -72,6 +74,8 @@ struct ReplayArgs {
     rate: RateArgs,
     #[command(flatten)]
     target: TargetArgs,
+    #[command(flatten)]
+    carrier: CarrierArgs,
     /// Read the whole history of every conversation at the end, and judge everything against it.
     #[arg(long)]
     check: bool,
@@ -147,6 +151,13 @@ fn disturbed(
     out: &mut impl Write,
 ) -> Result<bool, Box<dyn Error>> {
     let DisturbedArgs { replay: mut args, faults } = args;
+    let is_on_quic = args.carrier.carrier == CarrierChoice::Quic;
+    if kind == FaultKind::Rebind && !is_on_quic {
+        return Err(CarrierError::CannotMove.into());
+    }
+    if faults.gateway_kills > 0 && is_on_quic {
+        return Err(CarrierError::NobodyThere.into());
+    }
     args.check = true;
     if kind == FaultKind::Kill {
         args.target.prefer_segments(KILLED_SEGMENT_BYTES);
@@ -181,10 +192,16 @@ fn replay(
     let schedule = Schedule::plan(&groups, args.rate.rate(), seed)?;
     let run = Run { scenario, groups, schedule, faults, check: args.check, seed };
 
-    let (target, broker) = Target::find(args.target)?;
+    let (mut target, broker) = Target::find(args.target)?;
+    let gateway = match (faults.map_or(0, |plan| plan.args.gateway_kills), &broker) {
+        (0, _) => None,
+        (_, Some(broker)) => Some(Gateway::start(broker)?),
+        (_, None) => return Err(FaultError::NotOurs.into()),
+    };
+    target.set_carriers(args.carrier.find(broker.as_ref(), gateway.as_ref())?);
     // One thread: the generator is to cost one core at most, and what it records needs no lock that waits.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(run.execute(Arc::new(target), broker))?;
+    let report = runtime.block_on(run.execute(Arc::new(target), broker, gateway))?;
     if let Some(path) = args.json {
         serde_json::to_writer_pretty(File::create(path)?, &report)?;
     }

@@ -10,6 +10,7 @@ use tokio::{sync::watch, task::JoinError, time::sleep};
 use crate::{
     broker::{Broker, BrokerError},
     chance::Chance,
+    gateway::{Gateway, GatewayError},
     session::stopped,
     store_watch::{Moment, StoreWatch},
 };
@@ -32,6 +33,10 @@ pub struct FaultArgs {
     /// Among cuts: kill the broker too in every N-th round; 0 = never. Needs a broker of the run's own.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub kill_every: u32,
+    /// Kill the gateway too, in so many of the first rounds. It then runs as a process of its own: `antiphon-gateway`
+    /// beside the broker's binary. Needs a broker of the run's own, and a carrier that goes through the gateway.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub gateway_kills: u32,
 }
 
 /// What is done.
@@ -61,6 +66,8 @@ pub struct FaultPlan {
 pub struct Victims {
     /// The broker, if it is the run's own.
     pub broker: Option<Broker>,
+    /// The gateway, if it is a process of its own.
+    pub gateway: Option<Gateway>,
     /// Sockets of clients.
     pub endpoints: Vec<Endpoint>,
     /// Clients.
@@ -82,8 +89,12 @@ pub struct FaultsDone {
     pub kills_at_rotation: u64,
     /// Kills that fell while the store wrote a table of its index.
     pub kills_at_flush: u64,
+    /// Kills of the gateway.
+    pub gateway_kills: u64,
     /// The broker, which runs.
     pub broker: Option<Broker>,
+    /// The gateway, which runs.
+    pub gateway: Option<Gateway>,
 }
 
 /// Why faults cannot go on.
@@ -95,6 +106,9 @@ pub enum FaultError {
     /// The broker did not come back.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// The gateway did not come back.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
     /// A socket could not be moved, or a client has stopped.
     #[error("a client could not be disturbed")]
     Client(#[from] antiphon_sdk::Error),
@@ -114,7 +128,7 @@ pub enum FaultError {
 impl FaultPlan {
     /// Carries the plan out, until all rounds are done or `stop` says true.
     pub async fn run(self, victims: Victims, mut stop: watch::Receiver<bool>) -> Result<FaultsDone, FaultError> {
-        let Victims { mut broker, endpoints, clients } = victims;
+        let Victims { mut broker, mut gateway, endpoints, clients } = victims;
         let mut chance = Chance::new(self.seed);
         let mut done = FaultsDone::default();
         while done.rounds < self.args.rounds {
@@ -122,6 +136,13 @@ impl FaultPlan {
             tokio::select! {
                 () = sleep(wait) => {}
                 () = stopped(&mut stop) => break,
+            }
+            if done.rounds < self.args.gateway_kills
+                && let Some(mut killed) = gateway.take()
+            {
+                let restarted = tokio::task::spawn_blocking(move || killed.restart().map(|()| killed));
+                gateway = Some(restarted.await??);
+                done.gateway_kills += 1;
             }
             match self.kind {
                 FaultKind::Kill => {
@@ -147,7 +168,7 @@ impl FaultPlan {
             }
             done.rounds += 1;
         }
-        Ok(FaultsDone { broker, ..done })
+        Ok(FaultsDone { broker, gateway, ..done })
     }
 }
 

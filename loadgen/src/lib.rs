@@ -6,6 +6,9 @@
 //! disturb (a [`store_watch`] tells it when), and the [`recorder`] tells everything to `antiphon-checker` -> [`report`]. The [`target`] is a [`broker`] of
 //! the run's own or one that runs already; a [`probe`] reads what its process and metrics say.
 //!
+//! The [`carrier`] of a session is QUIC or a WebSocket, binary or JSON, through the broker's gateway or a [`gateway`] of its
+//! own.
+//!
 //! Beside replays there are loads that each measure one figure, [`measured`] in the same way: [`fanout`], [`publish`] and
 //! [`idle`] on sessions that are bare QUIC ([`wire`]), [`stall`] on SDK clients.
 //!
@@ -15,6 +18,7 @@
 //! broke a promise ends with a non-zero exit code whatever its figures. Deliberately absent: any chat text.
 
 pub mod broker;
+pub mod carrier;
 pub mod chance;
 pub mod cli;
 pub mod corpus;
@@ -23,7 +27,9 @@ pub mod fanout;
 pub mod fault;
 pub mod full;
 mod full_sender;
+pub mod gateway;
 pub mod idle;
+mod json_codec;
 pub mod machine;
 pub mod measured;
 pub mod merge;
@@ -31,6 +37,7 @@ pub mod names;
 pub mod pacer;
 pub mod probe;
 pub mod publish;
+mod ready;
 pub mod recorder;
 pub mod report;
 pub mod run;

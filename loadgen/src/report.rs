@@ -96,6 +96,8 @@ pub struct Report {
     pub conversations: u64,
     /// Sessions, each on a connection of its own.
     pub sessions: u64,
+    /// Of these, on QUIC, on binary and on JSON sockets.
+    pub carriers: [u64; 3],
     /// From the first planned send to the last.
     pub seconds: f64,
     /// Messages per second that were offered.
@@ -134,6 +136,8 @@ pub struct Report {
     pub kills_at_rotation: u64,
     /// Of these, while the store wrote a table of its index.
     pub kills_at_flush: u64,
+    /// Kills of a gateway in a process of its own.
+    pub gateway_kills: u64,
     /// Whether kills have to have fallen on both, as in a run of many.
     pub kills_must_hit: bool,
     /// Times that a session lost its connection and made another.
@@ -196,6 +200,11 @@ impl fmt::Display for Report {
         row("seed", &self.seed)?;
         row("conversations", &self.conversations)?;
         row("sessions", &self.sessions)?;
+        if let [quic, binary, json] = self.carriers
+            && binary + json > 0
+        {
+            row("on QUIC, WebSocket, JSON", &format_args!("{quic}, {binary}, {json}"))?;
+        }
         row("seconds", &format_args!("{:.1}", self.seconds))?;
         row("offered messages/s", &format_args!("{:.0}", self.offered_per_second))?;
         row("sent", &format_args!("{} of {}", self.sent, self.planned))?;
@@ -211,6 +220,9 @@ impl fmt::Display for Report {
         if self.faults > 0 {
             row("fault rounds", &self.faults)?;
             row("socket moves, cuts, kills", &format_args!("{}, {}, {}", self.moves, self.cuts, self.kills))?;
+        }
+        if self.gateway_kills > 0 {
+            row("kills of the gateway", &self.gateway_kills)?;
         }
         if self.kills > 0 {
             let Self { kills_at_rotation, kills_at_flush, .. } = self;

@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     broker::Broker,
     fault::{FaultError, FaultKind, FaultPlan, FaultsDone, Victims},
+    gateway::Gateway,
     merge::Group,
     names::{Names, Seat},
     pacer::{self, Handout},
@@ -65,7 +66,14 @@ impl Run {
     /// Runs it. The progress is shown on standard error, if that is a terminal.
     ///
     /// `broker` is the broker itself, if it was started for this run; it is killed when the run is over.
-    pub async fn execute(self, target: Arc<Target>, broker: Option<Broker>) -> Result<Report, Box<dyn Error>> {
+    ///
+    /// `gateway` is one in a process of its own, with the same fate.
+    pub async fn execute(
+        self,
+        target: Arc<Target>,
+        broker: Option<Broker>,
+        gateway: Option<Gateway>,
+    ) -> Result<Report, Box<dyn Error>> {
         if broker.is_none() && self.faults.is_some_and(|faults| faults.kind == FaultKind::Kill) {
             return Err(FaultError::NotOurs.into());
         }
@@ -85,7 +93,7 @@ impl Run {
         let start = Instant::now() + LEAD;
         recorder.begin(start);
         let crew = self.begin(members, start, &recorder)?;
-        let disturbing = self.disturb(Victims { broker, endpoints, clients }, start);
+        let disturbing = self.disturb(Victims { broker, gateway, endpoints, clients }, start);
         self.wait(&recorder).await;
         let seconds = start.elapsed().as_secs_f64();
         let faults = disturbing.end().await?;
@@ -102,7 +110,9 @@ impl Run {
             if faults.restarts.is_empty() {
                 report.server = target.figures(&before, &after, report.acked, report.delivered);
             }
+            report.carriers = target.carriers().count(sessions as usize);
             report.faults = faults.rounds.into();
+            report.gateway_kills = faults.gateway_kills;
             (report.moves, report.cuts, report.kills) = (faults.moves, faults.cuts, faults.restarts.len() as u64);
             (report.kills_at_rotation, report.kills_at_flush) = (faults.kills_at_rotation, faults.kills_at_flush);
             let is_kill = self.faults.is_some_and(|plan| plan.kind == FaultKind::Kill);
@@ -224,7 +234,10 @@ enum Disturbing {
 impl Disturbing {
     async fn end(self) -> Result<FaultsDone, FaultError> {
         match self {
-            Self::Nothing(victims) => Ok(FaultsDone { broker: victims.broker, ..FaultsDone::default() }),
+            Self::Nothing(victims) => {
+                let Victims { broker, gateway, .. } = *victims;
+                Ok(FaultsDone { broker, gateway, ..FaultsDone::default() })
+            }
             Self::Task { task, stop } => {
                 stop.send_replace(true);
                 task.await?

@@ -106,7 +106,7 @@ pub async fn connect_members(
             members.push(member??);
             connected();
         }
-        joining.spawn(join(target.clone(), seat, endpoint, recorder.clone()));
+        joining.spawn(join(target.clone(), (seat, index), endpoint, recorder.clone()));
     }
     while let Some(member) = joining.join_next().await {
         members.push(member??);
@@ -118,14 +118,14 @@ pub async fn connect_members(
 
 async fn join(
     target: Arc<Target>,
-    seat: Seat,
+    (seat, session): (Seat, usize),
     endpoint: Endpoint,
     recorder: Arc<Recorder>,
 ) -> Result<Member, StageError> {
     let user = recorder.names().user(seat)?.to_string();
     let log = LogName::Conversation(recorder.names().conversation(seat.group)?);
     let session = async {
-        let client = target.connect(&user, endpoint).await?;
+        let client = target.connect(&user, endpoint, session).await?;
         let invoked = recorder.now();
         let events = client.subscribe(&log, From::Start).await?;
         recorder.subscribed(seat, invoked, events.attached().head.seq);

@@ -284,7 +284,7 @@ impl Readers {
             let (target, user, log) = (self.target.clone(), user.clone(), log.clone());
             let endpoint = endpoints[index % sockets].clone();
             opening.spawn(async move {
-                let client = target.connect(&user, endpoint).await?;
+                let client = target.connect(&user, endpoint, 0).await?;
                 let events = client.subscribe(&log, From::Start).await?;
                 Ok((client, events))
             });

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     broker::{Broker, BrokerConfig},
+    carrier::Carriers,
     probe::{self, METRIC_DELIVERIES, METRIC_DELIVERIES_CROSSED, METRIC_FORWARDED, METRIC_FSYNCS, Metrics},
     report::ServerFigures,
     tokens::{IssuerArgs, TokenSigner},
@@ -102,6 +103,7 @@ pub struct Target {
     signer: TokenSigner,
     admin: Option<SocketAddr>,
     pid: Option<u32>,
+    carriers: Carriers,
     // Deleted with the target, which must outlive the broker that runs in it.
     _data: Option<TempDir>,
 }
@@ -118,6 +120,7 @@ impl Target {
             signer: TokenSigner::read(&key, args.issuer)?,
             admin: args.admin,
             pid: args.broker_pid,
+            carriers: Carriers::default(),
             _data: None,
         };
         Ok((target, None))
@@ -157,6 +160,7 @@ impl Target {
             signer: TokenSigner::read(&ready.data.join("secrets").join("development.key"), issuer)?,
             admin: Some(ready.admin),
             pid: Some(broker.pid()),
+            carriers: Carriers::default(),
             _data: temporary,
         };
         Ok((target, broker))
@@ -165,6 +169,16 @@ impl Target {
     /// The broker was started again, at the same addresses.
     pub(crate) fn restarted(&mut self, broker: &Broker) {
         self.pid = Some(broker.pid());
+    }
+
+    /// Lets sessions go these ways; without it all are on QUIC.
+    pub fn set_carriers(&mut self, carriers: Carriers) {
+        self.carriers = carriers;
+    }
+
+    /// The ways of its sessions.
+    pub fn carriers(&self) -> &Carriers {
+        &self.carriers
     }
 
     /// A UDP socket for some of the run's sessions.
@@ -192,23 +206,25 @@ impl Target {
         self.signer.user(user, since_1970())
     }
 
-    /// Connects as a user.
-    pub async fn connect(&self, user: &str, endpoint: Endpoint) -> antiphon_sdk::Result<Client> {
-        self.connect_with(self.user_token(user), endpoint).await
+    /// Connects as a user, by the way of the session with this number.
+    pub async fn connect(&self, user: &str, endpoint: Endpoint, session: usize) -> antiphon_sdk::Result<Client> {
+        let mut config = self.config(self.user_token(user), endpoint);
+        self.carriers.apply(session, &mut config);
+        Client::connect(config).await
     }
 
     /// Connects as the service that makes the conversations.
     pub async fn connect_service(&self, name: &str) -> antiphon_sdk::Result<Client> {
         let endpoint = self.endpoint().map_err(|error| *error)?;
-        self.connect_with(self.signer.service(name, since_1970()), endpoint).await
+        Client::connect(self.config(self.signer.service(name, since_1970()), endpoint)).await
     }
 
-    async fn connect_with(&self, token: String, endpoint: Endpoint) -> antiphon_sdk::Result<Client> {
+    fn config(&self, token: String, endpoint: Endpoint) -> Config {
         let mut config = Config::new(self.address, "localhost", self.trust.clone(), token);
         config.client_name = concat!("antiphon-loadgen/", env!("CARGO_PKG_VERSION")).into();
         config.connect_timeout = CONNECT_TIMEOUT;
         config.endpoint = Some(endpoint);
-        Client::connect(config).await
+        config
     }
 
     /// What the broker has used up so far, as far as it can be known.

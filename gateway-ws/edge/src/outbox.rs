@@ -72,6 +72,13 @@ impl Outbox {
         lane.push(frame);
     }
 
+    /// Throws away all but answers: the session's way to the broker is lost, and with it what its handles stand for.
+    pub fn forget_streams(&mut self) {
+        for class in Class::ALL.into_iter().filter(|class| *class != Class::Control) {
+            self.lanes[class as usize] = Lane::default();
+        }
+    }
+
     /// Whether the socket's further requests have to wait.
     pub fn is_control_full(&self) -> bool {
         self.lanes[Class::Control as usize].bytes >= CONTROL_BYTES_MAX
@@ -135,6 +142,14 @@ mod tests {
         let mut outbox = Outbox::default();
         (0..100).for_each(|_| outbox.push(Class::State, frame(1_000)));
         assert!(outbox.bytes() <= STATE_BYTES_MAX);
+    }
+
+    #[test]
+    fn answers_outlive_the_way_to_the_broker() {
+        let mut outbox = Outbox::default();
+        Class::ALL.into_iter().for_each(|class| outbox.push(class, frame(class as usize + 1)));
+        outbox.forget_streams();
+        assert_eq!((outbox.take(b"", 100), outbox.take(b"", 100)), (Some(frame(1)), None));
     }
 
     #[test]

@@ -12,7 +12,8 @@ use crate::json;
 
 /// The answer to a request of this type.
 pub(super) fn response(asked: FrameType, answer: &RawFrame) -> Response {
-    if answer.body.is_empty() {
+    // An answer may be empty because all it says is the default.
+    if answer.body.is_empty() && asked != FrameType::Sync {
         return StatusCode::NO_CONTENT.into_response();
     }
     let mut line = BytesMut::new();

@@ -210,11 +210,13 @@ impl Reader for Socket {
         self.end(code);
     }
 
-    /// What was said to the client before stays said.
+    /// With the trunk its handles are gone: answers that wait are still true, but what belongs to a handle would come after
+    /// RESUME, which overtakes it, and could be taken for that of a new one.
     fn lost(&self) {
         let mut state = self.lock();
         if !matches!(state.phase, Phase::Over(_)) {
             state.phase = Phase::Lost;
+            state.outbox.forget_streams();
             state.pending.clear();
             state.pending_bytes = 0;
         }

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -17,6 +17,8 @@ use super::{BrokerSettings, Table, streams};
 /// Between two attempts: the first comes at once, then this, doubled up to the maximum.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// A connection that lasted so long was a good one: the next attempt comes at once.
+const STABLE: Duration = Duration::from_secs(2);
 /// How long one broker may take to answer before the next is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Frames that one write joins.
@@ -56,11 +58,13 @@ pub(super) async fn keep(table: Arc<Table>, endpoint: Endpoint, broker: BrokerSe
                 continue;
             }
         };
-        wait = Duration::ZERO;
         tracing::debug!(remote = %connection.remote_address(), "trunk connected");
+        let began = Instant::now();
         let ended = serve(&table, &connection).await;
         table.disconnect();
         connection.close(VarInt::from_u32(0), b"");
+        // A broker that does not know this edge ends the connection after the client thinks that it has one.
+        wait = if began.elapsed() >= STABLE { Duration::ZERO } else { (wait * 2).clamp(RETRY_MIN, RETRY_MAX) };
         if let Err(error) = ended {
             tracing::info!(%error, "sessions will come back by another trunk");
         }

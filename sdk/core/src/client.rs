@@ -100,6 +100,7 @@ impl Client {
                 let step = self.connection.disconnected(&mut self.link, cause, close_code);
                 self.follow(step);
             }
+            Input::Move => self.connection.move_over(&mut self.link),
             Input::Control(bytes) => self.control(bytes),
             Input::Stream(stream, bytes) => self.stream(stream, bytes),
             Input::StreamEnded(stream) => self.streams.ended(stream),
@@ -210,10 +211,14 @@ impl Client {
                 self.requests.write(link);
                 self.pages.write(link);
             }
-            Step::Down => {
+            Step::Down | Step::Resume => {
                 link.down();
-                self.control = Decoder::new(FRAME_BYTES_MAX);
-                self.streams.down();
+                if step == Step::Resume {
+                    link.expect_late_answers();
+                } else {
+                    self.control = Decoder::new(FRAME_BYTES_MAX);
+                    self.streams.down();
+                }
                 self.subscriptions.down(link);
                 self.outbox.down(link);
                 self.requests.down(link);

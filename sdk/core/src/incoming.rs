@@ -48,6 +48,10 @@ impl Client {
                 let step = self.connection.welcome(&mut self.link, answer(&frame)?);
                 self.follow(step);
             }
+            FrameType::Resume => {
+                let step = self.connection.resume(&mut self.link, &answer(&frame)?);
+                self.follow(step);
+            }
             FrameType::Goaway => self.connection.goaway(&mut self.link, &answer(&frame)?),
             FrameType::Error => self.error(frame.id, Refusal::from(answer::<control::Error>(&frame)?)),
             FrameType::Ok | FrameType::Ack | FrameType::BatchAck => self.answered(frame)?,
@@ -233,8 +237,10 @@ impl Client {
 
     fn attach(&mut self, frame: &RawFrame) -> Result<(), Fault> {
         let attach: control::Attach = answer(frame)?;
-        let Some(Pending::Subscribe(id, log)) = self.link.answered(frame.id) else {
-            return Err("ATTACH answers no SUBSCRIBE".into());
+        let (id, log) = match self.link.answered(frame.id) {
+            Some(Pending::Subscribe(id, log)) => (id, log),
+            None if self.link.is_late(frame.id) => return Ok(()),
+            _ => return Err("ATTACH answers no SUBSCRIBE".into()),
         };
         self.subscriptions.attach(&mut self.link, &mut self.pages, (id, log.clone()), &attach);
         if attach.reset() == Reset::EpochChanged {

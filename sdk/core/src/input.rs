@@ -19,6 +19,9 @@ pub enum Input {
         /// The application close code, if the broker closed it with one.
         close_code: Option<u32>,
     },
+    /// There is a better way to the broker than the connection that stands: the client leaves this one once nothing is
+    /// awaited any more, or soon anyhow, and asks to connect again. Without a session it has no effect.
+    Move,
     /// Bytes of the control stream, in order.
     Control(Bytes),
     /// Bytes of a stream that the broker opened, in order within that stream.

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`Client`], `incoming` | dispatch only |
 //! | `link`, `timers` | what all parts work with: outputs, requests in flight, deadlines, randomness |
-//! | `connection`, `handshake` | token, handshake, GOAWAY, errors of the connection, reconnecting |
+//! | `connection`, `handshake` | token, handshake, GOAWAY, RESUME, errors of the connection, reconnecting |
 //! | `streams` | bytes of the broker's streams -> frames |
 //! | `subscription`, `subscriptions` | each event once and in order: hand-over, gaps, resume |
 //! | `pages` | page requests, at most four in flight |

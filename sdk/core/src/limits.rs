@@ -40,6 +40,9 @@ pub const STABLE_AFTER: Duration = Duration::from_secs(10);
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a close waits for its BYE to be answered.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the last answers are waited for before the client moves to a better way. Shorter than a broker waits for the
+/// HELLO of a connection that has been made for it.
+pub const MOVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Least time between two CURSORs of one log; newer positions are merged.
 pub const CURSOR_INTERVAL: Duration = Duration::from_secs(1);
 /// A fresh token is asked for this long before the old one ends, or half-way if that is sooner.

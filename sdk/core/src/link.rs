@@ -45,6 +45,8 @@ pub(crate) struct Link {
     outputs: VecDeque<Output>,
     pending: BTreeMap<u32, Pending>,
     last_request: u32,
+    /// The last request before a RESUME: its answers, and those before, may still come.
+    late: Option<u32>,
     rng: ChaCha8Rng,
     /// The broker's clock, as WELCOME said it and when.
     server_clock: (Time, u64),
@@ -60,6 +62,7 @@ impl Link {
             outputs: VecDeque::new(),
             pending: BTreeMap::new(),
             last_request: 0,
+            late: None,
             rng: ChaCha8Rng::from_seed(seed),
             server_clock: (Time::default(), 0),
         }
@@ -99,8 +102,18 @@ impl Link {
 
     /// Forgets what a lost connection would have answered.
     pub(crate) fn down(&mut self) {
-        (self.ready, self.batches) = (false, false);
+        (self.ready, self.batches, self.late) = (false, false, None);
         self.pending.clear();
+    }
+
+    /// The transport outlives the connection, and may still bring what the broker said on it.
+    pub(crate) fn expect_late_answers(&mut self) {
+        self.late = Some(self.last_request);
+    }
+
+    /// Whether a request was written before a RESUME on this transport.
+    pub(crate) fn is_late(&self, request: u32) -> bool {
+        self.late.is_some_and(|late| late.wrapping_sub(request) <= u32::MAX / 2)
     }
 
     pub(crate) fn set_timer(&mut self, timer: Timer, delay: Duration) {

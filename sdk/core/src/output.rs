@@ -20,7 +20,7 @@ use crate::{
 pub enum Output {
     /// Connect now; answer with `Connected` or `Disconnected`. A connection that still stands is over.
     Connect,
-    /// Write to the control stream.
+    /// Write to the control stream: one whole frame.
     Write(Bytes),
     /// Write a signal to the control stream, as soon as everything else is written. Signals are ephemeral: of those that
     /// wait the shell keeps a few, and drops the oldest for the newest.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use crate::{
-    Config, Endpoint, Error, Presences, Result, Subscription,
+    Carrier, Config, Endpoint, Error, Presences, Result, Subscription,
     call::Call,
     driver::{Driver, News},
     queued::{Fate, Queued},
@@ -37,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) calls: mpsc::Sender<Call>,
     pub(crate) attention: Arc<Attention>,
     state: watch::Receiver<ConnectionState>,
+    carrier: watch::Receiver<Option<Carrier>>,
     digests: broadcast::Receiver<Digest>,
     pub(crate) presences: watch::Receiver<Presences>,
     endpoint: Endpoint,
@@ -93,14 +94,15 @@ impl Client {
         };
         let (calls, calls_rx) = mpsc::channel(CALLS_MAX);
         let (state_tx, state) = watch::channel(ConnectionState::Connecting);
+        let (carrier_tx, carrier) = watch::channel(None);
         let (digests_tx, digests) = broadcast::channel(DIGESTS_MAX);
         let (presences_tx, presences) = watch::channel(Presences::new());
         let attention = Arc::new(Attention::default());
         let subscription_queue = config.subscription_queue.max(1);
-        let news = News { state: state_tx, digests: digests_tx, presences: presences_tx };
-        let driver = Driver::new(config, endpoint.clone(), calls_rx, attention.clone(), news)?;
+        let news = News { state: state_tx, carrier: carrier_tx, digests: digests_tx, presences: presences_tx };
+        let driver = Driver::new(config, &endpoint, calls_rx, attention.clone(), news)?;
         tokio::spawn(driver.run());
-        let shared = Shared { calls, attention, state, digests, presences, endpoint, subscription_queue };
+        let shared = Shared { calls, attention, state, carrier, digests, presences, endpoint, subscription_queue };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -124,6 +126,11 @@ impl Client {
     /// Follows [`state`](Self::state).
     pub fn connection_state(&self) -> watch::Receiver<ConnectionState> {
         self.shared.state.clone()
+    }
+
+    /// What carries the newest connection, [`Carrier::Quic`] or [`Carrier::WebSocket`]; `None` before the first one.
+    pub fn carrier(&self) -> watch::Receiver<Option<Carrier>> {
+        self.shared.carrier.clone()
     }
 
     /// News of the user's conversations, subscribed or not; needs [`Config::follow_mine`].

@@ -5,7 +5,21 @@ use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Durat
 use antiphon_protocol::DeviceId;
 use antiphon_sdk_core::{OutboxLimits, Token};
 
-use crate::{Endpoint, Error, Result};
+#[cfg(feature = "test-hooks")]
+use crate::MessageCodec;
+use crate::{Endpoint, Error, Result, WebSocketUrl};
+
+/// What carries the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Carrier {
+    /// QUIC where it gets through, else the WebSocket of [`Config::fallback`], if there is one.
+    #[default]
+    Auto,
+    /// QUIC only.
+    Quic,
+    /// The WebSocket of [`Config::fallback`] only.
+    WebSocket,
+}
 
 /// Everything a [`Client`](crate::Client) needs to know.
 #[derive(Debug, Clone)]
@@ -30,6 +44,18 @@ pub struct Config {
     pub outbox: OutboxLimits,
     /// Items that one subscription holds before the client stops reading (at least 1).
     pub subscription_queue: usize,
+    /// What carries the session.
+    pub carrier: Carrier,
+    /// The socket of a gateway, where QUIC does not get through. Its certificate is trusted as the broker's is, for the
+    /// name in the URL.
+    pub fallback: Option<WebSocketUrl>,
+    /// How long QUIC may take to connect before the fallback is tried.
+    pub fallback_after: Duration,
+    /// How often QUIC is tried again while the fallback is in use. The client moves back once nothing is awaited.
+    pub retry_quic_every: Duration,
+    /// Writes the messages of the WebSocket in another form.
+    #[cfg(feature = "test-hooks")]
+    pub codec: Option<Arc<dyn MessageCodec>>,
     /// The UDP socket to use; None = one of its own. Thousands of clients can share one.
     pub endpoint: Option<Endpoint>,
 }
@@ -53,6 +79,12 @@ impl Config {
             connect_timeout: Duration::from_secs(15),
             outbox: OutboxLimits::default(),
             subscription_queue: 256,
+            carrier: Carrier::Auto,
+            fallback: None,
+            fallback_after: Duration::from_secs(2),
+            retry_quic_every: Duration::from_secs(30),
+            #[cfg(feature = "test-hooks")]
+            codec: None,
             endpoint: None,
         }
     }

@@ -18,12 +18,11 @@ use tokio::{
 };
 
 use crate::{
-    Config, Endpoint, Error, Presences, Result,
+    Carrier, Config, Endpoint, Error, Presences, Result, TokenProvider,
     call::Call,
     client::Attention,
     queues::Queues,
-    tls,
-    transport::{Cause, FromBroker, FromControl, Link},
+    transport::{Cause, FromBroker, FromControl, Link, Route, RouteNews, Ways},
     waiters::Waiters,
 };
 
@@ -39,6 +38,7 @@ enum Wake {
     Broker(FromBroker),
     Written,
     Connected(std::result::Result<Link, Cause>),
+    Better,
     Token(std::result::Result<Token, String>),
     Attention,
     Timeout,
@@ -47,6 +47,7 @@ enum Wake {
 /// Where news goes that nobody asked for by a call.
 pub(crate) struct News {
     pub(crate) state: watch::Sender<ConnectionState>,
+    pub(crate) carrier: watch::Sender<Option<Carrier>>,
     pub(crate) digests: broadcast::Sender<Digest>,
     pub(crate) presences: watch::Sender<Presences>,
 }
@@ -54,13 +55,11 @@ pub(crate) struct News {
 pub(crate) struct Driver {
     core: core::Client,
     started: Instant,
-    config: Config,
-    tls: quinn::ClientConfig,
-    endpoint: Endpoint,
+    provider: TokenProvider,
+    route: Route,
     calls: mpsc::Receiver<Call>,
     attention: Arc<Attention>,
     news: News,
-    connecting: Pending<std::result::Result<Link, Cause>>,
     link: Option<Link>,
     token: Pending<std::result::Result<Token, String>>,
     waiters: Waiters,
@@ -72,7 +71,7 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(
         config: Config,
-        endpoint: Endpoint,
+        endpoint: &Endpoint,
         calls: mpsc::Receiver<Call>,
         attention: Arc<Attention>,
         news: News,
@@ -87,13 +86,11 @@ impl Driver {
         Ok(Self {
             core: core::Client::new(core_config),
             started: Instant::now(),
-            tls: tls::client_config(&config.trust)?,
-            config,
-            endpoint,
+            route: Route::new(Ways::new(&config, endpoint)?),
+            provider: config.token,
             calls,
             attention,
             news,
-            connecting: None,
             link: None,
             token: None,
             waiters: Waiters::default(),
@@ -140,6 +137,7 @@ impl Driver {
         let stalled = self.queues.is_stalled();
         let (mut control, mut broker, mut write) = (None, None, None);
         if let Some(link) = &mut self.link {
+            link.from_broker.set_stalled(stalled);
             control = Some(&mut link.from_control);
             broker = (!stalled).then_some(&mut link.from_broker);
             write = Some(&mut link.writer).filter(|writer| writer.has_unwritten());
@@ -155,7 +153,10 @@ impl Driver {
                 Wake::Broker(chunk)
             }
             call = self.calls.recv(), if !self.closing => Wake::Call(call),
-            link = ready(&mut self.connecting) => Wake::Connected(link),
+            news = self.route.news() => match news {
+                RouteNews::Connected(link) => Wake::Connected(link),
+                RouteNews::Better => Wake::Better,
+            },
             token = ready(&mut self.token) => Wake::Token(token),
             () = self.attention.notify.notified() => Wake::Attention,
             () = async { match timeout { Some(at) => tokio::time::sleep_until(at).await, None => pending().await } } => {
@@ -181,6 +182,7 @@ impl Driver {
             Wake::Broker(chunk) => self.broker(chunk),
             Wake::Written => {}
             Wake::Connected(result) => self.connected(result),
+            Wake::Better => self.input(Input::Move),
             Wake::Token(result) => {
                 self.token = None;
                 self.input(match result {
@@ -206,9 +208,9 @@ impl Driver {
     }
 
     fn connected(&mut self, result: std::result::Result<Link, Cause>) {
-        self.connecting = None;
         match result {
             Ok(link) => {
+                self.news.carrier.send_replace(Some(link.carrier()));
                 self.link = Some(link);
                 self.input(Input::Connected);
             }
@@ -230,21 +232,23 @@ impl Driver {
     }
 
     fn broker(&mut self, first: FromBroker) {
+        let mut taken = 0;
         let mut next = Some(first);
-        for _ in 0..BATCH_MAX {
-            match next {
-                Some(FromBroker::Bytes(stream, bytes)) => self.input(Input::Stream(stream, bytes)),
-                Some(FromBroker::Ended(stream)) => self.input(Input::StreamEnded(stream)),
-                None => return,
+        while let Some(from_broker) = next {
+            match from_broker {
+                FromBroker::Bytes(stream, bytes) => self.input(Input::Stream(stream, bytes)),
+                FromBroker::Ended(stream) => self.input(Input::StreamEnded(stream)),
             }
             // Items are handed over chunk by chunk, so that a full queue stops the reading at once.
             while let Some(output) = self.core.poll_output() {
                 self.perform(output);
             }
-            if self.queues.is_stalled() {
+            taken += 1;
+            // What is taken out of the channel has to be handled, so nothing more is taken then.
+            if self.queues.is_stalled() || taken == BATCH_MAX {
                 return;
             }
-            next = self.link.as_mut().and_then(|link| link.from_broker.try_recv().ok());
+            next = self.link.as_mut().and_then(|link| link.from_broker.try_recv());
         }
     }
 
@@ -349,13 +353,18 @@ impl Driver {
                 }
             }
             Output::Close => {
-                self.connecting = None;
+                self.route.give_up();
                 self.link = None;
             }
-            Output::NeedToken => self.token = Some(self.config.token.provide()),
+            Output::NeedToken => self.token = Some(self.provider.provide()),
             Output::State(state) => {
                 tracing::debug!(?state, "connection state");
+                let stands = matches!(state, ConnectionState::Ready(_));
                 self.news.state.send_replace(state);
+                // A better way may have been found before there was a session to leave the other with.
+                if stands && self.route.has_better() {
+                    self.input(Input::Move);
+                }
             }
             Output::Send { id, state } => self.waiters.send_state(id, state),
             Output::Subscription { id, item } => {
@@ -379,8 +388,7 @@ impl Driver {
 
     fn connect(&mut self) {
         self.link = None;
-        let (address, name) = (self.config.address, self.config.server_name.clone());
-        self.connecting = Some(Box::pin(Link::connect(self.endpoint.clone(), self.tls.clone(), address, name)));
+        self.route.connect();
     }
 }
 

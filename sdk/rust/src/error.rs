@@ -3,12 +3,20 @@
 use antiphon_sdk_core::{DetachReason, RequestError, SendError, StopReason};
 use thiserror::Error;
 
+use crate::InvalidUrl;
+
 /// An error of a call; the client itself keeps working unless the variant says otherwise.
 #[derive(Debug, Error)]
 pub enum Error {
     /// The UDP socket cannot be made or moved.
     #[error("the local endpoint failed: {0}")]
     Endpoint(#[from] std::io::Error),
+    /// The carrier is to be a WebSocket, and there is no URL of one.
+    #[error("a WebSocket needs the URL of a gateway, in `fallback`")]
+    NoFallback,
+    /// The URL of the gateway cannot be used.
+    #[error(transparent)]
+    Url(#[from] InvalidUrl),
     /// The trust settings cannot be used.
     #[error("the trust settings cannot be used: {0}")]
     Trust(String),

@@ -1,4 +1,4 @@
-//! The Rust SDK of Antiphon: `sdk/core` on QUIC and Tokio.
+//! The Rust SDK of Antiphon: `sdk/core` on QUIC, or on WebSocket where UDP does not get through, and Tokio.
 //!
 //! ```no_run
 //! use antiphon_sdk::{Client, Config, From, Item, Trust};
@@ -24,7 +24,8 @@
 //!
 //! One task (`driver`) owns the sans-IO client and performs what it asks for; a [`Client`] is a cheap handle to it.
 //! The client reconnects by itself, resumes every subscription after the last event it handed out, and sends again
-//! what was not acknowledged, so that each message is stored once and each event is seen once.
+//! what was not acknowledged, so that each message is stored once and each event is seen once. With
+//! [`Config::fallback`] it takes a WebSocket when QUIC does not answer, and goes back to QUIC when that does.
 
 mod call;
 mod client;
@@ -38,6 +39,7 @@ mod requests;
 mod subscription;
 mod tls;
 mod transport;
+mod url;
 mod waiters;
 
 pub use antiphon_protocol::{
@@ -53,15 +55,18 @@ pub use antiphon_sdk_core::{
 };
 
 pub use client::Client;
-pub use config::{Config, TokenProvider, Trust};
+pub use config::{Carrier, Config, TokenProvider, Trust};
 pub use endpoint::Endpoint;
 pub use error::{Error, Result};
 pub use queued::Queued;
 pub use requests::Presences;
 pub use subscription::Subscription;
+#[cfg(feature = "test-hooks")]
+pub use transport::MessageCodec;
+pub use url::{InvalidUrl, WebSocketUrl};
 
 /// The QUIC settings of a client, for load generators that speak the protocol without one.
 #[cfg(feature = "test-hooks")]
 pub fn quic_config(trust: &Trust) -> Result<quinn::ClientConfig> {
-    tls::client_config(trust)
+    tls::quic_config(trust)
 }

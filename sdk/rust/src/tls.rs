@@ -22,7 +22,21 @@ const IDLE_MS_MAX: u32 = 30_000;
 /// One per class of frames is what the broker opens; the rest is room for later versions.
 const BROKER_STREAMS_MAX: u32 = 16;
 
-pub(crate) fn client_config(trust: &Trust) -> Result<quinn::ClientConfig> {
+/// What a QUIC connection is made with.
+pub(crate) fn quic_config(trust: &Trust) -> Result<quinn::ClientConfig> {
+    let tls = client_config(trust, ALPN)?;
+    let quic = QuicClientConfig::try_from(tls).map_err(|error| Error::Trust(error.to_string()))?;
+    let mut config = quinn::ClientConfig::new(Arc::new(quic));
+    config.transport_config(Arc::new(transport_config()));
+    Ok(config)
+}
+
+/// What a WebSocket is made with.
+pub(crate) fn websocket_config(trust: &Trust) -> Result<Arc<rustls::ClientConfig>> {
+    Ok(Arc::new(client_config(trust, b"http/1.1")?))
+}
+
+fn client_config(trust: &Trust, alpn: &[u8]) -> Result<rustls::ClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let unusable = |error: rustls::Error| Error::Trust(error.to_string());
     let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
@@ -41,13 +55,10 @@ pub(crate) fn client_config(trust: &Trust) -> Result<quinn::ClientConfig> {
             builder.with_root_certificates(store).with_no_client_auth()
         }
     };
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![alpn.to_vec()];
     // A client knows one broker; the default cache, for 256 servers, is far larger than the rest of a client.
     tls.resumption = Resumption::in_memory_sessions(8);
-    let quic = QuicClientConfig::try_from(tls).map_err(|error| Error::Trust(error.to_string()))?;
-    let mut config = quinn::ClientConfig::new(Arc::new(quic));
-    config.transport_config(Arc::new(transport_config()));
-    Ok(config)
+    Ok(tls)
 }
 
 fn transport_config() -> TransportConfig {

@@ -67,6 +67,7 @@ export interface HelloMembers {
   readonly capabilities?: readonly string[];
   readonly client?: string;
   readonly attempt?: number;
+  readonly background?: boolean;
 }
 
 export interface NewMemberMembers {
@@ -159,8 +160,10 @@ const bool: Reader<boolean> = (value, name) => {
   return typeof value === "boolean" ? value : fail(name, "true or false");
 };
 /** A name of an enumeration, or the number of a value that has no name yet. */
-const word: Reader<string | number> = (value, name) =>
-  typeof value === "number" ? num(value, name) : str(value, name);
+const word: Reader<string | number> = (value, name) => {
+  if (typeof value !== "number") return str(value, name);
+  return Number.isSafeInteger(value) ? value : fail(name, "a name or a whole number");
+};
 const any: Reader<unknown> = (value) => value;
 
 function maybe<T>(reader: Reader<T>): Reader<T | undefined> {

@@ -180,13 +180,14 @@ test("a reset begins the view anew, without a page from before it", async () => 
   const { lobby, socket, page } = await following();
   socket.say({ op: "BEHIND", handle: 5 });
   const { id } = await socket.next("SUBSCRIBE");
-  const attach = { op: "ATTACH", id, handle: 5, log: "c:lobby", epoch: 2, reset: "epoch_changed" };
-  socket.say({ ...attach, live_from: 2, replay_from: 2, head: 1, floor: 1 });
+  const attach = { op: "ATTACH", id, handle: 5, log: "c:lobby", epoch: 1, reset: "history_gone" };
+  socket.say({ ...attach, live_from: 9, replay_from: 9, head: 8, floor: 9 });
   page([{ row: row(2) }]);
   await settle();
   assert.deepEqual(lobby.messages(), []);
   const fetch = await socket.next("FETCH");
-  socket.say({ op: "MESSAGES_PAGE", id: fetch.id, head: 1, epoch: 2, messages: [{ row: row(1, { text: "new" }) }] });
+  assert.equal(fetch.to, undefined);
+  socket.say({ op: "MESSAGES_PAGE", id: fetch.id, head: 9, epoch: 1, messages: [{ row: row(9, { text: "new" }) }] });
   await settle();
   assert.deepEqual(texts(lobby), ["new:received"]);
 });

@@ -4,8 +4,11 @@ mod start_error;
 mod threads;
 
 use std::{
+    fs::DirBuilder,
     io,
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -83,6 +86,7 @@ impl Broker {
         let shards = config.shards.get();
         let health = Health::new(shards, Instant::now());
         let metrics = Metrics::install().map_err(|_| StartError::Metrics)?;
+        make_private(&config.data_dir).map_err(StartError::DataDirectory)?;
         let ports = Mesh::<Mail>::new(usize::from(shards), RING_CAPACITY).map_err(StartError::Threads)?;
         let stores = open_store(&config, &ports)?;
         let store = stores.first().and_then(|store| store.handle()).ok_or(StartError::NoStore)?;
@@ -250,6 +254,11 @@ fn open_store(
         store = store.scaled(segment_bytes.into());
     }
     Ok(Embedded::open(&config.data_dir, store, ports.iter().map(wake).collect())?)
+}
+
+/// Messages are for nobody else on this machine. A folder that exists keeps the permissions that it was given.
+fn make_private(data: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(data)
 }
 
 fn served_fingerprint(config: &Config, identity: &Identity) -> Result<String, StartError> {

@@ -11,6 +11,9 @@ use crate::{config::ConfigError, identity::IdentityError, tls::TlsError};
 /// One line for the operator, who can mend it.
 #[derive(Debug, Error)]
 pub enum StartError {
+    /// The data directory cannot be made.
+    #[error("the data directory cannot be made: {0}")]
+    DataDirectory(std::io::Error),
     /// The configuration, or a file that it names.
     #[error(transparent)]
     Config(#[from] ConfigError),

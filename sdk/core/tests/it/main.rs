@@ -17,6 +17,8 @@ mod receipts;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
+mod resume;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod sends;

@@ -7,4 +7,8 @@ mod client;
 #[cfg(test)]
 mod end_to_end;
 #[cfg(test)]
+mod network;
+#[cfg(test)]
 mod real;
+#[cfg(test)]
+mod websocket;

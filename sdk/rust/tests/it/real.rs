@@ -1,6 +1,9 @@
 //! A broker as it is shipped, in this process, on a data directory of its own.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    net::SocketAddr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use antiphon_sdk::{Client, Config, DeviceId, Trust, UserId};
 use antiphon_server::{
@@ -14,24 +17,28 @@ use tempfile::TempDir;
 pub(crate) struct Real {
     minter: Minter,
     // Ends before its data directory does.
-    broker: Broker,
-    _data: TempDir,
+    broker: Option<Broker>,
+    data: TempDir,
 }
 
 impl Real {
     pub(crate) fn start() -> Self {
         let data = tempfile::tempdir().unwrap();
-        let flags = Overrides {
-            listen: Some("127.0.0.1:0".into()),
-            admin_listen: Some("127.0.0.1:0".into()),
-            data_dir: Some(data.path().join("data")),
-            shards: Some(2),
-            development: Some(true),
-            ..Overrides::default()
-        };
-        let broker = Broker::start(BrokerConfig::load(None, [], flags, 2).unwrap()).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let broker = start(&data, any, any);
         let identity = Identity::load_or_create(&broker.config().data_dir).unwrap();
-        Self { minter: identity.minter().clone(), broker, _data: data }
+        Self { minter: identity.minter().clone(), broker: Some(broker), data }
+    }
+
+    pub(crate) fn broker(&self) -> &Broker {
+        self.broker.as_ref().unwrap()
+    }
+
+    /// Ends the broker and starts it again on the same data, at the same addresses.
+    pub(crate) fn restart(&mut self) {
+        let (address, trunk) = (self.broker().address(), self.broker().trunk_address());
+        self.broker = None;
+        self.broker = Some(start(&self.data, address, trunk));
     }
 
     /// A token of this second.
@@ -42,8 +49,8 @@ impl Real {
     }
 
     pub(crate) fn config(&self, user: &str) -> Config {
-        let trust = Trust::fingerprint(self.broker.fingerprint()).unwrap();
-        Config::new(self.broker.address(), "localhost", trust, self.token(user))
+        let trust = Trust::fingerprint(self.broker().fingerprint()).unwrap();
+        Config::new(self.broker().address(), "localhost", trust, self.token(user))
     }
 
     pub(crate) async fn connect(&self, user: &str) -> Client {
@@ -54,4 +61,17 @@ impl Real {
         let device = Some(device.parse::<DeviceId>().unwrap());
         Client::connect(Config { device, ..self.config(user) }).await.unwrap()
     }
+}
+
+fn start(data: &TempDir, listen: SocketAddr, trunk: SocketAddr) -> Broker {
+    let flags = Overrides {
+        listen: Some(listen.to_string()),
+        trunk_listen: Some(trunk.to_string()),
+        admin_listen: Some("127.0.0.1:0".into()),
+        data_dir: Some(data.path().join("data")),
+        shards: Some(2),
+        development: Some(true),
+        ..Overrides::default()
+    };
+    Broker::start(BrokerConfig::load(None, [], flags, 2).unwrap()).unwrap()
 }

@@ -1,7 +1,7 @@
 /** Content of an event: its three binary parts <-> the members of its JSON form (SPEC section 13). */
 
-import { fromBase64Url, fromUtf8, toBase64Url, utf8 } from "../bytes.js";
-import type { ContentMembers, Members } from "../json.js";
+import { fromBase64Url, toBase64Url, utf8 } from "../bytes.js";
+import { type ContentMembers, Fault, type Members } from "../json.js";
 import { readEnvelope, writeEnvelope } from "./envelope.js";
 import { readMessage, writeMessage } from "./protobuf.js";
 
@@ -20,6 +20,10 @@ const BODIES: { readonly [kind: string]: string } = {
   revoked: "Revoked",
 };
 
+const DEPTH_MAX = 32;
+const LONE_SURROGATE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;
+const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 export interface ContentBytes {
   readonly type: number;
   readonly envelope: Uint8Array;
@@ -37,22 +41,60 @@ export function contentMembers(
 }
 
 function bodyMembers(type: number, body: Uint8Array, kind?: string | number): ContentMembers & { body?: Members } {
-  const message = BODIES[kind ?? ""];
-  if (type === PROTOBUF && message && body.length > 0) return { body: readMessage(message, body) };
-  if (type === TEXT) return body.length > 0 ? { text: fromUtf8(body) } : {};
-  const data = type === JSON_TYPE ? parse(body) : undefined;
-  if (data !== undefined) return { data };
+  const said = readBody(type, body, kind);
+  if (said) return said;
   const base64 = body.length > 0 ? { body_b64: toBase64Url(body) } : {};
   const isSaid = type === OCTETS && body.length > 0;
   return { ...base64, ...(!isSaid && { content_type: TYPES[type] ?? type }) };
 }
 
-function parse(body: Uint8Array): unknown {
+/** A body that is what its type says; undefined where only its bytes can be told. */
+function readBody(type: number, body: Uint8Array, kind?: string | number) {
+  const message = BODIES[kind ?? ""];
+  if (type === PROTOBUF && message) return readNotice(message, body);
+  const text = type === TEXT || type === JSON_TYPE ? strictUtf8(body) : undefined;
+  if (text === undefined) return undefined;
+  if (type === TEXT) return text === "" ? {} : { text };
+  const data = parse(text);
+  return data === undefined ? undefined : { data };
+}
+
+function readNotice(message: string, body: Uint8Array): { body: Members } | undefined {
   try {
-    return JSON.parse(fromUtf8(body));
+    return { body: readMessage(message, body) };
+  } catch (fault) {
+    if (fault instanceof Fault) return undefined;
+    throw fault;
+  }
+}
+
+function strictUtf8(bytes: Uint8Array): string | undefined {
+  try {
+    return strict.decode(bytes);
   } catch {
     return undefined;
   }
+}
+
+/**
+ * What a line of JSON can hold as `data`: on one line, without white space around it, well-formed, nested 32 deep. A
+ * member that is named twice is not noticed.
+ */
+function parse(text: string): unknown {
+  if (/^\s|[\r\n]|\s$/.test(text)) return undefined;
+  try {
+    const data: unknown = JSON.parse(text);
+    return isCarried(data, DEPTH_MAX) ? data : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isCarried(value: unknown, depth: number): boolean {
+  if (typeof value === "string") return !LONE_SURROGATE.test(value);
+  if (typeof value !== "object" || value === null) return true;
+  const inside = Object.entries(value);
+  return depth > 0 && inside.every(([key, item]) => isCarried(key, depth) && isCarried(item, depth - 1));
 }
 
 export function contentBytes(members: ContentMembers & { body?: unknown }, kind: string | number = ""): ContentBytes {

@@ -58,7 +58,7 @@ function decodeFrame(op: string, id: number, body: Uint8Array, requestOf: (id: n
   if (op === "OK") {
     const to = requestOf(id);
     const message = OK_BODIES[to ?? ""];
-    return message && body.length > 0 ? { op, id, to, ...readMessage(message, body) } : { op, id };
+    return message ? { op, id, to, ...readMessage(message, body) } : { op, id };
   }
   const message = BY_OP.get(op)?.message;
   const members = isHot(op) ? HOT[op].read(body) : message === undefined ? {} : readMessage(message, body);

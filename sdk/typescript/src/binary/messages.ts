@@ -10,7 +10,7 @@ const MEMBER_FIELDS = "1 conversation string, 2 kind =ConversationKind, 3 title 
 
 const SOURCE: { readonly [name: string]: string } = {
   Hello:
-    "1 versions uint*, 2 token string, 3 device string, 4 sender_instance uuid, 5 resume_token bytes, 6 follow_mine bool, 7 capabilities string*, 8 client string, 9 attempt uint",
+    "1 versions uint*, 2 token string, 3 device string, 4 sender_instance uuid, 5 resume_token bytes, 6 follow_mine bool, 7 capabilities string*, 8 client string, 9 attempt uint, 10 background bool",
   Welcome:
     "1 version uint, 2 session_id uuid, 3 resume_token bytes, 4 resumed bool, 5 server_time_ms uint, 6 user string, 7 device string, 8 reconnect_jitter_ms uint, 9 max_frame_bytes uint, 10 max_body_bytes uint, 11 max_subscriptions uint, 12 capabilities string*, 13 expires_at_ms uint",
   Auth: "1 token string",

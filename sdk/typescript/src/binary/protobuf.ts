@@ -42,6 +42,8 @@ function readField(cursor: Cursor, field: Field, wire: number, members: Record<s
   if (isNumber(field)) {
     const packed = wire === BYTES && field.repeated ? new Cursor(cursor.bytes()) : undefined;
     if (!packed && wire !== VARINT) throw new Fault(`${name} is of another wire type`);
+    // An enumeration is a signed number; one below 0 is none of this version.
+    if (field.enumeration && !packed) return put(members, field, readNumber(field, cursor.signed()));
     const values = packed ? packed.varints() : [cursor.varint()];
     if (type === "type") content.type = values.at(-1) ?? 0;
     else for (const value of values) put(members, field, readNumber(field, value));
@@ -102,16 +104,24 @@ class Cursor {
   }
 
   varint(): number {
+    const value = this.#varint();
+    if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new Fault("a number is 2^53 or more");
+    return Number(value);
+  }
+
+  /** An int32, which is written in 64 bits. */
+  signed(): number {
+    return Number(BigInt.asIntN(32, this.#varint()));
+  }
+
+  #varint(): bigint {
     let value = 0n;
     for (let shift = 0n; shift < 70n; shift += 7n) {
       const byte = this.#bytes[this.#at];
       if (byte === undefined) throw new Fault("a varint is cut off");
       this.#at += 1;
       value |= BigInt(byte & 0x7f) << shift;
-      if (byte < 0x80) {
-        if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new Fault("a number is 2^53 or more");
-        return Number(value);
-      }
+      if (byte < 0x80) return value;
     }
     throw new Fault("a varint is too long");
   }
@@ -232,10 +242,24 @@ function bytes(out: number[], { number }: Field, content: ArrayLike<number>): vo
 }
 
 function varint(out: number[], value: number): void {
+  if (value < 0) {
+    signed(out, value);
+    return;
+  }
   let rest = value;
   while (rest >= 0x80) {
     out.push((rest % 0x80) | 0x80);
     rest = Math.floor(rest / 0x80);
   }
   out.push(rest);
+}
+
+/** A number below 0, in 64 bits. */
+function signed(out: number[], value: number): void {
+  let rest = BigInt.asUintN(64, BigInt(value));
+  while (rest >= 0x80n) {
+    out.push(Number(rest & 0x7fn) | 0x80);
+    rest >>= 7n;
+  }
+  out.push(Number(rest));
 }

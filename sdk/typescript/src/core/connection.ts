@@ -311,6 +311,8 @@ export class Connection {
   /** The way behind the gateway is lost: the end of a connection, with its socket kept for the next. */
   resume(jitterMs: number): Step {
     if (this.#phase.is === "closing") return this.#stop({ why: "closed" });
+    // It crossed a HELLO: nobody can tell which one the gateway has read, and a second one would be its fault.
+    if (this.#phase.is === "greeting") return this.broken("the gateway lost the broker again");
     return this.#wait("the gateway lost the broker", this.#link.now + this.#link.jitter(jitterMs), false);
   }
 

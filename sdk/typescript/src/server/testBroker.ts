@@ -36,7 +36,11 @@ export async function startTestBroker(options: TestBrokerOptions = {}): Promise<
   const args = ["serve", "--data", data, "--listen", random, "--admin", random];
   const child = spawn(binary, args, { stdio: ["ignore", "pipe", "pipe"] });
   const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
+  // A test that ends without `stop` leaves no broker behind.
+  const killAtExit = () => void child.kill("SIGKILL");
+  process.once("exit", killAtExit);
   const stop = async () => {
+    process.removeListener("exit", killAtExit);
     child.kill("SIGTERM");
     await ended;
     await rm(data, { recursive: true, force: true });

@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! AwaitingToken -> Connecting -> Greeting -> Ready -> Leaving (GOAWAY)
-//!       ^              |  |          |         |          |
-//!       +- Waiting <---+--+----------+---------+----------+      any -> Closing (BYE) -> Stopped
+//!       ^              |  |  ^       |         |          |
+//!       +- Waiting <---+--+--|-------+---------+----------+      any -> Closing (BYE) -> Stopped
+//!                            +- Resuming <-----+----------+      RESUME: the transport stays
 //! ```
 //!
 //! A step that concerns other parts of the client is returned as [`Step`].
 
+mod token;
+
 use std::time::Duration;
 
-use antiphon_protocol::{Action, ErrorCode, control, limits::TOKEN_BYTES_MAX};
+use antiphon_protocol::{Action, ErrorCode, control};
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -19,7 +22,7 @@ use crate::{
     error::{Refusal, StopReason},
     handshake,
     input::Token,
-    limits::{CLOSE_TIMEOUT, CONNECT_TIMEOUT, STABLE_AFTER, TOKEN_REFRESH_LEAD},
+    limits::{CLOSE_TIMEOUT, CONNECT_TIMEOUT, MOVE_TIMEOUT, STABLE_AFTER},
     link::{Link, Pending},
     output::{ConnectionState, Output, Session},
     time::Time,
@@ -36,10 +39,14 @@ enum Phase {
     /// HELLO has been written.
     Greeting,
     Ready,
-    /// After GOAWAY: the last answers are awaited; the next attempt does not begin before this.
+    /// The last answers are awaited; the next attempt does not begin before this.
     Leaving {
         reconnect_at: Time,
+        /// For people.
+        cause: &'static str,
     },
+    /// After RESUME: HELLO is written again, on the same transport, at the deadline.
+    Resuming,
     /// BYE has been written.
     Closing,
     Stopped,
@@ -54,6 +61,8 @@ pub(crate) enum Step {
     Ready,
     /// The connection is over; another one follows.
     Down,
+    /// The same, and the next one follows on the same transport, whose streams go on.
+    Resume,
     /// It is over for good.
     Stopped(StopReason),
 }
@@ -109,14 +118,17 @@ impl Connection {
 
     /// Whether bytes of the broker are expected.
     pub(crate) fn is_up(&self) -> bool {
-        matches!(self.phase, Phase::Greeting | Phase::Ready | Phase::Leaving { .. } | Phase::Closing)
+        match self.phase {
+            Phase::Greeting | Phase::Ready | Phase::Leaving { .. } | Phase::Resuming | Phase::Closing => true,
+            // After RESUME, when the token has ended meanwhile.
+            Phase::AwaitingToken => self.transport,
+            Phase::Waiting | Phase::Connecting | Phase::Stopped => false,
+        }
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
         self.phase == Phase::Stopped
     }
-
-    // ---- token ----
 
     /// Begins the first or the next attempt.
     pub(crate) fn begin(&mut self, link: &mut Link) {
@@ -127,8 +139,11 @@ impl Connection {
             link.timers.cancel(&Timer::Connection);
             return self.ask_token(link);
         }
-        self.phase = Phase::Connecting;
         link.set_timer(Timer::Connection, CONNECT_TIMEOUT);
+        if self.transport {
+            return self.greet(link);
+        }
+        self.phase = Phase::Connecting;
         self.transport = true;
         link.emit(Output::Connect);
     }
@@ -139,104 +154,15 @@ impl Connection {
         }
     }
 
-    fn ask_token(&mut self, link: &mut Link) {
-        link.timers.cancel(&Timer::Token);
-        if !self.token_asked {
-            self.token_asked = true;
-            link.emit(Output::NeedToken);
-        }
-    }
-
-    pub(crate) fn token(&mut self, link: &mut Link, token: Token) -> Step {
-        self.token_asked = false;
-        if self.phase == Phase::Stopped {
-            return Step::Stay;
-        }
-        if token.reveal().len() > TOKEN_BYTES_MAX {
-            return self.stop(link, StopReason::TokenTooLong(token.reveal().len()));
-        }
-        if let Some((refused, refusal)) = &self.refused
-            && *refused == token
-            && !refusal.is(ErrorCode::AuthenticationTimeout)
-        {
-            let refusal = refusal.clone();
-            return self.stop(link, StopReason::SameToken(refusal));
-        }
-        self.token_failures = 0;
-        self.token = Some(token);
-        match self.phase {
-            Phase::AwaitingToken => {
-                self.expires_at_ms = 0;
-                self.begin(link);
-            }
-            Phase::Ready => self.authenticate(link),
-            // It is used for the next attempt.
-            _ => {}
-        }
-        Step::Stay
-    }
-
-    pub(crate) fn token_failed(&mut self, link: &mut Link, cause: String) {
-        self.token_asked = false;
-        if self.phase == Phase::Stopped {
-            return;
-        }
-        let delay = link.backoff(self.token_failures);
-        self.token_failures += 1;
-        link.set_timer(Timer::Token, delay);
-        if self.phase == Phase::AwaitingToken {
-            link.emit(Output::State(ConnectionState::Waiting { cause: format!("no token: {cause}") }));
-        }
-    }
-
-    /// A fresh token is due, or wanted.
-    pub(crate) fn token_due(&mut self, link: &mut Link) {
-        self.ask_token(link);
-    }
-
-    fn authenticate(&mut self, link: &mut Link) {
-        let auth = control::Auth { token: self.token.as_ref().map_or("", |token| token.reveal()).to_owned() };
-        link.request(Pending::Authenticate, |id| handshake::auth(id, &auth));
-    }
-
-    pub(crate) fn authenticated(&mut self, link: &mut Link, answer: control::Authenticated) {
-        self.refused = None;
-        self.schedule_refresh(link, answer.expires_at_ms);
-    }
-
-    /// AUTH was refused, which changes nothing yet.
-    pub(crate) fn authentication_refused(&mut self, link: &mut Link, refusal: Refusal) {
-        if refusal.action() == Action::Retry {
-            let delay = link.backoff(0).max(refusal.retry_after.unwrap_or_default());
-            return link.set_timer(Timer::Token, delay);
-        }
-        self.token_refused(link, refusal);
-    }
-
-    /// A request was refused for the token's sake; the session goes on meanwhile.
-    pub(crate) fn token_refused(&mut self, link: &mut Link, refusal: Refusal) {
-        if let Some(token) = self.token.clone() {
-            self.refused = Some((token, refusal));
-        }
-        self.ask_token(link);
-    }
-
-    /// Asks for a fresh token in good time, unless the last one brought no later end.
-    fn schedule_refresh(&mut self, link: &mut Link, expires_at_ms: u64) {
-        let later = expires_at_ms > self.expires_at_ms;
-        self.expires_at_ms = expires_at_ms;
-        let left = Duration::from_millis(expires_at_ms.saturating_sub(link.server_time_ms()));
-        if later && !left.is_zero() {
-            link.set_timer(Timer::Token, left.saturating_sub(TOKEN_REFRESH_LEAD).max(left / 2));
-        }
-    }
-
     // ---- handshake ----
 
     pub(crate) fn connected(&mut self, link: &mut Link) {
-        if self.phase != Phase::Connecting {
-            return;
+        if self.phase == Phase::Connecting {
+            self.greet(link);
         }
+    }
+
+    fn greet(&mut self, link: &mut Link) {
         self.phase = Phase::Greeting;
         self.attempts += 1;
         let (token, resume) = (self.token.as_ref(), &self.resume_token);
@@ -276,15 +202,16 @@ impl Connection {
 
     /// The transport is gone. A close code of the broker counts like its ERROR.
     pub(crate) fn disconnected(&mut self, link: &mut Link, cause: String, close_code: Option<u32>) -> Step {
-        self.transport = false;
+        let had_transport = std::mem::take(&mut self.transport);
         let refusal = close_code.and_then(|number| Refusal::from_close_code(number, &cause));
         match (self.phase, refusal) {
+            (Phase::AwaitingToken, Some(refusal)) if had_transport => self.judge(link, refusal),
             (Phase::Waiting | Phase::AwaitingToken | Phase::Stopped, _) => Step::Stay,
             (Phase::Closing, _) => self.stop(link, StopReason::Closed),
-            (Phase::Leaving { reconnect_at }, refusal)
+            (Phase::Leaving { reconnect_at, cause }, refusal)
                 if refusal.as_ref().is_none_or(|refusal| refusal.action() == Action::Retry) =>
             {
-                self.leave(link, reconnect_at)
+                self.wait(link, cause.into(), reconnect_at)
             }
             (_, Some(refusal)) => self.judge(link, refusal),
             (_, None) => self.retry(link, cause, Duration::ZERO),
@@ -328,16 +255,20 @@ impl Connection {
         self.retry(link, cause, Duration::ZERO)
     }
 
-    /// The first attempt after a stable connection is spread over the broker's jitter; further ones back off.
     fn retry(&mut self, link: &mut Link, cause: String, at_least: Duration) -> Step {
+        let delay = self.delay(link, self.reconnect_jitter).max(at_least);
+        self.wait(link, cause, link.now.after(delay))
+    }
+
+    /// The first attempt after a stable connection is only spread over a jitter; further ones back off.
+    fn delay(&mut self, link: &mut Link, jitter: Duration) -> Duration {
         let was_ready = matches!(self.phase, Phase::Ready | Phase::Leaving { .. });
         if was_ready && link.now.since(self.ready_since) >= STABLE_AFTER {
             self.attempt = 0;
         }
         let backoff = if was_ready && self.attempt == 0 { Duration::ZERO } else { link.backoff(self.attempt) };
-        let delay = (backoff + link.jitter(self.reconnect_jitter)).max(at_least);
         self.attempt += 1;
-        self.wait(link, cause, link.now.after(delay))
+        backoff + link.jitter(jitter)
     }
 
     fn wait(&mut self, link: &mut Link, cause: String, until: Time) -> Step {
@@ -348,32 +279,59 @@ impl Connection {
         Step::Down
     }
 
-    // ---- GOAWAY ----
+    /// RESUME: the session's way to the broker is lost behind the gateway; HELLO is due again on the same transport.
+    pub(crate) fn resume(&mut self, link: &mut Link, resume: &control::Resume) -> Step {
+        let earliest = match self.phase {
+            Phase::Ready => link.now,
+            Phase::Leaving { reconnect_at, .. } => reconnect_at,
+            // Lost again before HELLO was written: it is still owed, once.
+            Phase::Resuming | Phase::AwaitingToken => return Step::Stay,
+            Phase::Closing => return self.stop(link, StopReason::Closed),
+            // A HELLO may have crossed it, and nobody could tell which one the gateway has taken. A new transport can.
+            _ => return self.broken(link, "RESUME came before the session stood".into()),
+        };
+        let delay = self.delay(link, Duration::from_millis(resume.jitter_ms.into()));
+        let step = self.wait(link, "the gateway lost the broker".into(), link.now.after(delay).max(earliest));
+        debug_assert_eq!(step, Step::Down);
+        self.phase = Phase::Resuming;
+        Step::Resume
+    }
+
+    // ---- GOAWAY, and a better way ----
 
     /// No new requests; the connection ends when the last answer is here or at the deadline.
     pub(crate) fn goaway(&mut self, link: &mut Link, goaway: &control::Goaway) {
-        if self.phase != Phase::Ready {
-            return;
+        if self.phase == Phase::Ready {
+            let jitter = link.jitter(Duration::from_millis(goaway.jitter_ms.into()));
+            let deadline = Duration::from_millis(goaway.deadline_ms.into());
+            self.begin_to_leave(link, jitter, deadline, "the broker asked to connect again");
         }
-        let jitter = link.jitter(Duration::from_millis(goaway.jitter_ms.into()));
-        self.phase = Phase::Leaving { reconnect_at: link.now.after(jitter) };
+    }
+
+    /// The shell has a better way to the broker.
+    pub(crate) fn move_over(&mut self, link: &mut Link) {
+        if self.phase == Phase::Ready {
+            self.begin_to_leave(link, Duration::ZERO, MOVE_TIMEOUT, "there is a better way to the broker");
+        }
+    }
+
+    fn begin_to_leave(&mut self, link: &mut Link, wait: Duration, deadline: Duration, cause: &'static str) {
+        self.phase = Phase::Leaving { reconnect_at: link.now.after(wait), cause };
         link.ready = false;
-        link.set_timer(Timer::Connection, Duration::from_millis(goaway.deadline_ms.into()));
+        link.set_timer(Timer::Connection, deadline);
     }
 
     /// Called after every input: leaves once nothing is awaited any more.
     pub(crate) fn leave_when_settled(&mut self, link: &mut Link) -> Step {
         match self.phase {
-            Phase::Leaving { reconnect_at } if link.is_settled() => {
-                self.hang_up(link);
-                self.leave(link, reconnect_at)
-            }
+            Phase::Leaving { reconnect_at, cause } if link.is_settled() => self.leave(link, reconnect_at, cause),
             _ => Step::Stay,
         }
     }
 
-    fn leave(&mut self, link: &mut Link, reconnect_at: Time) -> Step {
-        self.wait(link, "the broker asked to connect again".into(), reconnect_at)
+    fn leave(&mut self, link: &mut Link, reconnect_at: Time, cause: &str) -> Step {
+        self.hang_up(link);
+        self.wait(link, cause.into(), reconnect_at)
     }
 
     // ---- time and the application's wish ----
@@ -381,15 +339,12 @@ impl Connection {
     /// The deadline of the phase.
     pub(crate) fn timeout(&mut self, link: &mut Link) -> Step {
         match self.phase {
-            Phase::Waiting => {
+            Phase::Waiting | Phase::Resuming => {
                 self.begin(link);
                 Step::Stay
             }
             Phase::Connecting | Phase::Greeting => self.broken(link, "the broker did not answer in time".into()),
-            Phase::Leaving { reconnect_at } => {
-                self.hang_up(link);
-                self.leave(link, reconnect_at)
-            }
+            Phase::Leaving { reconnect_at, cause } => self.leave(link, reconnect_at, cause),
             Phase::Closing => self.stop(link, StopReason::Closed),
             Phase::AwaitingToken | Phase::Ready | Phase::Stopped => Step::Stay,
         }
