@@ -19,6 +19,7 @@ use crate::{
     full::FullArgs,
     gateway::Gateway,
     idle::IdleArgs,
+    import::ImportArgs,
     measured::Measured,
     publish::PublishArgs,
     run::Run,
@@ -53,6 +54,9 @@ enum Command {
     Cut(DisturbedArgs),
     /// Send until the broker's disk is full, read meanwhile, give space back, then check that nothing was lost. Takes root.
     Full(FullArgs),
+    /// Import conversations as from another system while the import and the broker are killed, and once more: nothing is
+    /// lost, nothing comes twice.
+    Import(ImportArgs),
     /// One publisher, many subscribers: CPU time per live delivery.
     Fanout(Measured<FanoutArgs>),
     /// A few connections with many messages in flight: durable acknowledgements, and messages per sync.
@@ -134,6 +138,7 @@ impl Cli {
             Command::Rebind(args) => return disturbed("rebind", FaultKind::Rebind, args, out),
             Command::Cut(args) => return disturbed("cut", FaultKind::Cut, args, out),
             Command::Full(args) => return args.run(out),
+            Command::Import(args) => return args.run(out),
             Command::Fanout(args) => return args.run(out),
             Command::Publish(args) => return args.run(out),
             Command::Idle(args) => return args.run(out),

@@ -12,6 +12,8 @@
 //! Beside replays there are loads that each measure one figure, [`measured`] in the same way: [`fanout`], [`publish`] and
 //! [`idle`] on sessions that are bare QUIC ([`wire`]), [`stall`] on SDK clients.
 //!
+//! [`import`] brings a [`history_file`] in, as from another system, with kills in between.
+//!
 //! [`full`] runs a broker on a [`small_disk`] that becomes full.
 //!
 //! Invariants: a replay is open-loop and follows from the seed; every delivery is checked at its receiver; a run that
@@ -28,7 +30,9 @@ pub mod fault;
 pub mod full;
 mod full_sender;
 pub mod gateway;
+pub mod history_file;
 pub mod idle;
+pub mod import;
 mod json_codec;
 pub mod machine;
 pub mod measured;
