@@ -24,6 +24,7 @@ use crate::{
     publish::PublishArgs,
     run::Run,
     schedule::{Rate, Schedule},
+    sockets::SocketsArgs,
     stall::StallArgs,
     synthetic::Synthetic,
     target::{Target, TargetArgs},
@@ -63,6 +64,8 @@ enum Command {
     Publish(Measured<PublishArgs>),
     /// Sessions that follow conversations while nothing happens: memory and CPU time of each.
     Idle(Measured<IdleArgs>),
+    /// WebSockets on the broker's gateway, idle, chatting, and some that stop reading: memory and CPU time of each.
+    Sockets(Measured<SocketsArgs>),
     /// Readers that stop reading among others that go on: memory of each, nobody harmed, no gap.
     Stall(Measured<StallArgs>),
 }
@@ -142,6 +145,7 @@ impl Cli {
             Command::Fanout(args) => return args.run(out),
             Command::Publish(args) => return args.run(out),
             Command::Idle(args) => return args.run(out),
+            Command::Sockets(args) => return args.run(out),
             Command::Stall(args) => return args.run(out),
         }
         Ok(true)
