@@ -15,7 +15,15 @@ import {
 import type { Attached, Cursor, Item, Page, Receipt, ResetReason, SendState, Signal } from "./core/output.js";
 import { Emitter, type Listener } from "./emitter.js";
 import type { Inbox } from "./inbox.js";
-import { type ConversationInfo, type ConversationUpdate, type NewMember, type Role, readInfo } from "./info.js";
+import {
+  type ConversationInfo,
+  type ConversationUpdate,
+  changes,
+  type NewMember,
+  newMembers,
+  type Role,
+  readInfo,
+} from "./info.js";
 import type { Session } from "./session.js";
 import { type Message, Timeline } from "./timeline.js";
 
@@ -283,15 +291,8 @@ export class Conversation {
   }
 
   /** Changes what is named. */
-  async update({ title, joinPolicy, retentionS, history }: ConversationUpdate): Promise<void> {
-    await this.#session.request({
-      op: "CONVERSATION_UPDATE",
-      conversation: this.id,
-      ...(title !== undefined && { title }),
-      ...(joinPolicy !== undefined && { join_policy: joinPolicy }),
-      ...(retentionS !== undefined && { retention_s: retentionS }),
-      ...(history !== undefined && { history }),
-    });
+  async update(update: ConversationUpdate): Promise<void> {
+    await this.#session.request({ op: "CONVERSATION_UPDATE", conversation: this.id, ...changes(update) });
   }
 
   async delete(): Promise<void> {
@@ -299,8 +300,7 @@ export class Conversation {
   }
 
   async addMembers(members: readonly (string | NewMember)[]): Promise<void> {
-    const list = members.map((member) => (typeof member === "string" ? { user: member } : member));
-    await this.#session.request({ op: "MEMBER_ADD", conversation: this.id, members: list });
+    await this.#session.request({ op: "MEMBER_ADD", conversation: this.id, members: newMembers(members) });
   }
 
   async removeMember(user: string): Promise<void> {

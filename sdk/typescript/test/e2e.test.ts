@@ -5,12 +5,12 @@
 
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { WebSocket } from "ws";
 import { binary } from "../src/binary/index.js";
 import { type Client, type ConnectOptions, type Conversation, connect, RefusedError } from "../src/index.js";
 import { startTestBroker, type TestBroker } from "../src/server/testBroker.js";
+import { readmeCode, readmeProgram } from "./readme.js";
 
 const options = process.env.ANTIPHON_BIN ? {} : { skip: "ANTIPHON_BIN names no broker" };
 const ALL = ["read", "send", "signal", "manage"] as const;
@@ -143,13 +143,9 @@ test("the inbox lists what one is a member of, and counts what is unread", optio
 });
 
 test("the fifteen lines of the README are a chat", { ...options, timeout: 30_000 }, async (context) => {
-  assert.ok(existsSync("dist/index.js"), "npm run build comes first");
-  const [, code] = /```js chat\.mjs\n([\s\S]*?)```/.exec(readFileSync("README.md", "utf8")) ?? [];
-  assert.ok(code);
-  assert.ok(code.trim().split("\n").length <= 15);
-  // Inside of the package, so that its own name leads to dist/.
-  writeFileSync(".test-build/chat.mjs", code);
-  const chats = await Promise.all(["ann", "bob"].map(chat));
+  assert.ok(readmeCode("js chat.mjs").trim().split("\n").length <= 15);
+  const program = readmeProgram("chat.mjs");
+  const chats = await Promise.all(["ann", "bob"].map((user) => chat(program, user)));
   const [ann, bob] = chats;
   context.after(() => {
     for (const { end } of chats) end();
@@ -168,10 +164,10 @@ test("the fifteen lines of the README are a chat", { ...options, timeout: 30_000
   }
 });
 
-async function chat(user: string) {
+async function chat(program: string, user: string) {
   const CHAT_TOKEN = await broker.mint(user);
   const env = { ...process.env, CHAT_URL: broker.url, CHAT_TOKEN };
-  const child: ChildProcess = spawn(process.execPath, [".test-build/chat.mjs"], { env, stdio: "pipe" });
+  const child: ChildProcess = spawn(process.execPath, [program], { env, stdio: "pipe" });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) {
     stream?.on("data", (chunk) => {
