@@ -10,7 +10,7 @@ import { WebSocket } from "ws";
 import { binary } from "../src/binary/index.js";
 import { type Client, type ConnectOptions, type Conversation, connect, RefusedError } from "../src/index.js";
 import { startTestBroker, type TestBroker } from "../src/server/testBroker.js";
-import { readmeCode, readmeProgram } from "./readme.js";
+import { readmeCode, readmeFile } from "./readme.js";
 
 const options = process.env.ANTIPHON_BIN ? {} : { skip: "ANTIPHON_BIN names no broker" };
 const ALL = ["read", "send", "signal", "manage"] as const;
@@ -124,6 +124,22 @@ for (const [name, wire] of [
   });
 }
 
+test("a conversation that is closed and opened again before there is a session is followed", options, async () => {
+  const token = () => broker.mint("hasty", [{ on: "c:*", can: ALL }]);
+  const client = connect({ url: broker.url, token, WebSocket: CutSocket, device: "hasty-test" });
+  open.push(client);
+  const hasty = client.conversation("hasty").open();
+  hasty.close();
+  hasty.open();
+  await attached(hasty);
+  assert.equal(hasty.snapshot().detached, undefined);
+  hasty.close();
+  await until(
+    () => hasty.snapshot().detached?.why,
+    (why) => why === "unsubscribed",
+  );
+});
+
 test("a refusal is a typed error, and the session goes on", options, async () => {
   const eve = await start("eve", { token: () => broker.mint("eve") });
   await assert.rejects(eve.conversation("nowhere").info(), (error) => error instanceof RefusedError);
@@ -144,7 +160,7 @@ test("the inbox lists what one is a member of, and counts what is unread", optio
 
 test("the fifteen lines of the README are a chat", { ...options, timeout: 30_000 }, async (context) => {
   assert.ok(readmeCode("js chat.mjs").trim().split("\n").length <= 15);
-  const program = readmeProgram("chat.mjs");
+  const program = readmeFile("js", "chat.mjs");
   const chats = await Promise.all(["ann", "bob"].map((user) => chat(program, user)));
   const [ann, bob] = chats;
   context.after(() => {

@@ -14,7 +14,7 @@ import {
   startTestBroker,
   type TestBroker,
 } from "../src/server.js";
-import { readmeProgram } from "./readme.js";
+import { readmeFile } from "./readme.js";
 import { Relay } from "./relay.js";
 
 const options = process.env.ANTIPHON_BIN ? {} : { skip: "ANTIPHON_BIN names no broker" };
@@ -222,7 +222,10 @@ test("a ticket reads one log, and no other", options, async () => {
 test("the lines of the README are a back end", { ...options, timeout: 30_000 }, async () => {
   const SERVICE_TOKEN = await broker.mint("shop", ALL, SERVICE);
   const env = { ...process.env, CHAT_URL: broker.url, SERVICE_TOKEN };
-  const child = spawn(process.execPath, [readmeProgram("service.mjs")], { env, stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, [readmeFile("js", "service.mjs")], {
+    env,
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const ann = of("ann").conversation("order-17");
   for (let isThere = false; !isThere; ) {
     isThere = await ann.messages().then(

@@ -12,10 +12,10 @@ export function readmeCode(fence: string): string {
   return code;
 }
 
-/** Writes such a program to where the package's own name leads to dist/. Returns its path. */
-export function readmeProgram(name: string): string {
+/** Writes such a file, with the language `js` or `tsx`, to where the package's own name leads to dist/. Returns its path. */
+export function readmeFile(language: string, name: string): string {
   assert.ok(existsSync("dist/index.js"), "npm run build comes first");
   const path = `.test-build/${name}`;
-  writeFileSync(path, readmeCode(`js ${name}`));
+  writeFileSync(path, readmeCode(`${language} ${name}`));
   return path;
 }
