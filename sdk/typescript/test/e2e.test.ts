@@ -158,6 +158,27 @@ test("the inbox lists what one is a member of, and counts what is unread", optio
   assert.equal(entry?.id, "counted");
 });
 
+test("the inbox tells the other one of a direct conversation that a message has arrived", options, async () => {
+  const [joe, sue] = [await start("joe"), await start("sue")];
+  const his = await joe.direct("sue");
+  await his.send("before she looks");
+  const delivered = (count: number) => {
+    return until(
+      () => his.messages().filter(({ status }) => status === "delivered"),
+      (messages) => messages.length === count,
+    );
+  };
+  await attached(his);
+  const inbox = sue.inbox();
+  await delivered(1);
+  await his.send("while she looks");
+  await until(
+    () => inbox.entries(),
+    ([entry]) => entry?.unread === 2,
+  );
+  await delivered(2);
+});
+
 test("the fifteen lines of the README are a chat", { ...options, timeout: 30_000 }, async (context) => {
   assert.ok(readmeCode("js chat.mjs").trim().split("\n").length <= 15);
   const program = readmeFile("js", "chat.mjs");
