@@ -130,6 +130,19 @@ test("members come and go, and what they may not do is a typed error", options, 
   await assert.rejects(order.info(), refusedAs("not_found"));
 });
 
+test("a service says what a user has read", options, async () => {
+  await shop.createConversation({ id: "read", members: ["reader"] });
+  const sent = await shop.conversation("read").send("by mail as well");
+  await shop.conversation("read").markRead(sent, { actAs: "reader" });
+  await assert.rejects(of("eve").conversation("read").markRead(sent, { actAs: "reader" }), refusedAs("forbidden"));
+  // What it says at its start is what the broker knows.
+  const reader = connect({ url: broker.url, token: () => broker.mint("reader"), WebSocket, device: "reader" });
+  await reader.ready();
+  const [entry] = await reader.inbox().loaded();
+  assert.deepEqual([entry?.id, entry?.read, entry?.unread], ["read", sent.seq, 0]);
+  await reader.close();
+});
+
 test("presence is that of a user with a session, and a revoked one has none", options, async () => {
   await shop.createConversation({ id: "seen", members: ["kim"] });
   assert.deepEqual(await shop.presence("kim"), { user: "kim", status: "offline", text: "" });

@@ -164,6 +164,12 @@ export class HttpConversation {
     return readMessages(readAs("MESSAGES_PAGE", await this.#read("messages", range)));
   }
 
+  /** Everything up to this event has been read: by the token's user, or by the one for whom a service acts. */
+  async markRead({ seq }: Pick<EventRef, "seq">, { actAs }: { actAs?: string } = {}): Promise<void> {
+    const body = { read: seq, ...(actAs && { act_as: actAs }) };
+    await this.#http.request({ method: "PUT", path: ["logs", this.#log, "cursor"], body });
+  }
+
   #read(what: "events" | "messages", { from, to, limit, backward }: HistoryRange) {
     return this.#http.request({ path: ["logs", this.#log, what], query: { from, to, limit, backward } });
   }
