@@ -167,11 +167,9 @@ impl Follower {
                 Err(end) => break end,
             }
         };
-        if let End::Over(error) = end
-            && let Ok(data) =
-                serde_json::to_string(&serde_json::json!({ "code": error.code, "message": error.message }))
-        {
-            let _ = sender.send(Event::default().event("end").data(data)).await;
+        if let End::Over(error) = end {
+            let error = answer::error_object(&error);
+            let _ = sender.send(Event::default().event("end").data(String::from_utf8_lossy(&error))).await;
         }
     }
 
@@ -204,7 +202,7 @@ impl Follower {
 
     async fn attached(&mut self, attach: &Attach, sender: &mpsc::Sender<Event>) -> Result<(), End> {
         if attach.reset() != Reset::None {
-            let reason = format!("{:?}", attach.reset()).to_lowercase();
+            let reason = attach.reset().as_str_name().to_lowercase();
             let data = serde_json::json!({ "reason": reason, "floor": attach.floor }).to_string();
             send(sender, Event::default().event("reset").data(data)).await?;
         }
