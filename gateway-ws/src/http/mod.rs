@@ -1,9 +1,9 @@
-//! HTTP: the API as a table of frames, server-sent events, tickets, the console, health, and what browsers need around them.
+//! HTTP: the API as a table of frames, server-sent events, tickets, pages, health, and what browsers need around them.
 
 mod answer;
 mod call;
-mod console;
 mod openapi;
+mod pages;
 mod pool;
 mod routes;
 mod session;
@@ -53,7 +53,7 @@ pub(crate) fn router(worker: Arc<Worker>) -> Router {
     }
     Router::new()
         .nest("/api/v1", api)
-        .merge(console::routes())
+        .merge(pages::routes())
         .route("/dev/token", post(development_token))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))

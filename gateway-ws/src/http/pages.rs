@@ -1,7 +1,7 @@
-//! The console: a page on this gateway, built from `console/` and part of the program.
+//! Pages that are part of the program: the console, built from `console/`, and one that shows the HTTP API.
 //!
-//! It is served everywhere and gives no right by itself: in development it asks for a token by name, and elsewhere it says
-//! that it cannot.
+//! They are served everywhere and give no right by themselves. The console asks for a token by name in development, and
+//! says elsewhere that it cannot.
 
 use std::sync::LazyLock;
 
@@ -19,7 +19,7 @@ struct Asset {
     content: &'static str,
 }
 
-static ASSETS: [Asset; 3] = [
+static ASSETS: [Asset; 6] = [
     Asset {
         path: "/",
         content_type: "text/html; charset=utf-8",
@@ -35,6 +35,13 @@ static ASSETS: [Asset; 3] = [
         content_type: "text/css; charset=utf-8",
         content: include_str!("../../console/dist/console.css"),
     },
+    Asset { path: "/api/docs", content_type: "text/html; charset=utf-8", content: include_str!("docs/index.html") },
+    Asset {
+        path: "/api/docs.js",
+        content_type: "text/javascript; charset=utf-8",
+        content: include_str!("docs/docs.js"),
+    },
+    Asset { path: "/api/docs.css", content_type: "text/css; charset=utf-8", content: include_str!("docs/docs.css") },
 ];
 
 /// All files together, since they belong together: a browser that has the page of this build has its script too.
@@ -96,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_three_files_are_served_and_nothing_else() {
+    async fn the_files_are_served_and_nothing_else() {
         for asset in &ASSETS {
             let response = served(&format!("GET {} HTTP/1.1\r\n", asset.path)).await;
             let (head, body) = response.split_once("\r\n\r\n").unwrap();
@@ -121,11 +128,12 @@ mod tests {
     }
 
     #[test]
-    fn the_page_holds_nothing_that_the_policy_forbids() {
-        let [page, ..] = &ASSETS;
-        for forbidden in ["<style", "style=", "onclick=", "=\"http", "url(http"] {
-            assert!(!page.content.contains(forbidden), "{forbidden}");
+    fn the_pages_hold_nothing_that_the_policy_forbids() {
+        for page in ASSETS.iter().filter(|asset| asset.content_type.starts_with("text/html")) {
+            for forbidden in ["<style", "style=", "onclick=", "=\"http", "url(http"] {
+                assert!(!page.content.contains(forbidden), "{forbidden}");
+            }
+            assert_eq!(page.content.matches("<script").count(), page.content.matches("<script src=").count());
         }
-        assert_eq!(page.content.matches("<script").count(), page.content.matches("<script src=").count());
     }
 }
