@@ -397,6 +397,8 @@ pub struct Cursor {
     pub delivered: u64,
     #[prost(uint64, tag = "3")]
     pub read: u64,
+    #[prost(string, tag = "4")]
+    pub act_as: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MemberCursor {
@@ -436,6 +438,8 @@ pub struct LastMessage {
     pub body: ::prost::bytes::Bytes,
     #[prost(bool, tag = "6")]
     pub redacted: bool,
+    #[prost(bool, tag = "7")]
+    pub imported: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Member {

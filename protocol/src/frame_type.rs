@@ -59,6 +59,8 @@ pub enum Authority {
     Manage,
     /// To delete a conversation or change roles: owner, or a grant of `manage`.
     Own,
+    /// To bring a history in: a service with scope `act_as` and a grant of `manage`.
+    Import,
     /// Not a request: sent by the broker.
     Broker,
 }
@@ -182,6 +184,8 @@ registry! {
     BatchAck = 0x23, "BATCH_ACK", ToClient, Control, Broker;
     /// Hide an event from oneself.
     Hide = 0x24, "HIDE", ToBroker, Control, Read;
+    /// Append events of another system, with the times that they had there.
+    Import = 0x25, "IMPORT", ToBroker, Control, Import;
 
     /// Create a conversation; a direct one is found or created.
     ConversationCreate = 0x30, "CONVERSATION_CREATE", ToBroker, Control, Session;

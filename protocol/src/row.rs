@@ -128,6 +128,8 @@ impl ContentType {
 pub const FLAG_REDACTED: u8 = 1;
 /// Set on an event that changed nothing, such as a reaction that was there already. Only the log's owner can tell.
 pub const FLAG_UNCHANGED: u8 = 2;
+/// Set on an event that was brought in from another system; its `time_ms` is the time that it had there.
+pub const FLAG_IMPORTED: u8 = 4;
 
 /// Why bytes are not a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -152,7 +154,8 @@ pub struct NewRow<'a> {
     pub seq: u64,
     /// Number of countable messages up to and including this row.
     pub msgno: u64,
-    /// Wall clock of the log's owner, Unix milliseconds; for display, never for order.
+    /// Wall clock of the log's owner, or of the system that the event was imported from, Unix milliseconds; for display,
+    /// never for order.
     pub time_ms: u64,
     /// UUIDv7 made by the broker.
     pub event_id: Uuid,
@@ -345,6 +348,11 @@ impl Row {
         EventKind(self.0[64])
     }
 
+    /// Whether the event was brought in from another system.
+    pub fn is_imported(&self) -> bool {
+        self.0[65] & FLAG_IMPORTED != 0
+    }
+
     /// Whether a redaction removed the body.
     pub fn is_redacted(&self) -> bool {
         self.0[65] & FLAG_REDACTED != 0
@@ -399,6 +407,13 @@ impl Row {
     pub fn unchanged(&self) -> Self {
         let mut out = BytesMut::from(&self.0[..]);
         out[65] |= FLAG_UNCHANGED;
+        Self(out.freeze())
+    }
+
+    /// The same event, marked as one that was brought in.
+    pub fn imported(&self) -> Self {
+        let mut out = BytesMut::from(&self.0[..]);
+        out[65] |= FLAG_IMPORTED;
         Self(out.freeze())
     }
 

@@ -56,11 +56,16 @@ impl Actor {
         if act_as.is_empty() {
             return Ok(self.user.clone());
         }
-        if self.claims.kind != ActorKind::Service || !self.claims.scopes.contains(Scope::ActAs) {
+        if !self.acts_for_users() {
             let message = "only a service with scope act_as acts for users";
             return Err(Refusal::field(ErrorCode::Forbidden, "act_as", message));
         }
         act_as.parse().map_err(|error: InvalidId| Refusal::field(ErrorCode::InvalidField, "act_as", error.to_string()))
+    }
+
+    /// Whether requests may be carried out in the name of users.
+    pub(crate) fn acts_for_users(&self) -> bool {
+        self.claims.kind == ActorKind::Service && self.has_scope(Scope::ActAs)
     }
 
     /// Whether the token has this scope.

@@ -38,8 +38,12 @@ pub fn authorize(
 ) -> Result<(), Denied> {
     if let LogName::Inbox(owner) = name {
         let own = owner == user && matches!(authority, Authority::Read);
-        let granted = ability(authority).is_some_and(|ability| actor.is_granted(name, ability));
+        let is_refused = authority == Authority::Import;
+        let granted = !is_refused && ability(authority).is_some_and(|ability| actor.is_granted(name, ability));
         return if own || granted { Ok(()) } else { Err(Denied::NotFound) };
+    }
+    if authority == Authority::Import {
+        return authorize_import(actor, name, conversation);
     }
     if let Some(seq) = conversation.removed_at(user) {
         return Err(Denied::Removed { seq });
@@ -58,13 +62,25 @@ pub fn authorize(
     }
 }
 
+/// Whose events are brought in does not matter, as they may have left long ago; who brings them in does.
+fn authorize_import(actor: &Actor, name: &LogName, conversation: &Conversation) -> Result<(), Denied> {
+    let is_granted = actor.is_granted(name, Ability::Manage);
+    match (is_granted && !conversation.deleted, is_granted || actor.is_granted(name, Ability::Read)) {
+        (true, _) if actor.acts_for_users() => Ok(()),
+        (false, false) => Err(Denied::NotFound),
+        _ if conversation.deleted => Err(Denied::NotFound),
+        _ => Err(Denied::Forbidden),
+    }
+}
+
 /// What a role allows by itself.
 fn role_has(role: Role, authority: Authority) -> bool {
     match authority {
         Authority::Read | Authority::Send | Authority::Signal => true,
         Authority::Manage => matches!(role, Role::Admin | Role::Owner),
         Authority::Own => role == Role::Owner,
-        Authority::Open | Authority::Edge | Authority::Session | Authority::Join | Authority::Broker => false,
+        Authority::Open | Authority::Edge | Authority::Session | Authority::Join => false,
+        Authority::Import | Authority::Broker => false,
     }
 }
 
@@ -74,7 +90,7 @@ fn ability(authority: Authority) -> Option<Ability> {
         Authority::Read => Some(Ability::Read),
         Authority::Send => Some(Ability::Send),
         Authority::Signal => Some(Ability::Signal),
-        Authority::Manage | Authority::Own => Some(Ability::Manage),
+        Authority::Manage | Authority::Own | Authority::Import => Some(Ability::Manage),
         Authority::Open | Authority::Edge | Authority::Session | Authority::Join | Authority::Broker => None,
     }
 }

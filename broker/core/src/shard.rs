@@ -165,8 +165,8 @@ impl Shard {
     fn request(&mut self, request: Box<Request>) {
         let key = request.key;
         match request.operation {
-            Operation::Send(_) | Operation::SendBatch(_) | Operation::Change(_) => self.appended.push(key),
-            Operation::Own(_) | Operation::Effect(_) => self.appended.push(key),
+            Operation::Send(_) | Operation::SendBatch(_) | Operation::Import(_) => self.appended.push(key),
+            Operation::Change(_) | Operation::Own(_) | Operation::Effect(_) => self.appended.push(key),
             Operation::Cursor(_) => self.unsaved.push(key),
             _ => {}
         }

@@ -4,8 +4,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use antiphon_protocol::{
-    Class, ConversationId, ErrorCode, LogKey, LogName, Row, UserId, control,
-    frames::{Send, SendBatch},
+    Class, ConversationId, ErrorCode, FrameType, LogKey, LogName, Row, UserId, control,
+    frames::{Import, Send, SendBatch},
 };
 use bytes::Bytes;
 use uuid::Uuid;
@@ -84,7 +84,9 @@ pub enum Operation {
     Send(Send),
     /// Append some events, one by one.
     SendBatch(SendBatch),
-    /// One record of a batch; the owner makes these out of the batch.
+    /// Append some events of another system, one by one.
+    Import(Import),
+    /// One record of a batch; the owner makes these out of the batch or import.
     Record(Send, Record),
     /// A send that cannot be read. It takes its place among the sends of its connection all the same.
     Unreadable {
@@ -153,6 +155,7 @@ impl Operation {
         match self {
             Self::Send(send) | Self::Record(send, _) => send.dseq,
             Self::SendBatch(batch) => batch.records.first().map_or(0, |first| first.dseq),
+            Self::Import(import) => import.records.first().map_or(0, |first| first.send.dseq),
             Self::Unreadable { dseq, .. } => *dseq,
             _ => 0,
         }
@@ -160,6 +163,17 @@ impl Operation {
 }
 
 impl Operation {
+    /// Takes the events out of a batch or an import, each with its original time if it has one.
+    pub(crate) fn take_records(&mut self) -> Vec<(Send, Option<u64>)> {
+        match self {
+            Self::SendBatch(batch) => batch.records.drain(..).map(|send| (send, None)).collect(),
+            Self::Import(import) => {
+                import.records.drain(..).map(|record| (record.send, Some(record.time_ms))).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The event that is to be appended, and the record of a batch that it is.
     pub(crate) fn send(&self) -> Option<(&Send, Option<Record>)> {
         match self {
@@ -170,6 +184,18 @@ impl Operation {
     }
 }
 
+impl Operation {
+    /// The frame that the event to be appended came in, as far as authority goes.
+    pub(crate) fn send_type(&self) -> FrameType {
+        if self.original_time_ms().is_some() { FrameType::Import } else { FrameType::Send }
+    }
+
+    /// When the event that is to be appended happened in another system.
+    pub(crate) fn original_time_ms(&self) -> Option<u64> {
+        self.send()?.1?.original_time_ms
+    }
+}
+
 /// Which record of which batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
@@ -177,6 +203,8 @@ pub struct Record {
     pub batch: u64,
     /// Its place in the batch.
     pub index: usize,
+    /// When it happened in the system that it was imported from, Unix milliseconds; `None` if it was not.
+    pub original_time_ms: Option<u64>,
 }
 
 /// A change of a conversation, to be decided and ordered by its owner.

@@ -13,10 +13,11 @@ use crate::{
     error::DecodeError,
     frame_type::FrameType,
     header::{HEADER_BYTES, Header},
+    ids::LogName,
     limits::BATCH_RECORDS_MAX,
 };
 
-const LENGTH_BYTES: usize = 4;
+pub(super) const LENGTH_BYTES: usize = 4;
 
 /// A decoded SEND_BATCH.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,26 +29,12 @@ pub struct SendBatch {
 impl SendBatch {
     /// Reads a SEND_BATCH body; envelopes and bodies are slices of it.
     pub fn decode(body: &Bytes) -> Result<Self, DecodeError> {
-        let mut records: Vec<Send> = Vec::new();
-        let mut rest = body.clone();
-        while !rest.is_empty() {
-            if records.len() == BATCH_RECORDS_MAX {
-                let found = BATCH_RECORDS_MAX + 1;
-                return Err(DecodeError::OverLimit { field: "records", found, max: BATCH_RECORDS_MAX });
-            }
-            let length = Fields::new(&rest).u32("length")? as usize;
-            let mut record = rest.split_off(LENGTH_BYTES);
-            if record.len() < length {
-                return Err(DecodeError::Truncated { field: "record" });
-            }
-            rest = record.split_off(length);
-            let record = Send::decode(&record)?;
-            if let Some(first) = records.first() {
-                check_follows(first, &record)?;
-            }
-            records.push(record);
-        }
-        if records.is_empty() { Err(DecodeError::Truncated { field: "records" }) } else { Ok(Self { records }) }
+        Ok(Self { records: read_records(body, Send::decode, |send| send)? })
+    }
+
+    /// Log and `dseq` of a SEND_BATCH whose other fields may be wrong; `None` if these cannot be read either.
+    pub fn decode_place(body: &[u8]) -> Option<(LogName, u64)> {
+        Send::decode_place(body.get(LENGTH_BYTES..)?)
     }
 
     /// The whole SEND_BATCH frame of `records`, which must keep the rules above.
@@ -61,6 +48,34 @@ impl SendBatch {
         }
         out.freeze()
     }
+}
+
+/// Reads records, each behind its length; `send_of` is the SEND in one.
+pub(super) fn read_records<T>(
+    body: &Bytes,
+    read: impl Fn(&Bytes) -> Result<T, DecodeError>,
+    send_of: impl Fn(&T) -> &Send,
+) -> Result<Vec<T>, DecodeError> {
+    let mut records: Vec<T> = Vec::new();
+    let mut rest = body.clone();
+    while !rest.is_empty() {
+        if records.len() == BATCH_RECORDS_MAX {
+            let found = BATCH_RECORDS_MAX + 1;
+            return Err(DecodeError::OverLimit { field: "records", found, max: BATCH_RECORDS_MAX });
+        }
+        let length = Fields::new(&rest).u32("length")? as usize;
+        let mut record = rest.split_off(LENGTH_BYTES);
+        if record.len() < length {
+            return Err(DecodeError::Truncated { field: "record" });
+        }
+        rest = record.split_off(length);
+        let record = read(&record)?;
+        if let Some(first) = records.first() {
+            check_follows(send_of(first), send_of(&record))?;
+        }
+        records.push(record);
+    }
+    if records.is_empty() { Err(DecodeError::Truncated { field: "records" }) } else { Ok(records) }
 }
 
 fn check_follows(first: &Send, record: &Send) -> Result<(), DecodeError> {
@@ -78,10 +93,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{
-        ids::LogName,
-        row::{ContentType, EventKind},
-    };
+    use crate::row::{ContentType, EventKind};
 
     fn record(log: &LogName, number: u64) -> NewSend<'_> {
         NewSend {

@@ -2,6 +2,7 @@
 
 mod ack;
 mod batch;
+mod import;
 mod page;
 mod send;
 
@@ -10,6 +11,7 @@ use prost::Message;
 
 pub use ack::Ack;
 pub use batch::SendBatch;
+pub use import::{Import, ImportRecord, imported_id};
 pub use page::Page;
 pub use send::{NewSend, Send};
 

@@ -11,9 +11,9 @@ use crate::{
     shard_message::{Change, Operation, Origin, OwnChange, Request, ShardMessage, Slot, Start},
 };
 use antiphon_protocol::{
-    Class, ConversationId, ErrorCode, FrameType, LogKey, LogName, RawFrame, UserId,
+    Class, ConversationId, DecodeError, ErrorCode, FrameType, LogKey, LogName, RawFrame, UserId,
     control::{self, ConversationKind, History, JoinPolicy, Role, subscribe},
-    frames::{self, Send, SendBatch},
+    frames::{self, Import, Send, SendBatch},
     limits::{PAGES_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX},
 };
 
@@ -51,6 +51,7 @@ impl Home {
         match frame.frame_type {
             FrameType::Send => parse_send(frame),
             FrameType::SendBatch if self.has_batch(id) => parse_batch(frame),
+            FrameType::Import => parse_import(frame),
             FrameType::Subscribe => self.parse_subscribe(id, &frames::decode_request(body)?),
             FrameType::Unsubscribe => {
                 let unsubscribe: control::Unsubscribe = frames::decode_request(body)?;
@@ -317,33 +318,40 @@ fn user(id: &str) -> Result<UserId, Refusal> {
 fn parse_send(frame: &RawFrame) -> Result<Parsed, Refusal> {
     match Send::decode(&frame.body) {
         Ok(send) => Ok(Parsed::Owner(send.log.clone(), Operation::Send(send))),
-        Err(error) => match Send::decode_place(&frame.body) {
-            Some((log, dseq)) => {
-                let error = Refusal::from(error).to_frame(frame.id);
-                Ok(Parsed::Owner(log, Operation::Unreadable { dseq, error }))
-            }
-            None => Err(error.into()),
-        },
+        Err(error) => unreadable(frame, Send::decode_place(&frame.body), error),
     }
 }
 
 /// A batch that cannot be read goes to its log's owner for the sake of its `dseq`, like a single send.
 fn parse_batch(frame: &RawFrame) -> Result<Parsed, Refusal> {
-    const LENGTH_BYTES: usize = 4;
     match SendBatch::decode(&frame.body) {
         Ok(batch) => {
             let log = batch.records.first().map(|first| first.log.clone());
-            let log = log.ok_or_else(|| Refusal::field(ErrorCode::Malformed, "records", "a batch has records"))?;
-            Ok(Parsed::Owner(log, Operation::SendBatch(batch)))
+            Ok(Parsed::Owner(log.ok_or_else(no_records)?, Operation::SendBatch(batch)))
         }
-        Err(error) => match frame.body.get(LENGTH_BYTES..).and_then(Send::decode_place) {
-            Some((log, dseq)) => {
-                let error = Refusal::from(error).to_frame(frame.id);
-                Ok(Parsed::Owner(log, Operation::Unreadable { dseq, error }))
-            }
-            None => Err(error.into()),
-        },
+        Err(error) => unreadable(frame, SendBatch::decode_place(&frame.body), error),
     }
+}
+
+/// As [`parse_batch`].
+fn parse_import(frame: &RawFrame) -> Result<Parsed, Refusal> {
+    match Import::decode(&frame.body) {
+        Ok(import) => {
+            let log = import.records.first().map(|first| first.send.log.clone());
+            Ok(Parsed::Owner(log.ok_or_else(no_records)?, Operation::Import(import)))
+        }
+        Err(error) => unreadable(frame, Import::decode_place(&frame.body), error),
+    }
+}
+
+/// What cannot be read takes its place among the sends to its log, if that place can be read.
+fn unreadable(frame: &RawFrame, place: Option<(LogName, u64)>, error: DecodeError) -> Result<Parsed, Refusal> {
+    let (log, dseq) = place.ok_or_else(|| Refusal::from(error.clone()))?;
+    Ok(Parsed::Owner(log, Operation::Unreadable { dseq, error: Refusal::from(error).to_frame(frame.id) }))
+}
+
+fn no_records() -> Refusal {
+    Refusal::field(ErrorCode::Malformed, "records", "a batch has records")
 }
 
 /// A number of an enumeration, which Protobuf leaves open and a request must know.

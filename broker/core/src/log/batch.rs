@@ -1,4 +1,4 @@
-//! SEND_BATCH at the log's owner: its records are requests like any other send, one behind the other in the queue of the
+//! SEND_BATCH and IMPORT at the log's owner: their records are requests like any other send, one behind the other in the queue of the
 //! log, and their results are gathered into one answer.
 //!
 //! Invariants: nothing comes between two records of a batch, because they enter the queue together; a batch is answered
@@ -53,24 +53,24 @@ impl Batches {
 impl Log {
     /// Queues the records of a batch, all or none.
     pub(super) fn queue_batch(&mut self, fx: &mut Effects, mut request: Box<Request>) {
-        let Operation::SendBatch(batch) = &mut request.operation else { return };
-        if self.waiting.len() + batch.records.len() > LOG_WAITING_MAX {
+        let records = request.operation.take_records();
+        if self.waiting.len() + records.len() > LOG_WAITING_MAX {
             let refusal = Refusal::new(ErrorCode::Overloaded, "too many requests wait for this log");
-            return self.refuse(fx, &request, &refusal);
+            let place = (records.first().map_or(0, |(first, _)| first.dseq), None);
+            return self.refuse_send(fx, request.origin, place, &refusal);
         }
-        let records = std::mem::take(&mut batch.records);
         let (id, count) = (fx.next_number(), records.len());
         let open = Batch { origin: request.origin, results: vec![None; count], missing: count, is_stopped: false };
         self.batches.open.insert(id, open);
-        let dseq = records.first().map_or(0, |first| first.dseq);
-        for (index, mut send) in records.into_iter().enumerate() {
+        let dseq = records.first().map_or(0, |(first, _)| first.dseq);
+        for (index, (mut send, original_time_ms)) in records.into_iter().enumerate() {
             send.dseq = dseq;
             self.waiting.push_back(Box::new(Request {
                 origin: request.origin,
                 actor: request.actor.clone(),
                 log: request.log.clone(),
                 key: request.key,
-                operation: Operation::Record(send, Record { batch: id, index }),
+                operation: Operation::Record(send, Record { batch: id, index, original_time_ms }),
             }));
         }
         self.drain(fx);

@@ -85,6 +85,7 @@ impl Log {
             via: (user != request.actor.user).then_some(&request.actor.user),
             envelope: &[],
             body: &body,
+            original_time_ms: None,
         };
         let waiter = Waiter { origin: request.origin, dseq: 0, record: None, answer: reply };
         Flow::Stalled(Stall::Durable(contents.append(fx, self.handle, &draft, waiter)))

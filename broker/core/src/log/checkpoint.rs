@@ -18,7 +18,7 @@ pub(super) struct Checkpoint {
     /// Countable messages through the checkpoint's row.
     #[prost(uint64, tag = "1")]
     pub(super) msgno: u64,
-    /// Time of the checkpoint's row, Unix milliseconds.
+    /// Newest reading of the owner's clock in a row through the checkpoint's, Unix milliseconds.
     #[prost(uint64, tag = "2")]
     pub(super) time_ms: u64,
     /// The conversation through the checkpoint's row.
@@ -39,6 +39,9 @@ pub(super) struct Checkpoint {
     /// The rows that are gone; absent if none is.
     #[prost(message, optional, tag = "8")]
     pub(super) gone: Option<Gone>,
+    /// Time of the checkpoint's row, Unix milliseconds, where it is another one: the row was imported.
+    #[prost(uint64, optional, tag = "9")]
+    pub(super) head_time_ms: Option<u64>,
 }
 
 /// A record inside a checkpoint. Stored, so its tags are never reused.

@@ -95,6 +95,8 @@ pub(super) struct Draft<'a> {
     pub(super) via: Option<&'a UserId>,
     pub(super) envelope: &'a [u8],
     pub(super) body: &'a [u8],
+    /// Of an event that is imported.
+    pub(super) original_time_ms: Option<u64>,
 }
 
 /// A log in memory. Positions up to `head` are durable; those up to `assigned` are given out.
@@ -106,6 +108,7 @@ pub(super) struct Contents {
     pub(super) head_msgno: u64,
     assigned: u64,
     assigned_msgno: u64,
+    /// Newest reading of the owner's clock in a row. Never goes back.
     last_time_ms: u64,
     head_time_ms: u64,
     checkpointed: u64,
@@ -139,7 +142,7 @@ impl Contents {
             assigned: loaded.head,
             assigned_msgno: 0,
             last_time_ms: checkpoint.time_ms,
-            head_time_ms: checkpoint.time_ms,
+            head_time_ms: checkpoint.head_time_ms.unwrap_or(checkpoint.time_ms),
             checkpointed: through,
             conversation: checkpoint.conversation(),
             inbox: checkpoint.inbox(),
@@ -164,7 +167,6 @@ impl Contents {
         }
         contents.forget_gone();
         contents.assigned_msgno = contents.head_msgno;
-        contents.last_time_ms = contents.head_time_ms;
         Ok(contents)
     }
 
@@ -176,6 +178,11 @@ impl Contents {
         self.head = row.seq();
         self.head_msgno = row.msgno();
         self.head_time_ms = row.time_ms();
+        if row.is_imported() {
+            self.retention.imported(row.time_ms());
+        } else {
+            self.last_time_ms = self.last_time_ms.max(row.time_ms());
+        }
         self.tail.push(row);
     }
 
@@ -202,7 +209,7 @@ impl Contents {
         let new_row = NewRow {
             seq: self.assigned,
             msgno: self.assigned_msgno,
-            time_ms: self.last_time_ms,
+            time_ms: draft.original_time_ms.unwrap_or(self.last_time_ms),
             event_id: fx.new_event_id(),
             client_message_id: draft.client_message_id,
             kind: draft.kind,
@@ -212,7 +219,11 @@ impl Contents {
             envelope: draft.envelope,
             body: draft.body,
         };
-        let (frame, row) = frames::new_event(handle, &new_row);
+        let (mut frame, mut row) = frames::new_event(handle, &new_row);
+        if draft.original_time_ms.is_some() {
+            row = row.imported();
+            frame = frames::event(handle, &row);
+        }
         self.duplicates.insert(&row, self.epoch);
         self.in_flight_rows += 1;
         self.pending.push(PendingRow { frame, row, waiters: vec![waiter], related: None });
@@ -330,7 +341,8 @@ impl Contents {
         let record = |(key, value): (&Bytes, &Bytes)| CheckpointRecord { key: key.clone(), value: value.clone() };
         let checkpoint = Checkpoint {
             msgno: self.head_msgno,
-            time_ms: self.head_time_ms,
+            time_ms: self.last_time_ms,
+            head_time_ms: Some(self.head_time_ms).filter(|head| *head != self.last_time_ms),
             conversation: Some(self.conversation.to_state()),
             inbox: Some(self.inbox.to_state()),
             newest: self.newest.to_control(),

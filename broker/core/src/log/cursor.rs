@@ -1,14 +1,14 @@
 //! CURSOR and SIGNAL at the log's owner: state that goes to the log's live readers.
 
 use antiphon_protocol::{
-    ErrorCode, FrameType, control, frames,
+    ErrorCode, FrameType, UserId, control, frames,
     limits::{RECEIPTS_MEMBERS_MAX, SIGNAL_BYTES_MAX},
 };
 use antiphon_storage_contract::{Direction, Op, Outcome, ReadRows, StoreError};
 use bytes::Bytes;
 
 use super::{
-    Log, Purpose, State, answer,
+    Contents, Log, Purpose, State, answer,
     cursors::{Cursor, to_control},
 };
 use crate::{
@@ -22,9 +22,9 @@ impl Log {
     pub(super) fn move_cursor(&mut self, fx: &mut Effects, request: Box<Request>) {
         let Operation::Cursor(wanted) = &request.operation else { return };
         let (read, delivered) = (wanted.read, wanted.delivered);
-        let user = request.actor.user.clone();
-        let contents = match self.allowed(&request, FrameType::Cursor, &user) {
-            Ok(contents) => contents,
+        let found = self.cursor_owner(&request, &wanted.act_as);
+        let (user, contents) = match found {
+            Ok(found) => found,
             Err(refusal) => return self.refuse(fx, &request, &refusal),
         };
         if let Some((field, _)) =
@@ -43,7 +43,7 @@ impl Log {
             None => None,
         };
         match read_msgno {
-            Some(read_msgno) => self.set_cursor(fx, &request, Cursor { delivered, read, read_msgno }),
+            Some(read_msgno) => self.set_cursor(fx, &request, &user, Cursor { delivered, read, read_msgno }),
             None => {
                 let range =
                     ReadRows { from: read, to: read + 1, direction: Direction::Forward, rows_max: 1, bytes_max: 0 };
@@ -67,11 +67,24 @@ impl Log {
             }
         };
         let cursor = Cursor { delivered: wanted.delivered, read: wanted.read, read_msgno };
-        self.set_cursor(fx, request, cursor);
+        match request.actor.acting_user(&wanted.act_as) {
+            Ok(user) => self.set_cursor(fx, request, &user, cursor),
+            Err(refusal) => self.refuse(fx, request, &refusal),
+        }
     }
 
-    fn set_cursor(&mut self, fx: &mut Effects, request: &Request, to: Cursor) {
-        let user = &request.actor.user;
+    /// Whose cursor is to move, if it may.
+    fn cursor_owner(&mut self, request: &Request, act_as: &str) -> Result<(UserId, &mut Contents), Refusal> {
+        let user = request.actor.acting_user(act_as)?;
+        let contents = self.allowed(request, FrameType::Cursor, &user)?;
+        // A grant of the service's would let anybody have one.
+        if !act_as.is_empty() && contents.conversation.member(&user).is_none() {
+            return Err(Refusal::field(ErrorCode::NotFound, "act_as", "the user is no member"));
+        }
+        Ok((user, contents))
+    }
+
+    fn set_cursor(&mut self, fx: &mut Effects, request: &Request, user: &UserId, to: Cursor) {
         let State::Ready(contents) = &mut self.state else {
             let refusal = Refusal::new(ErrorCode::Overloaded, "the log is being read");
             return self.refuse(fx, request, &refusal);

@@ -72,6 +72,7 @@ fn of(row: &Row) -> LastMessage {
         content_type: row.content_type() as u32,
         body: beginning(row),
         redacted: row.is_redacted(),
+        imported: row.is_imported(),
     }
 }
 

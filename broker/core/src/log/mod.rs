@@ -216,7 +216,7 @@ impl Log {
             self.refuse(fx, &request, &refusal);
             return;
         }
-        if matches!(request.operation, Operation::SendBatch(_)) {
+        if matches!(request.operation, Operation::SendBatch(_) | Operation::Import(_)) {
             return self.queue_batch(fx, request);
         }
         self.waiting.push_back(request);
@@ -237,7 +237,7 @@ impl Log {
         match request.operation {
             Operation::Send(_) | Operation::Record(..) => self.send(fx, request),
             // Its records wait in its place.
-            Operation::SendBatch(_) => Flow::Done,
+            Operation::SendBatch(_) | Operation::Import(_) => Flow::Done,
             Operation::Unreadable { ref error, .. } => {
                 let error = error.clone();
                 self.refuse_unreadable(fx, &request, error);

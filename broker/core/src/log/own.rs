@@ -103,6 +103,7 @@ impl Log {
             via: None,
             envelope: &[],
             body,
+            original_time_ms: None,
         };
         let waiter = Waiter { origin: request.origin, dseq: 0, record: None, answer: Answer::Done };
         Flow::Stalled(Stall::Durable(contents.append(fx, self.handle, &draft, waiter)))
@@ -171,6 +172,7 @@ impl Log {
             via: None,
             envelope: &[],
             body: &body,
+            original_time_ms: None,
         };
         contents.append(fx, self.handle, &draft, waiter(request, effect));
     }

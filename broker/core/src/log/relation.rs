@@ -81,8 +81,10 @@ impl Log {
     /// A send that repeats nothing: finds what it relates to, then appends it.
     pub(super) fn append_new(&mut self, fx: &mut Effects, request: &Request, user: UserId) -> Result<Step, Refusal> {
         let Some((send, _)) = request.operation.send() else { return Err(internal()) };
-        self.refuse_blocked(&user)?;
-        let floor = self.floor_for(&request.actor, &user);
+        if request.operation.original_time_ms().is_none() {
+            self.refuse_blocked(&user)?;
+        }
+        let floor = self.floor_of(request, &user);
         let State::Ready(contents) = &self.state else { return Err(internal()) };
         contents.refuse_expired(send.client_message_id)?;
         let Some(relation) = relation(send)? else { return self.append(fx, request, &user, None) };
@@ -91,6 +93,14 @@ impl Log {
         }
         let lookup = Lookup::new(contents, user, relation);
         if lookup.is_complete() { self.append_related(fx, request, lookup) } else { Ok(Step::LookUp(Box::new(lookup))) }
+    }
+
+    /// First position that the sender may relate to. What is imported happened when others could read.
+    fn floor_of(&self, request: &Request, user: &UserId) -> u64 {
+        match (&self.state, request.operation.original_time_ms()) {
+            (State::Ready(contents), Some(_)) => contents.floor(),
+            _ => self.floor_for(&request.actor, user),
+        }
     }
 
     /// Reads what is not in memory. The log waits meanwhile.
@@ -141,7 +151,7 @@ impl Log {
         if !self.is_in_order(request) {
             return Err(out_of_order());
         }
-        let floor = self.floor_for(&request.actor, &lookup.user);
+        let floor = self.floor_of(request, &lookup.user);
         let State::Ready(contents) = &mut self.state else {
             return Err(Refusal::new(ErrorCode::Overloaded, "the log is being read"));
         };
@@ -155,7 +165,8 @@ impl Log {
             || authorize(Authority::Manage, &request.actor, &user, &self.name, &contents.conversation).is_ok();
         let is_allowed = match send.kind {
             EventKind::EDIT => is_own,
-            EventKind::REDACT => is_own || manages(),
+            // Who imports manages.
+            EventKind::REDACT => is_own || request.operation.original_time_ms().is_some() || manages(),
             _ => true,
         };
         if !is_allowed {

@@ -104,7 +104,8 @@ impl Retention {
             // Nobody wrote down what these rows held. They are not newer than the row that the checkpoint describes, or
             // than the first one that is there.
             let described = loaded.checkpoint.as_ref().map(|_| (checkpoint.time_ms, checkpoint.msgno));
-            let first = loaded.tail.first().map(|row| (row.time_ms(), row.msgno()));
+            // A row that was imported does not say when it was stored.
+            let first = loaded.tail.iter().find(|row| !row.is_imported()).map(|row| (row.time_ms(), row.msgno()));
             let (time_ms, msgno) = described.or(first).unwrap_or_default();
             gone = Gone { floor: loaded.floor, msgno, id_ms: time_ms + CLOCK_SKEW_MS_MAX };
         }
@@ -156,6 +157,14 @@ impl Retention {
             self.due = Some(now);
         } else if self.due.is_none() && seconds > 0 && has_rows && matches!(self.step, Step::Idle) {
             self.due = Some(now + self.kept());
+        }
+    }
+
+    /// A row has come that may be older than the moment.
+    pub(super) fn imported(&mut self, time_ms: u64) {
+        if self.seconds > 0 {
+            let too_old = Time::from_unix_ms(time_ms + 1) + self.kept();
+            self.due = Some(self.due.map_or(too_old, |due| due.min(too_old)));
         }
     }
 

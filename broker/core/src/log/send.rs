@@ -1,8 +1,7 @@
 //! SEND at the log's owner: from a request to a row on its way to disk.
 
 use antiphon_protocol::{
-    ContentType, ErrorCode, EventKind, FrameType, Row, UserId, fold, frames::Send, limits::CLOCK_SKEW_MS_MAX,
-    row::content_hash,
+    ContentType, ErrorCode, EventKind, Row, UserId, fold, frames::Send, limits::CLOCK_SKEW_MS_MAX, row::content_hash,
 };
 use antiphon_storage_contract::{Op, Outcome, StoreError};
 use bytes::Bytes;
@@ -82,8 +81,8 @@ impl Log {
             return Err(out_of_order());
         }
         let user = acting_user(request, send)?;
-        let contents = self.allowed(request, FrameType::Send, &user)?;
-        check(send, fx.now.unix_ms())?;
+        let contents = self.allowed(request, request.operation.send_type(), &user)?;
+        check(request, send, fx.now.unix_ms())?;
         match contents.duplicates.find(send.client_message_id, &user) {
             Known::At { seq, content_hash } => {
                 check_repeats(send, content_hash)?;
@@ -127,6 +126,7 @@ impl Log {
             via: (*user != request.actor.user).then_some(&request.actor.user),
             envelope: &send.envelope,
             body: &send.body,
+            original_time_ms: request.operation.original_time_ms(),
         };
         let answer = Answer::Ack { duplicate: false };
         let waiter = Waiter { origin: request.origin, dseq: send.dseq, record, answer };
@@ -189,7 +189,7 @@ impl Log {
     fn append_looked_up(&mut self, fx: &mut Effects, request: &Request) -> Result<Step, Refusal> {
         let Some((send, _)) = request.operation.send() else { return Err(internal()) };
         let user = acting_user(request, send)?;
-        self.allowed(request, FrameType::Send, &user)?;
+        self.allowed(request, request.operation.send_type(), &user)?;
         self.append_new(fx, request, user)
     }
 
@@ -217,7 +217,10 @@ impl Log {
 }
 
 /// Rules that the send itself can break.
-fn check(send: &Send, now_ms: u64) -> Result<(), Refusal> {
+fn check(request: &Request, send: &Send, now_ms: u64) -> Result<(), Refusal> {
+    if let Some(original_ms) = request.operation.original_time_ms() {
+        check_import(send, original_ms, now_ms)?;
+    }
     if !send.kind.is_client_sent() {
         return Err(Refusal::field(ErrorCode::InvalidField, "kind", "events of this kind are made by the broker"));
     }
@@ -233,6 +236,18 @@ fn check(send: &Send, now_ms: u64) -> Result<(), Refusal> {
         (7 | 8, _) => Ok(()),
         _ => Err(Refusal::field(ErrorCode::InvalidField, "client_message_id", "the id is a UUID of version 7 or 8")),
     }
+}
+
+/// What is imported has an id without a time: the index of recent ids goes by the time at which events are stored.
+fn check_import(send: &Send, original_ms: u64, now_ms: u64) -> Result<(), Refusal> {
+    if send.client_message_id.get_version_num() != 8 {
+        let message = "the id of an imported event is a UUID of version 8";
+        return Err(Refusal::field(ErrorCode::InvalidField, "client_message_id", message));
+    }
+    if original_ms > now_ms + CLOCK_SKEW_MS_MAX {
+        return Err(Refusal::field(ErrorCode::ClockSkew, "time_ms", "an event that is imported has happened already"));
+    }
+    Ok(())
 }
 
 /// The user in whose name the event is made.

@@ -331,6 +331,17 @@ impl Draft {
         frames::SendBatch::to_frame(request_id, &records)
     }
 
+    /// The IMPORT of drafts for one log, each with its time.
+    pub(crate) fn to_import(drafts: &[(u64, Self)], request_id: u32) -> Bytes {
+        let act_as = |draft: &Self| draft.act_as.as_ref().map(|user| user.parse().unwrap());
+        let act_as: Vec<_> = drafts.iter().map(|(_, draft)| act_as(draft)).collect();
+        let log = drafts[0].1.log.parse().unwrap();
+        let with_act_as = drafts.iter().zip(&act_as);
+        let records: Vec<_> =
+            with_act_as.map(|((ms, draft), user)| (*ms, draft.new_send(&log, user.as_ref()))).collect();
+        frames::Import::to_frame(request_id, &records)
+    }
+
     fn new_send<'a>(&'a self, log: &'a LogName, act_as: Option<&'a antiphon_protocol::UserId>) -> NewSend<'a> {
         NewSend {
             client_message_id: self.id,

@@ -25,7 +25,7 @@ fn group() -> (Cluster, Who, Who) {
 }
 
 fn read(c: &mut Cluster, who: Who, delivered: u64, read: u64) -> Reply {
-    c.call(who, FrameType::Cursor, &Cursor { log: "c:tea".into(), delivered, read })
+    c.call(who, FrameType::Cursor, &Cursor { log: "c:tea".into(), delivered, read, act_as: String::new() })
 }
 
 fn cursor(user: &str, delivered: u64, read: u64, read_msgno: u64) -> MemberCursor {

@@ -117,7 +117,11 @@ fn a_removed_member_gets_the_removal_and_then_nothing() {
     c.send(ann, &draft);
     let signal = control::Signal { log: "c:tea".into(), kind: "typing".into(), ..Default::default() };
     c.ask(ann, FrameType::Signal, &signal);
-    c.ask(ann, FrameType::Cursor, &control::Cursor { log: "c:tea".into(), read: 3, delivered: 3 });
+    c.ask(
+        ann,
+        FrameType::Cursor,
+        &control::Cursor { log: "c:tea".into(), read: 3, delivered: 3, act_as: String::new() },
+    );
     c.settle();
     assert_eq!(c.heard(ann, "c:tea"), ["before", "after"]);
     for who in [bob, other] {

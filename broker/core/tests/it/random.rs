@@ -192,7 +192,11 @@ impl World {
         let log = self.log();
         let Some(who) = self.ready(program) else { return };
         let read = self.programs[program].last(log);
-        self.c.ask(who, FrameType::Cursor, &control::Cursor { log: log.into(), delivered: read, read });
+        self.c.ask(
+            who,
+            FrameType::Cursor,
+            &control::Cursor { log: log.into(), delivered: read, read, act_as: String::new() },
+        );
     }
 
     /// Lets every program look at what came.

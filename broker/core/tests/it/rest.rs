@@ -31,7 +31,8 @@ fn every_log_has_a_checkpoint_of_its_head_and_no_cursor_is_lost() {
     for n in 0..5 {
         c.say(ann, "c:tea", &n.to_string()).ack();
     }
-    c.call(bob, FrameType::Cursor, &Cursor { log: "c:tea".into(), delivered: 4, read: 3 }).ok::<()>();
+    c.call(bob, FrameType::Cursor, &Cursor { log: "c:tea".into(), delivered: 4, read: 3, act_as: String::new() })
+        .ok::<()>();
     assert!(c.store.logs.values().any(|log| has_rows_behind_its_checkpoint(&log)));
 
     // Within the second after which cursors are saved.

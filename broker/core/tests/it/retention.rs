@@ -231,7 +231,7 @@ fn a_later_change_of_a_message_takes_its_records_along() {
 #[test]
 fn a_cursor_at_a_row_that_is_gone_leaves_nothing_unread_before_the_floor() {
     let (mut c, ann, bob, _) = aged(2, 5, 3);
-    let cursor = control::Cursor { log: "c:tea".into(), delivered: 4, read: 4 };
+    let cursor = control::Cursor { log: "c:tea".into(), delivered: 4, read: 4, act_as: String::new() };
     c.call(bob, FrameType::Cursor, &cursor).ok::<()>();
     let cursors = c.subscribe(ann, "c:tea", From::Tail(true)).attach().cursors;
     let bobs = cursors.iter().find(|cursor| cursor.user == "bob").unwrap();

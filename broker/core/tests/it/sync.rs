@@ -47,7 +47,12 @@ fn an_entry_says_what_is_unread_and_what_is_the_users_own() {
     for n in 1..=3 {
         c.say(ann, "c:tea", &format!("message {n}")).ack();
     }
-    c.call(bob, FrameType::Cursor, &control::Cursor { log: "c:tea".into(), delivered: 4, read: 2 }).ok::<()>();
+    c.call(
+        bob,
+        FrameType::Cursor,
+        &control::Cursor { log: "c:tea".into(), delivered: 4, read: 2, act_as: String::new() },
+    )
+    .ok::<()>();
     let pinned = control::Preferences { conversation: "tea".into(), pinned: Some(true), muted: Some(true) };
     c.call(bob, FrameType::Preferences, &pinned).ok::<()>();
     let hide = control::Hide { log: "c:tea".into(), event_id: vec![1; 16].into(), seq: 3 };

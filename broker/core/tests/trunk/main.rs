@@ -40,6 +40,9 @@ mod harness;
 #[path = "../it/history.rs"]
 mod history;
 #[cfg(test)]
+#[path = "../it/import.rs"]
+mod import;
+#[cfg(test)]
 #[path = "../it/limits.rs"]
 mod limits;
 #[cfg(test)]
