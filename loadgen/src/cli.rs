@@ -19,10 +19,12 @@ use crate::{
     full::FullArgs,
     gateway::Gateway,
     idle::IdleArgs,
+    import::ImportArgs,
     measured::Measured,
     publish::PublishArgs,
     run::Run,
     schedule::{Rate, Schedule},
+    sockets::SocketsArgs,
     stall::StallArgs,
     synthetic::Synthetic,
     target::{Target, TargetArgs},
@@ -53,12 +55,17 @@ enum Command {
     Cut(DisturbedArgs),
     /// Send until the broker's disk is full, read meanwhile, give space back, then check that nothing was lost. Takes root.
     Full(FullArgs),
+    /// Import conversations as from another system while the import and the broker are killed, and once more: nothing is
+    /// lost, nothing comes twice.
+    Import(ImportArgs),
     /// One publisher, many subscribers: CPU time per live delivery.
     Fanout(Measured<FanoutArgs>),
     /// A few connections with many messages in flight: durable acknowledgements, and messages per sync.
     Publish(Measured<PublishArgs>),
     /// Sessions that follow conversations while nothing happens: memory and CPU time of each.
     Idle(Measured<IdleArgs>),
+    /// WebSockets on the broker's gateway, idle, chatting, and some that stop reading: memory and CPU time of each.
+    Sockets(Measured<SocketsArgs>),
     /// Readers that stop reading among others that go on: memory of each, nobody harmed, no gap.
     Stall(Measured<StallArgs>),
 }
@@ -134,9 +141,11 @@ impl Cli {
             Command::Rebind(args) => return disturbed("rebind", FaultKind::Rebind, args, out),
             Command::Cut(args) => return disturbed("cut", FaultKind::Cut, args, out),
             Command::Full(args) => return args.run(out),
+            Command::Import(args) => return args.run(out),
             Command::Fanout(args) => return args.run(out),
             Command::Publish(args) => return args.run(out),
             Command::Idle(args) => return args.run(out),
+            Command::Sockets(args) => return args.run(out),
             Command::Stall(args) => return args.run(out),
         }
         Ok(true)

@@ -10,7 +10,9 @@
 //! own.
 //!
 //! Beside replays there are loads that each measure one figure, [`measured`] in the same way: [`fanout`], [`publish`] and
-//! [`idle`] on sessions that are bare QUIC ([`wire`]), [`stall`] on SDK clients.
+//! [`idle`] on sessions that are bare QUIC ([`wire`]), [`stall`] on SDK clients, [`sockets`] on bare WebSockets ([`websocket`]).
+//!
+//! [`import`] brings a [`history_file`] in, as from another system, with kills in between.
 //!
 //! [`full`] runs a broker on a [`small_disk`] that becomes full.
 //!
@@ -28,7 +30,9 @@ pub mod fault;
 pub mod full;
 mod full_sender;
 pub mod gateway;
+pub mod history_file;
 pub mod idle;
+pub mod import;
 mod json_codec;
 pub mod machine;
 pub mod measured;
@@ -44,11 +48,14 @@ pub mod run;
 pub mod schedule;
 pub mod session;
 pub mod small_disk;
+mod socket_reader;
+pub mod sockets;
 pub mod stage;
 pub mod stall;
 pub mod store_watch;
 pub mod synthetic;
 pub mod target;
 pub mod tokens;
+pub mod websocket;
 pub mod wire;
 pub mod workload;

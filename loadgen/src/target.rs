@@ -102,6 +102,7 @@ pub struct Target {
     trust: Trust,
     signer: TokenSigner,
     admin: Option<SocketAddr>,
+    gateway: Option<SocketAddr>,
     pid: Option<u32>,
     carriers: Carriers,
     // Deleted with the target, which must outlive the broker that runs in it.
@@ -119,6 +120,7 @@ impl Target {
             trust: pinned(&fingerprint)?,
             signer: TokenSigner::read(&key, args.issuer)?,
             admin: args.admin,
+            gateway: None,
             pid: args.broker_pid,
             carriers: Carriers::default(),
             _data: None,
@@ -159,6 +161,7 @@ impl Target {
             trust: pinned(&ready.fingerprint)?,
             signer: TokenSigner::read(&ready.data.join("secrets").join("development.key"), issuer)?,
             admin: Some(ready.admin),
+            gateway: ready.gateway.as_deref().and_then(|url| url.strip_prefix("http://")?.parse().ok()),
             pid: Some(broker.pid()),
             carriers: Carriers::default(),
             _data: temporary,
@@ -196,6 +199,11 @@ impl Target {
         &self.trust
     }
 
+    /// Where its gateway answers without TLS, if that is known.
+    pub fn gateway(&self) -> Option<SocketAddr> {
+        self.gateway
+    }
+
     /// Its process, if it is known.
     pub fn pid(&self) -> Option<u32> {
         self.pid
@@ -204,6 +212,11 @@ impl Target {
     /// A token that makes its bearer this user.
     pub fn user_token(&self, user: &str) -> String {
         self.signer.user(user, since_1970())
+    }
+
+    /// A token for a reader of logs that nobody created.
+    pub fn reader_token(&self, user: &str, log: &str) -> String {
+        self.signer.reader(user, log, since_1970())
     }
 
     /// Connects as a user, by the way of the session with this number.

@@ -85,6 +85,12 @@ impl TokenSigner {
         self.sign(user, now, &json!({ "v": 1, "tenant": self.issuer.tenant, "kind": "user" }))
     }
 
+    /// The token of a user who may read a log whoever is a member of it.
+    pub fn reader(&self, user: &str, log: &str, now: Duration) -> String {
+        let grants = json!([{ "on": log, "can": ["read"] }]);
+        self.sign(user, now, &json!({ "v": 1, "tenant": self.issuer.tenant, "kind": "user", "grants": grants }))
+    }
+
     /// The token of a back end that may make conversations in the name of users and read their whole history.
     pub fn service(&self, name: &str, now: Duration) -> String {
         let claim = json!({

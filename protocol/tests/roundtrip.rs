@@ -10,7 +10,7 @@ use antiphon_protocol::{
     ContentType, DecodeError, Decoder, EventKind, FrameType, LogName, NewRow, Position, RawFrame, Row, UserId, control,
     frames,
     header::{HEADER_BYTES, Header},
-    limits::{ENVELOPE_BYTES_MAX, FRAME_BYTES_MAX, PRE_AUTH_BYTES_MAX},
+    limits::{COUNTER_MAX, ENVELOPE_BYTES_MAX, FRAME_BYTES_MAX, PRE_AUTH_BYTES_MAX},
 };
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*, sample::Index, strategy::ValueTree};
@@ -204,6 +204,13 @@ proptest! {
     }
 
     #[test]
+    fn imports_come_back(records in any_batch(), time_ms in 1..=COUNTER_MAX) {
+        let new: Vec<_> = records.iter().map(|send| (time_ms, new_send(send))).collect();
+        let records = records.iter().map(|send| frames::ImportRecord { time_ms, send: send.clone() }).collect();
+        prop_assert_eq!(frames::Import::decode(&body(&frames::Import::to_frame(1, &new))), Ok(frames::Import { records }));
+    }
+
+    #[test]
     fn acks_come_back(id in any::<u32>(), ack in any_ack()) {
         prop_assert_eq!(frames::Ack::decode(&body(&ack.to_frame(id))), Ok(ack));
     }
@@ -379,6 +386,7 @@ fn decode_some_bodies(frame: &RawFrame, random: &mut Random) -> usize {
     let own = match frame.frame_type {
         FrameType::Send => frames::Send::decode(&frame.body).is_ok(),
         FrameType::SendBatch => frames::SendBatch::decode(&frame.body).is_ok(),
+        FrameType::Import => frames::Import::decode(&frame.body).is_ok(),
         FrameType::Ack => frames::Ack::decode(&frame.body).is_ok(),
         FrameType::Page => frames::Page::decode(&frame.body).is_ok(),
         FrameType::Event => Row::new(frame.body.clone()).is_ok(),

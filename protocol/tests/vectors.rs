@@ -179,6 +179,7 @@ fn hot_frames() {
                 send_frame(&vector)
             }
             FrameType::SendBatch => batch_again(&frame.body, &vector),
+            FrameType::Import => import_again(&frame.body, &vector),
             FrameType::Ack => {
                 assert_eq!(frames::Ack::decode(&frame.body), Ok(ack(&vector)), "{}", vector.name());
                 ack(&vector).to_frame(vector.small("id"))
@@ -241,6 +242,26 @@ fn batch_again(body: &Bytes, vector: &Vector) -> Bytes {
         out.extend_from_slice(&send);
     }
     frames::raw(FrameType::SendBatch, vector.small("id"), &out)
+}
+
+/// As [`batch_again`], with the times.
+fn import_again(body: &Bytes, vector: &Vector) -> Bytes {
+    let import = frames::Import::decode(body).unwrap();
+    let records = vector.0["records"].as_array().unwrap();
+    assert_eq!(import.records.len(), records.len());
+    let mut out = BytesMut::new();
+    for (found, record) in import.records.iter().zip(records) {
+        let mut record = record.clone();
+        record["id"] = 0.into();
+        let record = Vector(record);
+        assert_send(&found.send, &record);
+        assert_eq!(found.time_ms, record.number("time_ms"));
+        let send = send_frame(&record).slice(HEADER_BYTES..);
+        out.extend_from_slice(&(send.len() as u32 + 8).to_le_bytes());
+        out.extend_from_slice(&found.time_ms.to_le_bytes());
+        out.extend_from_slice(&send);
+    }
+    frames::raw(FrameType::Import, vector.small("id"), &out)
 }
 
 fn ack(vector: &Vector) -> frames::Ack {
@@ -356,6 +377,7 @@ fn refused_bytes() {
             }
             "SEND" => frames::Send::decode(&bytes).map(|_| ()),
             "SEND_BATCH" => frames::SendBatch::decode(&bytes).map(|_| ()),
+            "IMPORT" => frames::Import::decode(&bytes).map(|_| ()),
             message => decode_message(message, &bytes),
         };
         let error = refused.expect_err(vector.name());

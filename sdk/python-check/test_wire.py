@@ -81,6 +81,9 @@ class Vectors(unittest.TestCase):
             elif name == "SEND_BATCH":
                 records = [send(record) for record in vector["records"]]
                 self.assertEqual(wire.frame(name, ident, wire.send_batch(records)), data)
+            elif name == "IMPORT":
+                records = [wire.imported(record["time_ms"], send(record)) for record in vector["records"]]
+                self.assertEqual(wire.frame(name, ident, wire.send_batch(records)), data)
             elif name == "ACK":
                 ack = wire.Ack.read(body)
                 for field in ("seq", "msgno", "time_ms", "epoch", "duplicate"):

@@ -20,7 +20,7 @@ FRAMES = {
     "SUBSCRIBE": 0x10, "ATTACH": 0x11, "UNSUBSCRIBE": 0x12, "FETCH": 0x13, "PAGE": 0x14,
     "MESSAGES_PAGE": 0x15, "EVENT": 0x16, "SKIP": 0x17, "BEHIND": 0x18, "DETACH": 0x19, "CURSOR": 0x1A, "CURSORS": 0x1B,
     "HEAD": 0x1C, "SYNC": 0x1D,
-    "SEND": 0x20, "ACK": 0x21, "SEND_BATCH": 0x22, "BATCH_ACK": 0x23, "HIDE": 0x24,
+    "SEND": 0x20, "ACK": 0x21, "SEND_BATCH": 0x22, "BATCH_ACK": 0x23, "HIDE": 0x24, "IMPORT": 0x25,
     "CONVERSATION_CREATE": 0x30, "CONVERSATION_GET": 0x31, "CONVERSATION_UPDATE": 0x33, "CONVERSATION_DELETE": 0x34,
     "MEMBER_ADD": 0x35, "MEMBER_REMOVE": 0x36, "MEMBER_SET_ROLE": 0x37, "JOIN": 0x38, "LEAVE": 0x39,
     "PREFERENCES": 0x3A, "BLOCK": 0x3B, "SIGNAL": 0x40, "SIGNALED": 0x41, "PRESENCE_SET": 0x42, "PRESENCE": 0x43,
@@ -83,7 +83,7 @@ MESSAGES = {
         1: ("seq", "uint"), 2: ("event_id", "bytes"), 3: ("sender", "string"), 4: ("content_type", "uint"),
         5: ("body", "bytes"), 6: ("cut", "bool"), 7: ("redacted", "bool"), 8: ("through", "uint"),
     },
-    "Cursor": {1: ("log", "string"), 2: ("delivered", "uint"), 3: ("read", "uint")},
+    "Cursor": {1: ("log", "string"), 2: ("delivered", "uint"), 3: ("read", "uint"), 4: ("act_as", "string")},
     "MemberCursor": {1: ("user", "string"), 2: ("delivered", "uint"), 3: ("read", "uint"), 4: ("read_msgno", "uint")},
     "Head": {
         1: ("log", "string"), 2: ("epoch", "uint"), 3: ("seq", "uint"), 4: ("msgno", "uint"),
@@ -91,7 +91,7 @@ MESSAGES = {
     },
     "LastMessage": {
         1: ("seq", "uint"), 2: ("time_ms", "uint"), 3: ("sender", "string"), 4: ("content_type", "uint"),
-        5: ("body", "bytes"), 6: ("redacted", "bool"),
+        5: ("body", "bytes"), 6: ("redacted", "bool"), 7: ("imported", "bool"),
     },
     "Member": {1: ("user", "string"), 2: ("role", "uint"), 3: ("joined_seq", "uint")},
     "ConversationCreate": {
@@ -360,6 +360,11 @@ def send(log, body, *, client_message_id, dseq=0, kind=1, content_type=0, act_as
 
 def send_batch(records):
     return b"".join(struct.pack("<I", len(record)) + record for record in records)
+
+
+def imported(time_ms, record):
+    """A record of an IMPORT, whose body is otherwise that of a SEND_BATCH."""
+    return struct.pack("<Q", time_ms) + record
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Sub(Sub),
     /// Print past events of a log.
     History(History),
+    /// Bring conversations of another system in, with their senders, times and reactions.
+    Import(Import),
     /// Copy the store of a running broker, consistently.
     Backup(Backup),
     /// Make a data directory from a backup.
@@ -179,6 +181,25 @@ pub(crate) struct History {
     /// One JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+/// The file has one JSON object a line, each with a `type`:
+///
+///   {"type":"conversation","id":"tea","owner":"ann","members":["bob"],"title":"Tea"}
+///   {"type":"message","conversation":"tea","id":"1","sender":"ann","time_ms":1500000000000,"text":"hi"}
+///   {"type":"reaction","conversation":"tea","of":"1","sender":"bob","time_ms":1500000001000,"key":"+1"}
+///   {"type":"cursor","conversation":"tea","user":"bob","read":"1"}
+///
+/// and also message.edit, message.redact and pin, which name a message by `of`. Ids are those of the other system. Lines
+/// of one conversation are taken in their order. The same file can be imported again: what is there already stays as it
+/// is, so an import that was interrupted goes on where it was.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Import {
+    /// The file, or - for standard input.
+    pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) connection: Connection,
 }

@@ -13,6 +13,15 @@ use crate::{cli::Connection, failure::Failure, running::Running};
 
 /// Connects as the command line says.
 pub(crate) async fn connect(connection: &Connection, command: &str) -> Result<Client, Failure> {
+    connect_as(connection, command, |_| {}).await
+}
+
+/// Connects as the command line says; a development token is what `change` makes of it.
+pub(crate) async fn connect_as(
+    connection: &Connection,
+    command: &str,
+    change: impl FnOnce(&mut TokenRequest),
+) -> Result<Client, Failure> {
     let running = Running::read(&connection.data.data);
     let address = match (&connection.address, &running) {
         (Some(address), _) => *address,
@@ -27,7 +36,7 @@ pub(crate) async fn connect(connection: &Connection, command: &str) -> Result<Cl
         (None, Some(hex)) => Trust::fingerprint(hex.trim_start_matches("sha256:"))?,
         (None, None) => Trust::fingerprint(&Running::read(&connection.data.data)?.fingerprint)?,
     };
-    let mut config = Config::new(address, connection.server_name.clone(), trust, token(connection)?);
+    let mut config = Config::new(address, connection.server_name.clone(), trust, token(connection, change)?);
     config.client_name = concat!("antiphon-cli/", env!("CARGO_PKG_VERSION")).into();
     // Each command is a device of its own, so that one does not push another out.
     let device = connection.device.clone().unwrap_or_else(|| format!("{command}-{}", std::process::id()));
@@ -40,12 +49,13 @@ pub(crate) async fn connect(connection: &Connection, command: &str) -> Result<Cl
 }
 
 /// The given token, or development tokens made as they are needed.
-fn token(connection: &Connection) -> Result<TokenProvider, Failure> {
+fn token(connection: &Connection, change: impl FnOnce(&mut TokenRequest)) -> Result<TokenProvider, Failure> {
     if let Some(token) = &connection.token {
         return Ok(TokenProvider::fixed(token.clone()));
     }
     let minter = open_identity(&connection.data.data)?.minter().clone();
-    let request = identity::development_request(connection.user.clone());
+    let mut request = identity::development_request(connection.user.clone());
+    change(&mut request);
     Ok(TokenProvider::callback(move || {
         let token = mint(&minter, &request);
         async move { token }

@@ -69,6 +69,9 @@ pub(crate) enum Failure {
         /// What the system said.
         source: io::Error,
     },
+    /// Lines of an import that were refused, each with its reason.
+    #[error("{0} lines were not imported")]
+    NotImported(u64),
     /// Standard output is gone.
     #[error("the output cannot be written: {0}")]
     Output(#[source] io::Error),

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Pub(publish) => wait(command::publish::run(publish)),
         Command::Sub(sub) => wait(command::subscribe::run(sub)),
         Command::History(history) => wait(command::history::run(history)),
+        Command::Import(import) => wait(command::import::run(import)),
         Command::Backup(backup) => wait(command::backup::run(backup)),
         Command::Restore(restore) => command::restore::run(&restore),
         Command::Verify(verify) => command::verify::run(&verify),

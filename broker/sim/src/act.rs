@@ -208,7 +208,7 @@ impl World {
         };
         self.stage.tally.operations += 1;
         let log = self.recorder.logs[log.0].clone();
-        self.command(client, Command::Cursor { log, delivered: last, read: last, act_as: String::new() });
+        self.command(client, Command::Cursor { log, delivered: last, read: last });
     }
 
     // ---- requests ----

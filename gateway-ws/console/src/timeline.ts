@@ -171,8 +171,8 @@ export class TimelineView {
     const spoken = this.#spokenSeq;
     this.#spokenSeq = Math.max(newest, spoken ?? 0);
     if (spoken === undefined || document.hidden) return;
-    for (const { seq, mine, sender, content, redacted } of messages.slice(-5)) {
-      if (seq > spoken && !mine) speak(`${sender}: ${previewText(content, redacted)}`);
+    for (const { seq, mine, sender, content, redacted, imported } of messages.slice(-5)) {
+      if (seq > spoken && !mine && !imported) speak(`${sender}: ${previewText(content, redacted)}`);
     }
   }
 

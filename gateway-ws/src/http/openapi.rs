@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
-use antiphon_protocol::{DESCRIPTORS, FrameType};
+use antiphon_protocol::{DESCRIPTORS, FrameType, limits::BATCH_RECORDS_MAX};
 use axum::{
     http::{StatusCode, header},
     response::IntoResponse,
@@ -142,6 +142,7 @@ fn success(frame: FrameType) -> (&'static str, Option<Value>) {
         | FrameType::MemberSetRole
         | FrameType::Join => ("200", Some(reference("Conversation"))),
         FrameType::Sync => ("200", Some(reference("Synced"))),
+        FrameType::Import => ("200", Some(reference("BatchAck"))),
         FrameType::Fetch => ("200", Some(json!({ "oneOf": [reference("Page"), reference("MessagesPage")] }))),
         FrameType::Signal => ("202", None),
         _ => ("204", None),
@@ -227,8 +228,10 @@ fn file() -> Option<prost_types::FileDescriptorProto> {
 }
 
 fn request_schema(route: &Route) -> Value {
-    if route.frame == FrameType::Send {
-        return send_schema();
+    match route.frame {
+        FrameType::Send => return send_schema(),
+        FrameType::Import => return import_schema(),
+        _ => {}
     }
     let in_path: BTreeSet<&str> = path_names(route.path).collect();
     let name = match route.frame {
@@ -328,6 +331,21 @@ fn send_schema() -> Value {
     })
 }
 
+fn import_schema() -> Value {
+    let mut record = send_schema();
+    record["properties"]["log"] = id_schema("log");
+    record["properties"]["time_ms"] = counter();
+    record["properties"]["external_id"] = json!({ "type": "string", "minLength": 1, "maxLength": 255 });
+    record["properties"]["dseq"] = counter();
+    record["required"] = json!(["log", "time_ms"]);
+    json!({
+        "type": "object",
+        "properties": { "records": { "type": "array", "items": record, "minItems": 1, "maxItems": BATCH_RECORDS_MAX } },
+        "required": ["records"],
+        "additionalProperties": false,
+    })
+}
+
 fn row_schema() -> Value {
     json!({
         "type": "object",
@@ -344,6 +362,7 @@ fn row_schema() -> Value {
             "via": { "type": "string" },
             "redacted": { "type": "boolean" },
             "unchanged": { "type": "boolean" },
+            "imported": { "type": "boolean" },
             "text": { "type": "string" },
         },
     })

@@ -100,6 +100,8 @@ pub(super) static ROUTES: &[Route] = &[
     route(Method::PUT, "/users/{user}/block", FrameType::Block, "Block a user, or no more").body(),
     route(Method::POST, "/users/{user}/revoke", FrameType::Revoke, "End a user's sessions and void their older tokens"),
     route(Method::PUT, "/presence", FrameType::PresenceSet, "Say how one is shown while present").body(),
+    route(Method::POST, "/import", FrameType::Import, "Bring in up to 100 events of another system, with their times")
+        .body(),
 ];
 
 /// Method, path below `/api/v1` and frame of every request that is a frame.

@@ -2,7 +2,7 @@
 
 use antiphon_protocol::{
     ContentType, Direction, ErrorCode, EventKind, FrameType, LogName, UserId,
-    frames::{self, Ack, NewSend, Page, SendBatch},
+    frames::{self, Ack, Import, NewSend, Page, SendBatch, imported_id},
     header::HEADER_BYTES,
     limits::FRAME_BYTES_MAX,
 };
@@ -24,6 +24,9 @@ const BROKER_LINE_BYTES_MAX: usize = 16 * FRAME_BYTES_MAX;
 
 /// What a PAGE has before its rows.
 const PAGE_HEAD_BYTES: usize = 32;
+
+/// Longest `external_id`, in bytes.
+const EXTERNAL_ID_BYTES_MAX: usize = 255;
 
 /// A frame that was read from a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,11 +104,13 @@ fn read_frame(frame_type: FrameType, id: u32, mut members: Members<'_>) -> Resul
     let mut answers = None;
     let frame = match frame_type {
         FrameType::Send => {
-            let record = Record::read(&mut members)?;
+            let client_message_id = members.required("client_message_id", Value::uuid)?;
+            let record = Record::read(&mut members, client_message_id)?;
             fitting(record.new_send().encoded_len())?;
             record.new_send().to_frame(id)
         }
         FrameType::SendBatch => members.required("records", |value| read_batch(value, id))?,
+        FrameType::Import => members.required("records", |value| read_import(value, id))?,
         FrameType::Ack => read_ack(&mut members)?.to_frame(id),
         FrameType::Event => frames::event(id, &row::read_members(&mut members)?),
         FrameType::Page => {
@@ -193,11 +198,11 @@ struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    fn read(members: &mut Members<'a>) -> Result<Self, JsonError> {
+    fn read(members: &mut Members<'a>, client_message_id: Uuid) -> Result<Self, JsonError> {
         let kind = members.optional("kind", row::read_kind)?.unwrap_or(EventKind::MESSAGE);
         let content = content::read(members, kind, HasEnvelope(true))?;
         Ok(Self {
-            client_message_id: members.required("client_message_id", Value::uuid)?,
+            client_message_id,
             dseq: members.optional("dseq", Value::counter)?.unwrap_or_default(),
             kind,
             content_type: row::content_type(content.content_type)?,
@@ -230,7 +235,31 @@ fn read_batch(value: Value<'_>, id: u32) -> Result<Bytes, JsonError> {
 
 fn read_record(value: Value<'_>) -> Result<Record<'_>, JsonError> {
     let mut members = value.members()?;
-    let record = Record::read(&mut members)?;
+    let client_message_id = members.required("client_message_id", Value::uuid)?;
+    let record = Record::read(&mut members, client_message_id)?;
     members.finish()?;
     Ok(record)
+}
+
+fn read_import(value: Value<'_>, id: u32) -> Result<Bytes, JsonError> {
+    let records: Vec<(u64, Record<'_>)> = value.items()?.map(read_import_record).collect::<Result<_, JsonError>>()?;
+    let records: Vec<(u64, NewSend<'_>)> = records.iter().map(|(ms, record)| (*ms, record.new_send())).collect();
+    fitting(records.iter().map(|(_, send)| Import::record_len(send)).sum())?;
+    Ok(Import::to_frame(id, &records))
+}
+
+/// A record has an id, or says how the other system calls it.
+fn read_import_record(value: Value<'_>) -> Result<(u64, Record<'_>), JsonError> {
+    let mut members = value.members()?;
+    let client_message_id = match members.optional("external_id", Value::text)? {
+        Some(id) if id.is_empty() || id.len() > EXTERNAL_ID_BYTES_MAX => {
+            return Err(JsonError::invalid("has 1 to 255 bytes").within("external_id"));
+        }
+        Some(external_id) => imported_id(&external_id),
+        None => members.required("client_message_id", Value::uuid)?,
+    };
+    let time_ms = members.required("time_ms", Value::counter)?;
+    let record = Record::read(&mut members, client_message_id)?;
+    members.finish()?;
+    Ok((time_ms, record))
 }

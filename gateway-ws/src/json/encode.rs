@@ -2,7 +2,7 @@
 
 use antiphon_protocol::{
     EventKind, FrameType, RawFrame, Row,
-    frames::{self, Ack, Page, Send, SendBatch},
+    frames::{self, Ack, Import, Page, Send, SendBatch},
 };
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -44,6 +44,7 @@ fn write_frame(frame: &RawFrame, answers: Option<FrameType>, out: &mut BytesMut)
         }
         FrameType::Send => write_send(&mut object, &Send::decode(body)?)?,
         FrameType::SendBatch => write_batch(&mut object, &SendBatch::decode(body)?)?,
+        FrameType::Import => write_import(&mut object, &Import::decode(body)?)?,
         FrameType::Ok => write_ok(&mut object, answers, body)?,
         frame_type => match schema::body_of(*frame_type) {
             BodyForm::Message(name) => {
@@ -140,6 +141,16 @@ fn write_batch(object: &mut Object<'_>, batch: &SendBatch) -> Result<(), EncodeE
     write::list(object.key("records"), batch.records.iter(), |out, record| {
         let mut object = Object::begin(out);
         write_send(&mut object, record)?;
+        object.end();
+        Ok(())
+    })
+}
+
+fn write_import(object: &mut Object<'_>, import: &Import) -> Result<(), EncodeError> {
+    write::list(object.key("records"), import.records.iter(), |out, record| {
+        let mut object = Object::begin(out);
+        row::write_counter(&mut object, "time_ms", record.time_ms)?;
+        write_send(&mut object, &record.send)?;
         object.end();
         Ok(())
     })

@@ -3,7 +3,7 @@
 use antiphon_protocol::{
     ContentType, EventKind, NewRow, Row, UserId,
     limits::{BODY_BYTES_MAX, COUNTER_MAX},
-    row::{FLAG_REDACTED, FLAG_UNCHANGED},
+    row::{FLAG_IMPORTED, FLAG_REDACTED, FLAG_UNCHANGED},
 };
 use bytes::{BufMut, BytesMut};
 
@@ -40,6 +40,7 @@ pub(super) fn write_members(object: &mut Object<'_>, row: &Row) -> Result<(), En
     write_kind(object, row.kind());
     object.flag("redacted", row.is_redacted());
     object.flag("unchanged", row.is_unchanged());
+    object.flag("imported", row.is_imported());
     // Ids need no escapes.
     write_plain(object, "sender", row.sender());
     if let Some(via) = row.via() {
@@ -88,9 +89,10 @@ pub(super) fn read_members(members: &mut Members<'_>) -> Result<Row, JsonError> 
     if content.body.len() > BODY_BYTES_MAX {
         return Err(JsonError::over_limit("is too long").within("body"));
     }
-    let is_redacted = members.flag("redacted")?;
-    let is_unchanged = members.flag("unchanged")?;
-    let flags = if is_redacted { FLAG_REDACTED } else { 0 } | if is_unchanged { FLAG_UNCHANGED } else { 0 };
+    let mut flags = 0;
+    for (name, flag) in [("redacted", FLAG_REDACTED), ("unchanged", FLAG_UNCHANGED), ("imported", FLAG_IMPORTED)] {
+        flags |= if members.flag(name)? { flag } else { 0 };
+    }
     let content_hash = members.required("content_hash", Value::hex64)?;
     let sender: UserId = members.required("sender", Value::id)?;
     let via: Option<UserId> = members.optional("via", Value::id)?;

@@ -124,7 +124,7 @@ pub(super) fn body_of(frame_type: FrameType) -> BodyForm {
         F::PresenceSubscribe => "PresenceSubscribe",
         F::Revoke => "Revoke",
         F::ChannelOpen | F::ChannelClose | F::Lag | F::ChannelClosed => return BodyForm::Trunk,
-        F::Open | F::Ok | F::Page | F::Event | F::Skip | F::Behind | F::Send | F::Ack | F::SendBatch => {
+        F::Open | F::Ok | F::Page | F::Event | F::Skip | F::Behind | F::Send | F::Ack | F::SendBatch | F::Import => {
             return BodyForm::Special;
         }
     })

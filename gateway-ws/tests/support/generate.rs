@@ -3,7 +3,7 @@
 use antiphon_protocol::{
     Attachment, ContentType, DESCRIPTORS, EventKind, EventRef, FrameType, LogName, NewEnvelope, NewRow, Position,
     Property, Rel, Relation, Row, UserId,
-    frames::{self, Ack, NewSend, Page, SendBatch},
+    frames::{self, Ack, Import, NewSend, Page, SendBatch},
     limits::COUNTER_MAX,
 };
 use bytes::Bytes;
@@ -98,8 +98,8 @@ impl Generator {
             FrameType::Ack => self.ack().to_frame(id),
             FrameType::Event => frames::event(id, &self.row()),
             FrameType::Page => self.page().to_frame(id),
-            FrameType::Send => self.batch(id, 1, false),
-            FrameType::SendBatch => self.batch(id, 4, true),
+            FrameType::Send => self.sends(frame_type, id, 1),
+            FrameType::SendBatch | FrameType::Import => self.sends(frame_type, id, 4),
             FrameType::Ok => return self.ok(id),
             _ => {
                 let name = self.frames[place].message.clone().unwrap();
@@ -253,7 +253,7 @@ impl Generator {
         .to_bytes()
     }
 
-    fn batch(&mut self, id: u32, most: usize, is_batch: bool) -> Bytes {
+    fn sends(&mut self, frame_type: FrameType, id: u32, most: usize) -> Bytes {
         let log: LogName = format!("{}:{}", self.random.pick(&['c', 'u']), self.user()).parse().unwrap();
         let dseq = self.counter();
         let parts: Vec<_> = (0..=self.random.below(most))
@@ -278,7 +278,14 @@ impl Generator {
                 body,
             })
             .collect();
-        if is_batch { SendBatch::to_frame(id, &sends) } else { sends[0].to_frame(id) }
+        match frame_type {
+            FrameType::Import => {
+                let records: Vec<_> = sends.into_iter().map(|send| (self.counter().max(1), send)).collect();
+                Import::to_frame(id, &records)
+            }
+            FrameType::SendBatch => SendBatch::to_frame(id, &sends),
+            _ => sends[0].to_frame(id),
+        }
     }
 
     /// A message of this name in canonical form, with its fields set or not.

@@ -28,8 +28,9 @@ macro_rules! messages {
         #[allow(dead_code)]
         pub(crate) fn decode_every_body(body: &Bytes) -> usize {
             let messages = [$(decode::<control::$message>(body).is_ok()),+];
-            let hot = [decode_send(body), decode_batch(body), decode_ack(body), decode_page(body), decode_row(body)];
-            let all = messages.into_iter().chain(hot).chain([decode_envelope(body)]);
+            let sends = [decode_send(body), decode_batch(body), decode_import(body)];
+            let hot = [decode_ack(body), decode_page(body), decode_row(body), decode_envelope(body)];
+            let all = messages.into_iter().chain(sends).chain(hot);
             all.filter(|accepted| *accepted).count()
         }
     };
@@ -61,6 +62,13 @@ fn decode_batch(body: &Bytes) -> bool {
     let Ok(batch) = frames::SendBatch::decode(body) else { return false };
     let records: Vec<_> = batch.records.iter().map(new_send).collect();
     assert_eq!(frames::SendBatch::to_frame(1, &records)[HEADER_BYTES..], body[..]);
+    true
+}
+
+fn decode_import(body: &Bytes) -> bool {
+    let Ok(import) = frames::Import::decode(body) else { return false };
+    let records: Vec<_> = import.records.iter().map(|record| (record.time_ms, new_send(&record.send))).collect();
+    assert_eq!(frames::Import::to_frame(1, &records)[HEADER_BYTES..], body[..]);
     true
 }
 

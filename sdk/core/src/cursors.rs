@@ -82,7 +82,12 @@ impl Cursors {
     fn write(&mut self, link: &mut Link, log: &LogName) {
         let Some(cursor) = self.logs.get_mut(log).filter(|cursor| cursor.dirty && link.ready) else { return };
         cursor.dirty = false;
-        let body = control::Cursor { log: log.to_string(), delivered: cursor.delivered, read: cursor.read, act_as: String::new() };
+        let body = control::Cursor {
+            log: log.to_string(),
+            delivered: cursor.delivered,
+            read: cursor.read,
+            act_as: String::new(),
+        };
         link.request(Pending::Cursor(log.clone()), |id| frames::control(FrameType::Cursor, id, &body));
         link.set_timer(Timer::Cursor(log.clone()), CURSOR_INTERVAL);
     }

@@ -39,7 +39,8 @@ impl Event {
         self.row.msgno()
     }
 
-    /// The broker's clock when it was stored, Unix milliseconds. For display: order is by position.
+    /// The broker's clock when it was stored, or when it happened if it was imported, Unix milliseconds. For display: order
+    /// is by position.
     pub fn time_ms(&self) -> u64 {
         self.row.time_ms()
     }
@@ -90,6 +91,11 @@ impl Event {
     /// What names it to the requests and messages that are about it.
     pub fn reference(&self) -> EventRef {
         EventRef { event_id: self.event_id(), seq: self.seq() }
+    }
+
+    /// Whether it was brought in from another system, where it happened at [`Self::time_ms`]: nobody is notified of it.
+    pub fn is_imported(&self) -> bool {
+        self.row.is_imported()
     }
 
     /// Whether the body was removed for everyone.

@@ -81,6 +81,8 @@ pub struct LastMessage {
     pub body: Bytes,
     /// Its content was removed for everyone.
     pub redacted: bool,
+    /// It was brought in from another system, where it was sent at `time_ms`: nobody is notified of it.
+    pub imported: bool,
 }
 
 impl InboxPage {
@@ -155,8 +157,8 @@ impl Overview {
 
 impl LastMessage {
     pub(crate) fn from_wire(last: control::LastMessage) -> Self {
-        let control::LastMessage { seq, time_ms, sender, content_type, body, redacted } = last;
-        Self { seq, time_ms, sender, content_type: message::known(content_type), body, redacted }
+        let control::LastMessage { seq, time_ms, sender, content_type, body, redacted, imported } = last;
+        Self { seq, time_ms, sender, content_type: message::known(content_type), body, redacted, imported }
     }
 
     /// The beginning of the content as text, if it is text.

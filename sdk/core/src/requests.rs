@@ -8,6 +8,7 @@ use antiphon_protocol::{
     limits::{FRAME_BYTES_MAX, SIGNAL_BYTES_MAX},
 };
 use bytes::Bytes;
+use prost::Message as _;
 
 use crate::{
     error::{Outcome, Refusal, RequestError, StopReason},
@@ -55,22 +56,15 @@ impl Requests {
         use FrameType::{
             Auth, Bye, Cursor, Fetch, Hello, PresenceSubscribe, Send, SendBatch, Signal, Subscribe, Unsubscribe,
         };
+        // A service moves others' cursors by requests; only one's own are merged.
+        let is_own_cursor =
+            frame_type == Cursor && control::Cursor::decode(body.clone()).is_ok_and(|cursor| cursor.act_as.is_empty());
         let own_command = matches!(
             frame_type,
-            Hello
-                | Auth
-                | Bye
-                | Send
-                | SendBatch
-                | Subscribe
-                | Unsubscribe
-                | Fetch
-                | Cursor
-                | Signal
-                | PresenceSubscribe
+            Hello | Auth | Bye | Send | SendBatch | Subscribe | Unsubscribe | Fetch | Signal | PresenceSubscribe
         );
         let too_long = body.len() + HEADER_BYTES > FRAME_BYTES_MAX;
-        if own_command || too_long || frame_type.direction() == Direction::ToClient {
+        if own_command || is_own_cursor || too_long || frame_type.direction() == Direction::ToClient {
             Err(RequestError::NotARequest(frame_type.name()))
         } else if self.all.len() >= REQUESTS_MAX {
             Err(RequestError::QueueFull(self.all.len()))
@@ -102,7 +96,7 @@ impl Requests {
     pub(crate) fn refused(&mut self, link: &mut Link, id: CommandId, refusal: Refusal) {
         let Some(request) = self.all.get_mut(&id) else { return };
         self.in_flight -= 1;
-        let harmless = refusal.outcome == Outcome::NotApplied || request.only_reads();
+        let harmless = refusal.outcome == Outcome::NotApplied || request.may_be_repeated();
         if refusal.is_transient() && harmless && request.attempts < REQUEST_ATTEMPTS_MAX {
             request.state = State::Waiting;
             let delay = link.backoff(request.attempts - 1).max(refusal.retry_after.unwrap_or_default());
@@ -129,7 +123,7 @@ impl Requests {
         let written: Vec<_> = self.all.iter().filter(|(_, r)| r.state == State::InFlight).map(|(id, _)| *id).collect();
         for id in written.into_iter().rev() {
             match self.all.get_mut(&id) {
-                Some(request) if request.only_reads() => {
+                Some(request) if request.may_be_repeated() => {
                     request.state = State::Queued;
                     self.queue.push_front(id);
                 }
@@ -165,7 +159,8 @@ pub(crate) fn signal(link: &mut Link, id: CommandId, signal: NewSignal) {
 }
 
 impl Kept {
-    fn only_reads(&self) -> bool {
-        matches!(self.frame_type, FrameType::ConversationGet | FrameType::Sync)
+    /// Whether it comes to the same when it is carried out twice.
+    fn may_be_repeated(&self) -> bool {
+        matches!(self.frame_type, FrameType::ConversationGet | FrameType::Sync | FrameType::Import | FrameType::Cursor)
     }
 }

@@ -244,7 +244,7 @@ impl Client {
 
     /// Moves one's own cursors of a log; 0 leaves one where it is. Merged and sent at most once a second.
     pub async fn cursor(&self, log: &LogName, delivered: u64, read: u64) -> Result<()> {
-        self.call(Call::Cursor { log: log.clone(), delivered, read, act_as: String::new() }).await
+        self.call(Call::Cursor { log: log.clone(), delivered, read }).await
     }
 
     /// Sends an ephemeral signal, as "typing", to those who follow the log now. It counts for `ttl_ms` milliseconds (0 =

@@ -302,7 +302,7 @@ impl Driver {
                 self.waiters.pages.insert(id, reply);
                 self.command(Command::Fetch { id, range });
             }
-            Call::Cursor { log, delivered, read } => self.command(Command::Cursor { log, delivered, read, act_as: String::new() }),
+            Call::Cursor { log, delivered, read } => self.command(Command::Cursor { log, delivered, read }),
             Call::Signal { signal, reply } => {
                 self.waiters.done.insert(id, reply);
                 self.command(Command::Signal { id, signal });

@@ -124,10 +124,10 @@ export class Inbox {
   event(id: string, event: Event): void {
     const entry = this.#entries.get(id);
     if (!entry || event.seq <= entry.head) return;
-    const { seq, msgno, timeMs, sender, content } = event;
+    const { seq, msgno, timeMs, sender, content, imported } = event;
     const isMessage = event.kind === "message";
     const isOwn = sender === this.#session.user && movesCursor(event);
-    const last = isMessage ? { seq, timeMs, sender, content, redacted: false } : entry.last;
+    const last = isMessage ? { seq, timeMs, sender, content, redacted: false, imported } : entry.last;
     const changed = !isMessage && event.relatesTo?.seq === last?.seq ? changedLast(last, event) : last;
     const isAbout = content.type === "notice" && content.notice.type === "conversation";
     const title = isAbout ? content.notice.title : entry.title;

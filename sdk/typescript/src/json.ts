@@ -90,7 +90,7 @@ export interface Requests {
     readonly backward?: boolean;
     readonly view?: string;
   };
-  CURSOR: { readonly log: string; readonly delivered?: number; readonly read?: number };
+  CURSOR: { readonly log: string; readonly delivered?: number; readonly read?: number; readonly act_as?: string };
   SYNC: { readonly after?: string; readonly limit?: number };
   SEND: SendMembers;
   SEND_BATCH: { readonly records: readonly SendMembers[] };
@@ -251,6 +251,7 @@ const rowShape = {
   kind: word,
   redacted: bool,
   unchanged: bool,
+  imported: bool,
   sender: str,
   via: maybe(str),
   ...content,
@@ -272,7 +273,7 @@ const messageView = object({
   reply: maybe(object({ ...eventRef, sender: str, ...content, cut: bool, redacted: bool, through: num })),
 });
 const memberCursor = { user: str, delivered: num, read: num, read_msgno: num };
-const lastMessage = object({ seq: num, time_ms: num, sender: str, ...content, redacted: bool });
+const lastMessage = object({ seq: num, time_ms: num, sender: str, ...content, redacted: bool, imported: bool });
 const refusal = {
   number: num,
   code: str,

@@ -50,6 +50,8 @@ export interface Message extends EventRef {
   /** When it was last edited; 0 = never. */
   readonly editedMs: number;
   readonly redacted: boolean;
+  /** It was brought in from another system: nobody is notified of it. */
+  readonly imported: boolean;
   readonly pinned: Mark | undefined;
   readonly reactions: readonly Reaction[];
   /** The beginning of the message that this one answers. */
@@ -340,10 +342,10 @@ function fromView(view: MessageView, key: string, status: MessageStatus): Messag
   const { event, state, reply } = view;
   const content = event.redacted ? EMPTY : (state?.edit?.content ?? event.content);
   const { mentions, attachments, properties } = state?.edit?.attributes ?? event;
-  const { seq, eventId, sender, via, timeMs, redacted, replyTo, thread, expiresAtMs } = event;
+  const { seq, eventId, sender, via, timeMs, redacted, imported, replyTo, thread, expiresAtMs } = event;
   return {
     ...{ key, seq, eventId, sender, via, mine: status !== "received", status, error: undefined, timeMs },
-    ...{ text: textOf(content), content, editedMs: state?.edit?.timeMs ?? 0, redacted },
+    ...{ text: textOf(content), content, editedMs: state?.edit?.timeMs ?? 0, redacted, imported },
     ...{ pinned: state?.pinned, reactions: state?.reactions ?? [], reply, replyTo, thread },
     ...{ mentions, attachments, properties, expiresAtMs },
   };
@@ -355,7 +357,7 @@ function fromOutgoing({ key, message, timeMs, status, error }: Outgoing, sender:
   const { replyTo, thread, mentions, attachments, properties, expiresAtMs } = readAttributes(row);
   return {
     ...{ key, seq: 0, eventId: "", sender, via: undefined, mine: true, status, error, timeMs },
-    ...{ text: textOf(content), content, editedMs: 0, redacted: false },
+    ...{ text: textOf(content), content, editedMs: 0, redacted: false, imported: false },
     ...{ pinned: undefined, reactions: [], reply: undefined, replyTo, thread },
     ...{ mentions, attachments, properties, expiresAtMs },
   };

@@ -91,6 +91,12 @@ function expectedHot(vector: Vector): Members {
       return { op: frame, id: fields.id, ...expectedSend(fields) };
     case "SEND_BATCH":
       return { op: frame, id: fields.id, records: fields.records.map(expectedSend) };
+    case "IMPORT":
+      return {
+        op: frame,
+        id: fields.id,
+        records: fields.records.map((record: Vector) => ({ time_ms: record.time_ms, ...expectedSend(record) })),
+      };
     case "ACK": {
       const { seq, epoch, duplicate, ...rest } = fields;
       return { op: frame, ...rest, position: `${epoch}-${seq}`, ...(duplicate && { duplicate }) };

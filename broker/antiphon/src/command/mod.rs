@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod check_config;
 mod event_line;
 pub(crate) mod history;
+pub(crate) mod import;
 mod message_line;
 pub(crate) mod publish;
 pub(crate) mod restore;

@@ -129,10 +129,10 @@ fn only_a_service_that_acts_for_users_and_manages_the_log_brings_histories_in() 
     let not_found = (ErrorCode::NotFound as u32, "");
     let forbidden = (ErrorCode::Forbidden as u32, "");
     let own = (THEN_MS, Draft { act_as: None, ..good.1.clone() });
-    assert_eq!(code(&results(import(&mut c, ann, &[own.clone()]))[0]), not_found, "an owner is no service");
+    assert_eq!(code(&results(import(&mut c, ann, std::slice::from_ref(&own)))[0]), not_found, "an owner is no service");
     let (claims, bare) = (c.service("crm"), c.granted("boss", "c:tea", &[Ability::Manage]));
     let crm = c.connect_with(0, claims);
-    assert_eq!(code(&results(import(&mut c, crm, &[good.clone()]))[0]), not_found);
+    assert_eq!(code(&results(import(&mut c, crm, std::slice::from_ref(&good)))[0]), not_found);
     let boss = c.connect_with(0, bare);
     assert_eq!(code(&results(import(&mut c, boss, &[own]))[0]), forbidden);
     let later = c.now.unix_ms() + 120_000;

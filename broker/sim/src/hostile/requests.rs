@@ -69,7 +69,12 @@ pub(super) fn any(random: &mut Random) -> (FrameType, Vec<u8>) {
         }
         18..24 => (FrameType::Fetch, fetch(random).encode_to_vec()),
         24..34 => {
-            let cursor = control::Cursor { log: log(random), delivered: number(random), read: number(random), act_as: String::new() };
+            let cursor = control::Cursor {
+                log: log(random),
+                delivered: number(random),
+                read: number(random),
+                act_as: String::new(),
+            };
             (FrameType::Cursor, cursor.encode_to_vec())
         }
         34..44 => (FrameType::Signal, signal(random).encode_to_vec()),

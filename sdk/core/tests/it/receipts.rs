@@ -40,7 +40,7 @@ fn cursor(rig: &mut Rig, user: &str, delivered: u64, read: u64) {
 }
 
 fn advance(rig: &mut Rig, delivered: u64, read: u64) {
-    rig.command(Command::Cursor { log: log(), delivered, read, act_as: String::new() });
+    rig.command(Command::Cursor { log: log(), delivered, read });
 }
 
 /// A session that follows the log from its fifth event.

@@ -130,7 +130,7 @@ fn a_page_is_handed_over_with_where_to_go_on() {
 #[test]
 fn cursors_are_merged_and_sent_once_a_second() {
     let mut rig = Rig::online();
-    let advance = |rig: &mut Rig, delivered, read| rig.command(Command::Cursor { log: log(), delivered, read, act_as: String::new() });
+    let advance = |rig: &mut Rig, delivered, read| rig.command(Command::Cursor { log: log(), delivered, read });
     advance(&mut rig, 3, 0);
     advance(&mut rig, 4, 0);
     advance(&mut rig, 2, 1);
@@ -148,7 +148,7 @@ fn cursors_are_merged_and_sent_once_a_second() {
 #[test]
 fn cursors_are_restated_after_a_reconnect() {
     let mut rig = Rig::online();
-    rig.command(Command::Cursor { log: log(), delivered: 0, read: 3, act_as: String::new() });
+    rig.command(Command::Cursor { log: log(), delivered: 0, read: 3 });
     rig.ok(2);
     rig.reconnect();
     rig.expect(&["ready", "CURSOR#4 c:a 3/3"]);

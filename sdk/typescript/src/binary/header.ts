@@ -37,6 +37,7 @@ const FRAMES: readonly (readonly [number: number, op: string, message?: string])
   [0x22, "SEND_BATCH"],
   [0x23, "BATCH_ACK", "BatchAck"],
   [0x24, "HIDE", "Hide"],
+  [0x25, "IMPORT"],
   [0x30, "CONVERSATION_CREATE", "ConversationCreate"],
   [0x31, "CONVERSATION_GET", "ConversationGet"],
   [0x33, "CONVERSATION_UPDATE", "ConversationUpdate"],

@@ -16,14 +16,20 @@ export function isHot(op: string): op is keyof typeof HOT {
   return Object.hasOwn(HOT, op);
 }
 
+interface Codec {
+  readonly read: (body: Uint8Array) => Members;
+  readonly write: (members: Members) => Uint8Array;
+}
+
 export const HOT = {
   SEND: { read: readSend, write: writeSend },
-  SEND_BATCH: { read: readBatch, write: writeBatch },
+  SEND_BATCH: { read: (body) => readRecords(body, readSend), write: (batch) => writeRecords(batch, writeSend) },
+  IMPORT: { read: (body) => readRecords(body, readImported), write: (batch) => writeRecords(batch, writeImported) },
   ACK: { read: readAck, write: writeAck },
   PAGE: { read: readPage, write: writePage },
   EVENT: { read: readRow, write: writeRow },
   SKIP: { read: readSkip, write: writeSkip },
-};
+} satisfies { readonly [op: string]: Codec };
 
 function checked(body: Uint8Array, bytes: number): DataView {
   if (body.length < bytes) throw new Fault("a body is cut off");
@@ -74,27 +80,37 @@ function writeSend(members: Members): Uint8Array {
   return bytes;
 }
 
-function readBatch(body: Uint8Array): Members {
+function readRecords(body: Uint8Array, read: (record: Uint8Array) => Members): Members {
   const records: Members[] = [];
   for (let at = 0; at < body.length; ) {
     const rest = body.subarray(at);
     const length = checked(rest, 4).getUint32(0, true);
     if (4 + length > rest.length) throw new Fault("a record is cut off");
-    records.push(readSend(rest.subarray(4, 4 + length)));
+    records.push(read(rest.subarray(4, 4 + length)));
     at += 4 + length;
   }
   return { records };
 }
 
-function writeBatch({ records }: Members): Uint8Array {
+function writeRecords({ records }: Members, write: (record: Members) => Uint8Array): Uint8Array {
   return join(
     (records as readonly Members[]).flatMap((record) => {
-      const body = writeSend(record);
+      const body = write(record);
       const length = new Uint8Array(4);
       viewOf(length).setUint32(0, body.length, true);
       return [length, body];
     }),
   );
+}
+
+function readImported(record: Uint8Array): Members {
+  return { time_ms: readUint64(checked(record, 8), 0), ...readSend(record.subarray(8)) };
+}
+
+function writeImported(record: Members): Uint8Array {
+  const time = new Uint8Array(8);
+  writeUint64(viewOf(time), 0, Number(record.time_ms));
+  return join([time, writeSend(record)]);
 }
 
 function readAck(body: Uint8Array): Members {

@@ -36,10 +36,11 @@ const SOURCE: { readonly [name: string]: string } = {
   Reactions: "1 key string, 2 count uint, 3 mine bool, 4 users string*",
   ReplyPreview:
     "1 seq uint, 2 event_id uuid, 3 sender string, 4 content_type type, 5 body body, 6 cut bool, 7 redacted bool, 8 through uint",
-  Cursor: "1 log string, 2 delivered uint, 3 read uint",
+  Cursor: "1 log string, 2 delivered uint, 3 read uint, 4 act_as string",
   MemberCursor: "1 user string, 2 delivered uint, 3 read uint, 4 read_msgno uint",
   Head: "1 log string, 2 epoch uint, 3 seq uint, 4 msgno uint, 5 last LastMessage",
-  LastMessage: "1 seq uint, 2 time_ms uint, 3 sender string, 4 content_type type, 5 body body, 6 redacted bool",
+  LastMessage:
+    "1 seq uint, 2 time_ms uint, 3 sender string, 4 content_type type, 5 body body, 6 redacted bool, 7 imported bool",
   Member: "1 user string, 2 role =Role, 3 joined_seq uint",
   ConversationCreate: `${MEMBER_FIELDS}, 4 members Member*, 5 join_policy =JoinPolicy, 6 act_as string, 7 retention_s uint, 8 history =History`,
   ConversationGet: "1 conversation string",

@@ -68,6 +68,7 @@ export function readRow(bytes: Uint8Array): Members {
     kind,
     ...((flags & 1) !== 0 && { redacted: true }),
     ...((flags & 2) !== 0 && { unchanged: true }),
+    ...((flags & 4) !== 0 && { imported: true }),
     sender,
     ...(via && { via }),
     ...contentMembers(view.getUint8(66), envelope, body, kind),
@@ -89,7 +90,11 @@ export function writeRow(row: Members): Uint8Array {
   bytes.set(parseUuid(String(row.client_message_id ?? NO_ID)), 40);
   bytes.set(fromHex(String(row.content_hash)).reverse(), 56);
   view.setUint8(64, kindNumber(kind));
-  view.setUint8(65, Number(row.redacted === true) | (Number(row.unchanged === true) << 1));
+  const flags = [row.redacted, row.unchanged, row.imported].map((flag, bit) => Number(flag === true) << bit);
+  view.setUint8(
+    65,
+    flags.reduce((all, flag) => all | flag),
+  );
   view.setUint8(66, content.type);
   view.setUint8(67, sender.length);
   view.setUint8(68, via.length);

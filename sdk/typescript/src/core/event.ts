@@ -66,6 +66,8 @@ export interface Event extends EventRef, Attributes {
   readonly redacted: boolean;
   /** The event had no effect, as a reaction that was there. */
   readonly unchanged: boolean;
+  /** The event was brought in from another system, where it happened at `timeMs`: nobody is notified of it. */
+  readonly imported: boolean;
   readonly sender: string;
   /** The service that acted for the sender. */
   readonly via: string | undefined;
@@ -98,6 +100,7 @@ export function readEvent(epoch: number, row: RowMembers): Event {
     kind: row.kind,
     redacted: row.redacted,
     unchanged: row.unchanged,
+    imported: row.imported,
     sender: row.sender,
     via: row.via,
     content: readContent(row, row.kind),

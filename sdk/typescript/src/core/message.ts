@@ -74,6 +74,8 @@ export interface LastMessage {
   readonly sender: string;
   readonly content: Content;
   readonly redacted: boolean;
+  /** It was brought in from another system: nobody is notified of it. */
+  readonly imported: boolean;
 }
 
 export const UNCHANGED: MessageState = {
@@ -115,8 +117,8 @@ export function readView(epoch: number, view: MessageViewMembers): MessageView {
 }
 
 export function readLastMessage(last: LastMessageMembers): LastMessage {
-  const { seq, time_ms, sender, redacted } = last;
-  return { seq, timeMs: time_ms, sender, content: readContent(last), redacted };
+  const { seq, time_ms, sender, redacted, imported } = last;
+  return { seq, timeMs: time_ms, sender, content: readContent(last), redacted, imported };
 }
 
 function readMark(mark: { seq: number; time_ms: number; user: string } | undefined): Mark | undefined {

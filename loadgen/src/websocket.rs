@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 const TEXT: u8 = 0x81;
@@ -24,7 +24,31 @@ impl WebSocket {
     ///
     /// The server cannot be reached, or does not answer with 101.
     pub async fn connect(address: SocketAddr, path: &str, protocol: Option<&str>) -> io::Result<Self> {
-        let mut stream = TcpStream::connect(address).await?;
+        Self::upgrade(TcpStream::connect(address).await?, address, path, protocol).await
+    }
+
+    /// As [`Self::connect`], with a kernel that holds so few bytes that are not read, or not much more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::connect`].
+    pub async fn connect_narrow(
+        address: SocketAddr,
+        path: &str,
+        protocol: Option<&str>,
+        receive_bytes: u32,
+    ) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_recv_buffer_size(receive_bytes)?;
+        Self::upgrade(socket.connect(address).await?, address, path, protocol).await
+    }
+
+    async fn upgrade(
+        mut stream: TcpStream,
+        address: SocketAddr,
+        path: &str,
+        protocol: Option<&str>,
+    ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let protocol = protocol.map_or_else(String::new, |name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
         let request = format!(
