@@ -3,8 +3,6 @@
     check.py --gateway http://127.0.0.1:7080 --token-command "antiphon token --user {user}" [--wire] [group ...]
 
 Prints one line per check, then `N passed, N failed`. `--wire` holds the JSON form to protocol/vectors, without a broker.
-`--gateway-process` starts a broker and an `antiphon-gateway` of its own (beside ANTIPHON_BIN, else in target/debug) and
-kills them.
 """
 
 import argparse
@@ -14,16 +12,18 @@ import inspect
 import sys
 import time
 
+import checks_bad
+import checks_hostile
+import checks_log
 import checks_socket
 import test_jsonform
 import wire
 from client import Closed, Refused, Wrong
 from common import Check, Skip, Tokens
-from jsonform import Fault
+from jsonvalue import Fault
 
 CHECK_SECONDS = 60
-GROUPS = {"socket": checks_socket.CHECKS}
-PROCESS = []
+GROUPS = {"socket": checks_socket.CHECKS + checks_log.CHECKS, "bad": checks_bad.CHECKS + checks_hostile.CHECKS}
 FAULTS = (Wrong, Refused, Closed, Fault, wire.Malformed, OSError, asyncio.TimeoutError, LookupError, ValueError, TypeError,
           AttributeError, RuntimeError)
 
@@ -33,13 +33,12 @@ def arguments():
     parser.add_argument("--wire", action="store_true", help="hold the JSON form to the vectors")
     parser.add_argument("--gateway", help="http://HOST:PORT of the gateway")
     parser.add_argument("--token-command", help="command that prints an access token for {user}")
-    parser.add_argument("--gateway-process", action="store_true", help="kill a broker and a gateway of its own")
     parser.add_argument("groups", nargs="*", metavar="group", help=f"of {', '.join(GROUPS)}; all, if none is named")
     parsed = parser.parse_args()
     if parsed.gateway and "{user}" not in (parsed.token_command or ""):
         parser.error("--token-command with {user} is needed")
-    if not (parsed.wire or parsed.gateway or parsed.gateway_process):
-        parser.error("nothing to do: --wire, --gateway or --gateway-process")
+    if not (parsed.wire or parsed.gateway):
+        parser.error("nothing to do: --wire or --gateway")
     unknown = set(parsed.groups) - set(GROUPS)
     if unknown:
         parser.error(f"no group is called {', '.join(sorted(unknown))}")
@@ -94,9 +93,6 @@ async def main():
                 bound.__name__ = check.__name__
                 bound.seconds = getattr(check, "seconds", CHECK_SECONDS)
                 await results.run(group, bound)
-    if parsed.gateway_process:
-        for check in PROCESS:
-            await results.run("process", check)
     print(f"{results.passed} passed, {results.failed} failed" + (f", {results.skipped} skipped" if results.skipped else ""))
     return 1 if results.failed else 0
 

@@ -11,6 +11,8 @@ from websockets.exceptions import ConnectionClosed
 
 import jsonform
 import wire
+from jsonvalue import Fault, parse, plain
+from jsonwritten import written_well
 
 ANSWER_SECONDS = 10
 JSON, BINARY = "antiphon.json.v1", "antiphon.bin.v1"
@@ -92,7 +94,7 @@ class Socket:
                     self._frame(frame)
         except ConnectionClosed as closed:
             code = closed.rcvd.code if closed.rcvd else 1006
-        except (jsonform.Fault, wire.Malformed, ValueError, KeyError) as fault:
+        except (Fault, wire.Malformed, ValueError, KeyError) as fault:
             self.fault = f"{fault!r}"
             await self.ws.close()
         finally:
@@ -108,9 +110,9 @@ class Socket:
             return
         for line in message.split("\n"):
             # As strict as a broker would be: what the gateway writes is of this version.
-            jsonform.written_well(line)
+            written_well(line)
             frame = jsonform.read(line, "broker")
-            found = {"id": 0, **jsonform.plain(jsonform.parse(line))}
+            found = {"id": 0, **plain(parse(line))}
             if frame.op in jsonform.BY_HANDLE:
                 found.pop("id")
             yield found
@@ -271,13 +273,12 @@ class Socket:
             raise Wrong(f"{frame['op']} came, {op} was expected")
         return frame
 
-    async def silent(self, handle, seconds=0.5):
-        """Nothing comes of this handle for a while."""
-        try:
-            frame = await self.delivery(handle, seconds)
-        except asyncio.TimeoutError:
-            return
-        raise Wrong(f"{frame['op']} came, and nothing was to come")
+    async def silent(self, handle):
+        """Nothing more of this handle came before the answer to a question."""
+        await self.request("SYNC", limit=1)
+        queue = self.handles[handle]
+        if not queue.empty():
+            raise Wrong(f"{queue.get_nowait()['op']} came, and nothing was to come")
 
     async def close_code(self, seconds=ANSWER_SECONDS):
         return await asyncio.wait_for(asyncio.shield(self.over), seconds)

@@ -6,7 +6,7 @@ import itertools
 import os
 import shlex
 
-from client import JSON, Refused, Socket, Wrong
+from client import BINARY, JSON, Refused, Socket, Wrong
 
 USER, OTHER = "gateway-check", "gateway-check-other"
 RUN = os.urandom(3).hex()
@@ -132,3 +132,29 @@ class Bystander:
         ack = await self.writer.send(self.log, text)
         event = await self.reader.event(self.handle)
         equal((event["seq"], event["text"]), (ack["seq"], text), "what a bystander gets")
+
+
+def with_bystander(check):
+    async def run(context):
+        bystander = await Bystander.begin(context)
+        await bystander.chats()
+        found = await check(context, bystander)
+        await bystander.chats()
+        return found
+    run.__name__ = check.__name__
+    run.seconds = getattr(check, "seconds", 60)
+    return run
+
+
+def close_code(number):
+    """SPEC section 14."""
+    within = number % 1000
+    return {1: 4000, 2: 4100, 3: 4200, 4: 4240, 5: 4270}[number // 1000] + within
+
+
+async def goes_on(socket):
+    """The session is still there."""
+    if socket.protocol == BINARY:
+        await socket.binary("SYNC", "Sync", {})
+    else:
+        await socket.request("SYNC", limit=1)

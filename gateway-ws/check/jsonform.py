@@ -1,19 +1,14 @@
-"""Frames as JSON lines, after sections 3, 5, 12 and 13 of protocol/SPEC.md and protocol/proto/antiphon.proto.
+"""Frames as JSON lines, after sections 3, 5, 12 and 13 of protocol/SPEC.md and protocol/proto/antiphon.proto."""
 
-Imports nothing of ours and generates nothing, so that it agrees with the gateway only if both agree with the
-specification.
-"""
-
-import base64
-import binascii
-import json
-import pathlib
+import hashlib
 import re
-import uuid
 from dataclasses import dataclass
 
-PROTOCOL = pathlib.Path(__file__).resolve().parents[2] / "protocol"
-COUNTER_MAX, U32_MAX, DEPTH_MAX = (1 << 53) - 1, (1 << 32) - 1, 32
+from jsonvalue import (
+    ANSWERS, ENUMS, FRAMES, MESSAGES, Fault, Members, Number, Object, boolean, check_value, counter, enum_of, list_of, matching,
+    object_of, octets, parse, position, string, u32, uuid_bytes,
+)
+
 ENVELOPE_BYTES_MAX = 16384
 KINDS = {
     1: "message", 2: "message.edit", 3: "message.redact", 4: "reaction", 5: "pin", 16: "member", 17: "conversation",
@@ -34,270 +29,38 @@ HOT = {"SEND", "SEND_BATCH", "ACK", "PAGE", "EVENT", "SKIP", "OK"}
 EMPTY = {"OPEN", "BEHIND"}
 ID = re.compile(r"[A-Za-z0-9._:@|~-]{1,64}")
 LOG = re.compile(r"[cu]:[A-Za-z0-9._:@|~-]{1,64}")
-POSITION = re.compile(r"(0|[1-9][0-9]*)-(0|[1-9][0-9]*)")
-
-
-class Fault(Exception):
-    """A line that is not as specified. `frame` = (op, id) where that request is refused, and nothing else."""
-
-    def __init__(self, code, field="", frame=None):
-        super().__init__(f"{code} {field}".strip())
-        self.code, self.field, self.frame = code, field, frame
-
-    def within(self, name):
-        return Fault(self.code, f"{name}.{self.field}" if self.field else name)
-
-
-@dataclass(frozen=True)
-class Field:
-    number: int
-    name: str
-    type: str
-    repeated: bool
-    oneof: str
-
-
-def read_proto(text):
-    """Messages (name -> fields by number) and enumerations (name -> name -> number) of a .proto file as simple as ours."""
-    text = re.sub(r"//[^\n]*", "", text)
-    messages, enums, at = {}, {}, []
-    for part in re.finditer(
-        r"message (\w+) \{|enum (\w+) \{|oneof (\w+) \{|(\})"
-        r"|(repeated |optional )?(\w+) (\w+) = (\d+);|(\w+) = (\d+);",
-        text,
-    ):
-        message, enum, oneof, close, label, kind, name, number, value, value_number = part.groups()
-        if message:
-            at.append(("message", message))
-            messages[message] = []
-        elif enum:
-            owner = at[-1][1] + "." if at else ""
-            at.append(("enum", owner + enum))
-            enums[owner + enum] = {}
-        elif oneof:
-            at.append(("oneof", oneof))
-        elif close:
-            at.pop()
-        elif value:
-            enums[at[-1][1]][value.lower()] = int(value_number)
-        else:
-            owner = next(name for what, name in reversed(at) if what == "message")
-            group = at[-1][1] if at[-1][0] == "oneof" else ""
-            kind = f"{owner}.{kind}" if f"{owner}.{kind}" in enums else kind
-            messages[owner].append(Field(int(number), name, kind, label == "repeated ", group))
-    return {name: sorted(fields, key=lambda field: field.number) for name, fields in messages.items()}, enums
-
-
-MESSAGES, ENUMS = read_proto((PROTOCOL / "proto" / "antiphon.proto").read_text())
-
-
-def read_frames(spec):
-    """The table of section 3: name -> (from, body), and request -> body of its OK."""
-    frames, answers = {}, {}
-    for row in re.finditer(r"^\| 0x[0-9a-f]{2} \| (\w+) \| (\w+) \| \w+ \| \w+ \| [^|]+ \| ([^|]+) \| ([^|]+) \|$", spec, re.M):
-        name, side, body, answer = (part.strip() for part in row.groups())
-        frames[name] = (side, body)
-        told = re.match(r"OK\((\w+)\)", answer)
-        if told:
-            answers[name] = told.group(1)
-    return frames, answers
-
-
-FRAMES, ANSWERS = read_frames((PROTOCOL / "SPEC.md").read_text())
-
-
-class Number(str):
-    """A number as it was written."""
-
-
-class Object(list):
-    """An object as its pairs, in their order."""
-
-
-def _refuse(_):
-    raise Fault("malformed")
-
-
-def parse(text):
-    """JSON with numbers as written and objects as pairs. Raises for what is no JSON at all."""
-    if isinstance(text, bytes):
-        try:
-            text = text.decode()
-        except UnicodeDecodeError:
-            raise Fault("malformed") from None
-    try:
-        return json.loads(text, object_pairs_hook=Object, parse_int=Number, parse_float=Number, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        raise Fault("malformed") from None
-
-
-def check(value, depth=0, data=False, loose=False):
-    """What JSON allows and we do not: a member twice, a lone surrogate, deep nesting. `data` counts its depth by itself.
-    `loose`: the names are the application's, and none of them is named in an error."""
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise Fault("malformed") from None
-    elif isinstance(value, list):
-        if depth >= DEPTH_MAX:
-            raise Fault("malformed")
-        pairs = value if isinstance(value, Object) else [(None, one) for one in value]
-        seen = set()
-        for name, one in pairs:
-            if name is not None:
-                check(name)
-                if name in seen:
-                    raise Fault("malformed", "" if loose else name)
-                seen.add(name)
-            inside = data or name == "data"
-            try:
-                check(one, 0 if inside and not data else depth + 1, inside, inside or name == "properties")
-            except Fault as fault:
-                raise fault.within(name) if name is not None and not loose else fault from None
-
-
-def _string(value):
-    if not isinstance(value, str) or isinstance(value, Number):
-        raise Fault("malformed")
-    return value
-
-
-def _counter(value, most=COUNTER_MAX):
-    if not isinstance(value, Number) or not re.fullmatch(r"0|[1-9][0-9]*", value) or len(value) > 20 or int(value) > most:
-        raise Fault("malformed")
-    return int(value)
-
-
-def _u32(value):
-    return _counter(value, U32_MAX)
-
-
-def _bool(value):
-    if not isinstance(value, bool):
-        raise Fault("malformed")
-    return value
-
-
-def _uuid(value):
-    if not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", _string(value)):
-        raise Fault("malformed")
-    return uuid.UUID(value).bytes
-
-
-def _octets(value):
-    text = _string(value)
-    try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise Fault("malformed") from None
-    if base64.urlsafe_b64encode(data).decode().rstrip("=") != text:
-        raise Fault("malformed")
-    return data
-
-
-def _position(value):
-    found = POSITION.fullmatch(_string(value))
-    if not found or int(found[1]) > U32_MAX or int(found[2]) > COUNTER_MAX:
-        raise Fault("malformed")
-    return {"epoch": int(found[1]), "seq": int(found[2])}
-
-
-def _matching(pattern):
-    def read(value):
-        if not pattern.fullmatch(_string(value)):
-            raise Fault("invalid_field")
-        return value
-    return read
-
-
-def _list(read, most=None):
-    def read_list(value):
-        if not isinstance(value, list) or isinstance(value, Object):
-            raise Fault("malformed")
-        if most is not None and len(value) > most:
-            raise Fault("limit_exceeded")
-        return [read(one) for one in value]
-    return read_list
-
-
-def _enum(values):
-    def read(value):
-        if isinstance(value, Number):
-            if re.fullmatch(r"-?[0-9]+", value) and -(1 << 31) <= int(value) < 1 << 31:
-                return int(value)
-            raise Fault("malformed")
-        if _string(value) not in values:
-            raise Fault("invalid_field")
-        return values[value]
-    return read
-
-
-def _object(read):
-    def read_object(value):
-        members = Members(value)
-        found = read(members)
-        members.finish()
-        return found
-    return read_object
-
-
-class Members:
-    """The members of an object, taken one by one."""
-
-    def __init__(self, value):
-        if not isinstance(value, Object):
-            raise Fault("malformed")
-        self.left = dict(value)
-
-    def take(self, name, read, default=None):
-        if name not in self.left:
-            return default
-        try:
-            return read(self.left.pop(name))
-        except Fault as fault:
-            raise fault.within(name) from None
-
-    def need(self, name, read):
-        if name not in self.left:
-            raise Fault("malformed", name)
-        return self.take(name, read)
-
-    def finish(self):
-        for name in self.left:
-            raise Fault("unknown_fields", name)
 
 
 def _kind(value):
     if isinstance(value, Number):
-        return _counter(value, 255)
+        return counter(value, 255)
     numbers = {name: number for number, name in KINDS.items()}
-    if _string(value) not in numbers:
+    if string(value) not in numbers:
         raise Fault("invalid_field")
     return numbers[value]
 
 
 def _content_type(value):
     if isinstance(value, Number):
-        return _u32(value)
+        return u32(value)
     numbers = {name: number for number, name in CONTENT_TYPES.items()}
-    if _string(value) not in numbers:
+    if string(value) not in numbers:
         raise Fault("invalid_field")
     return numbers[value]
 
 
 def _event_ref(members):
-    return {"seq": members.need("seq", _counter), "event_id": members.need("event_id", _uuid)}
+    return {"seq": members.need("seq", counter), "event_id": members.need("event_id", uuid_bytes)}
 
 
 def _relation(members):
-    return {**_event_ref(members), "key": members.take("key", _string), "remove": members.take("remove", _bool, False)}
+    return {**_event_ref(members), "key": members.take("key", string), "remove": members.take("remove", boolean, False)}
 
 
 def _attachment(members):
-    out = {"url": members.need("url", _string)}
-    for name, read in (("name", _string), ("mime", _string), ("size", _counter), ("width", _u32), ("height", _u32),
-                       ("duration_ms", _counter), ("thumbnail_url", _string)):
+    out = {"url": members.need("url", string)}
+    for name, read in (("name", string), ("mime", string), ("size", counter), ("width", u32), ("height", u32),
+                       ("duration_ms", counter), ("thumbnail_url", string)):
         out[name] = members.take(name, read)
     return out
 
@@ -307,7 +70,7 @@ def _properties(value):
         raise Fault("malformed")
     if len(value) > 32:
         raise Fault("limit_exceeded")
-    return {name: _string(one) for name, one in value}
+    return {name: string(one) for name, one in value}
 
 
 def _size(value):
@@ -323,11 +86,11 @@ def _content(members, kind, envelope=True):
         if name not in members.left:
             continue
         if name == "text":
-            found = members.take(name, lambda value: _string(value).encode())
+            found = members.take(name, lambda value: string(value).encode())
         elif name == "data":
             found = members.take(name, lambda value: value)
         elif name == "body_b64":
-            found = members.take(name, _octets)
+            found = members.take(name, octets)
         else:
             message = EVENT_BODIES.get(KINDS.get(kind))
             if message is None:
@@ -342,14 +105,14 @@ def _content(members, kind, envelope=True):
     out = {"content_type": content_type if content_type is not None else said or 0, "body": body}
     if envelope:
         found = {
-            "relates_to": members.take("relates_to", _object(_relation)),
-            "reply_to": members.take("reply_to", _object(_event_ref)),
-            "thread": members.take("thread", _object(_event_ref)),
-            "mentions": members.take("mentions", _list(_matching(ID), 64)),
-            "attachments": members.take("attachments", _list(_object(_attachment), 16)),
+            "relates_to": members.take("relates_to", object_of(_relation)),
+            "reply_to": members.take("reply_to", object_of(_event_ref)),
+            "thread": members.take("thread", object_of(_event_ref)),
+            "mentions": members.take("mentions", list_of(matching(ID), 64)),
+            "attachments": members.take("attachments", list_of(object_of(_attachment), 16)),
             "properties": members.take("properties", _properties),
-            "silent": members.take("silent", _bool),
-            "expires_at_ms": members.take("expires_at_ms", _counter),
+            "silent": members.take("silent", boolean),
+            "expires_at_ms": members.take("expires_at_ms", counter),
         }
         out["envelope"] = {name: one for name, one in found.items() if one}
         if _size(found["properties"] or {}) + _size(found["attachments"] or []) > ENVELOPE_BYTES_MAX:
@@ -358,17 +121,17 @@ def _content(members, kind, envelope=True):
 
 
 def message_reader(name):
-    return _object(lambda members: read_message(members, name))
+    return object_of(lambda members: read_message(members, name))
 
 
 def _scalar(field):
     if field.type == "bytes":
         if field.name == "row":
-            return _object(read_row)
+            return object_of(read_row)
         # An empty one is the field's default.
-        return (lambda value: _uuid(value) if value != "" else b"") if field.name in UUIDS else _octets
-    kinds = {"uint32": _u32, "uint64": _counter, "bool": _bool, "string": _string, "Position": _position}
-    return kinds.get(field.type) or (_enum(ENUMS[field.type]) if field.type in ENUMS else message_reader(field.type))
+        return (lambda value: uuid_bytes(value) if value != "" else b"") if field.name in UUIDS else octets
+    kinds = {"uint32": u32, "uint64": counter, "bool": boolean, "string": string, "Position": position}
+    return kinds.get(field.type) or (enum_of(ENUMS[field.type]) if field.type in ENUMS else message_reader(field.type))
 
 
 def read_message(members, name, header=None):
@@ -382,7 +145,7 @@ def read_message(members, name, header=None):
             continue
         if field.name == header:
             continue
-        read = _list(_scalar(field)) if field.repeated else _scalar(field)
+        read = list_of(_scalar(field)) if field.repeated else _scalar(field)
         found = members.take(field.name, read)
         if found is not None:
             if field.oneof and field.oneof in groups:
@@ -395,52 +158,78 @@ def read_message(members, name, header=None):
 def read_row(members):
     kind = members.need("kind", _kind)
     out = {
-        "seq": members.need("seq", _counter), "msgno": members.need("msgno", _counter),
-        "time_ms": members.need("time_ms", _counter), "event_id": members.need("event_id", _uuid),
-        "client_message_id": members.take("client_message_id", _uuid, bytes(16)),
+        "seq": members.need("seq", counter), "msgno": members.need("msgno", counter),
+        "time_ms": members.need("time_ms", counter), "event_id": members.need("event_id", uuid_bytes),
+        "client_message_id": members.take("client_message_id", uuid_bytes, bytes(16)),
         "content_hash": members.need("content_hash", _hash), "kind": kind,
-        "redacted": members.take("redacted", _bool, False), "unchanged": members.take("unchanged", _bool, False),
-        "sender": members.need("sender", _matching(ID)), "via": members.take("via", _matching(ID), ""),
+        "redacted": members.take("redacted", boolean, False), "unchanged": members.take("unchanged", boolean, False),
+        "imported": members.take("imported", boolean, False),
+        "sender": members.need("sender", matching(ID)), "via": members.take("via", matching(ID), ""),
     }
     return {**out, **_content(members, kind)}
 
 
 def _hash(value):
-    if not re.fullmatch(r"[0-9a-f]{16}", _string(value)):
+    if not re.fullmatch(r"[0-9a-f]{16}", string(value)):
         raise Fault("malformed")
     return int(value, 16)
 
 
-def read_record(members):
+def read_record(members, read_id=None):
     kind = members.take("kind", _kind, 1)
     content = _content(members, kind)
     if content["content_type"] > 3:
         raise Fault("invalid_field", "content_type")
     return {
-        "client_message_id": members.need("client_message_id", _uuid), "dseq": members.take("dseq", _counter, 0),
-        "kind": kind, "log": members.need("log", _matching(LOG)), "act_as": members.take("act_as", _matching(ID), ""),
-        **content,
+        "client_message_id": read_id(members) if read_id else members.need("client_message_id", uuid_bytes),
+        "dseq": members.take("dseq", counter, 0), "kind": kind, "log": members.need("log", matching(LOG)),
+        "act_as": members.take("act_as", matching(ID), ""), **content,
     }
+
+
+def read_imported(members):
+    """A record of an IMPORT; the event's name in the other system may stand in place of its id."""
+    time_ms = members.need("time_ms", counter)
+    return {"time_ms": time_ms, **read_record(members, _imported_id)}
+
+
+def _imported_id(members):
+    external = members.take("external_id", string)
+    if external is None:
+        return members.need("client_message_id", uuid_bytes)
+    if not 1 <= len(external.encode()) <= 255:
+        raise Fault("invalid_field", "external_id")
+    return uuid8(b"external-id", external.encode())
+
+
+def uuid8(what, name):
+    """A UUIDv8 of the first 16 bytes of SHA-256, as sections 6 and 16 make ids."""
+    made = bytearray(hashlib.sha256(what + b"\0" + name).digest()[:16])
+    made[6] = made[6] & 0x0F | 0x80
+    made[8] = made[8] & 0x3F | 0x80
+    return bytes(made)
 
 
 def _read_body(op, members):
     if op == "SEND":
         return read_record(members)
     if op == "SEND_BATCH":
-        return {"records": members.need("records", _list(_object(read_record)))}
+        return {"records": members.need("records", list_of(object_of(read_record)))}
+    if op == "IMPORT":
+        return {"records": members.need("records", list_of(object_of(read_imported)))}
     if op == "ACK":
-        return {"position": members.need("position", _position), "msgno": members.need("msgno", _counter),
-                "time_ms": members.need("time_ms", _counter), "event_id": members.need("event_id", _uuid),
-                "duplicate": members.take("duplicate", _bool, False)}
+        return {"position": members.need("position", position), "msgno": members.need("msgno", counter),
+                "time_ms": members.need("time_ms", counter), "event_id": members.need("event_id", uuid_bytes),
+                "duplicate": members.take("duplicate", boolean, False)}
     if op == "PAGE":
-        out = {name: members.need(name, _counter) for name in ("next", "head", "floor", "epoch")}
-        return {**out, "rows": members.need("rows", _list(_object(read_row)))}
+        out = {name: members.need(name, counter) for name in ("next", "head", "floor", "epoch")}
+        return {**out, "rows": members.need("rows", list_of(object_of(read_row)))}
     if op == "EVENT":
         return read_row(members)
     if op == "SKIP":
-        return {"from": members.need("from", _counter), "to": members.need("to", _counter)}
+        return {"from": members.need("from", counter), "to": members.need("to", counter)}
     if op == "OK":
-        to = members.take("to", _string)
+        to = members.take("to", string)
         if to is None:
             return {}
         if to not in ANSWERS:
@@ -467,102 +256,23 @@ def read(line, side):
     first = dict(reversed(value))
     op = first.get("op")
     ident, known = first.get("handle" if op in BY_HANDLE else "id", Number("0")), None
-    if names.count("op") == 1 and isinstance(op, str) and op in FRAMES and FRAMES[op][0] == side and names.count("id") < 2:
+    if isinstance(op, str) and op in FRAMES and FRAMES[op][0] == side and names.count("id") < 2:
         try:
-            known = (op, _u32(ident))
+            known = (op, u32(ident))
         except Fault:
             pass
     try:
-        check(value)
+        check_value(value)
         members = Members(value)
-        op = members.need("op", _string)
+        op = members.need("op", string)
         if op not in FRAMES:
             raise Fault("unknown_frame", "op")
         if FRAMES[op][0] != side:
             raise Fault("unexpected_frame", "op")
         header = "handle" if op in BY_HANDLE else "class" if op == "OPEN" else "id"
-        ident = members.take(header, _u32, 0) if header == "id" else members.need(header, _u32)
+        ident = members.take(header, u32, 0) if header == "id" else members.need(header, u32)
         body = _read_body(op, members)
         members.finish()
     except Fault as fault:
-        raise Fault(fault.code, fault.field, None if fault.field == "op" else known) from None
+        raise Fault(fault.code, fault.field, known) from None
     return Frame(op, ident, body)
-
-
-def plain(value):
-    """The same as usual Python values."""
-    if isinstance(value, Object):
-        return {name: plain(one) for name, one in value}
-    if isinstance(value, list):
-        return [plain(one) for one in value]
-    if isinstance(value, Number):
-        return int(value) if re.fullmatch(r"-?[0-9]+", value) else float(value)
-    return value
-
-
-def compact(value):
-    """A value as brokers write it; only `data` keeps what its sender wrote."""
-    if isinstance(value, Object):
-        return "{" + ",".join(f"{compact(name)}:{compact(one)}" for name, one in value) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(compact, value)) + "]"
-    if isinstance(value, Number):
-        return str(value)
-    return json.dumps(value, ensure_ascii=False)
-
-
-ROW_ORDER = ["seq", "msgno", "time_ms", "event_id", "client_message_id", "content_hash", "kind", "redacted", "unchanged",
-             "sender", "via", "*"]
-CONTENT_ORDER = ["text", "data", "body_b64", "body", "content_type", *ENVELOPE]
-HOT_ORDER = {
-    "SEND": ["log", "client_message_id", "dseq", "kind", "act_as", "*"], "SEND_BATCH": ["records"],
-    "ACK": ["position", "msgno", "time_ms", "event_id", "duplicate"], "PAGE": ["next", "head", "floor", "epoch", "rows"],
-    "EVENT": ROW_ORDER, "SKIP": ["from", "to"],
-}
-
-
-def order_of(op, to=None):
-    """Names of a frame's members in the order of section 13's tables."""
-    header = ["op", "handle" if op in BY_HANDLE else "class" if op == "OPEN" else "id"]
-    if op in HOT_ORDER:
-        names = HOT_ORDER[op]
-    elif op == "OK":
-        names = ["to", *message_order(ANSWERS[to])] if to else []
-    else:
-        names = [] if FRAMES[op][1] == "empty" else message_order(FRAMES[op][1])
-    out = []
-    for name in [*header, *names]:
-        out.extend(CONTENT_ORDER if name == "*" else [name])
-    return list(dict.fromkeys(out))
-
-
-def message_order(name):
-    names = [field.name for field in MESSAGES[name]]
-    if "content_type" not in names:
-        return names
-    # Content stands where its first field would.
-    first = min(names.index(one) for one in ("content_type", "envelope", "body") if one in names)
-    return [*(name for name in names[:first]), "*", *(n for n in names[first:] if n not in ("content_type", "envelope", "body"))]
-
-
-def written_well(line):
-    """Raises unless a line is written as section 13 says: no white space, members in order, nothing escaped needlessly."""
-    value = parse(line)
-    if not any(name == "data" for name, _ in _all_pairs(value)) and compact(value) != line:
-        raise Fault("malformed", "white space or escapes")
-    members = dict(value)
-    order = order_of(members["op"], members.get("to"))
-    places = [order.index(name) for name, _ in value if name in order]
-    if places != sorted(places) or value[0][0] != "op":
-        raise Fault("malformed", f"order of members: {[name for name, _ in value]}")
-
-
-def _all_pairs(value):
-    if isinstance(value, Object):
-        for name, one in value:
-            yield name, one
-            if name != "data":
-                yield from _all_pairs(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _all_pairs(one)

@@ -5,8 +5,10 @@ import uuid
 
 import jsonform as form
 import wire
+from jsonvalue import ANSWERS, FRAMES, PROTOCOL, Fault, parse
+from jsonwritten import HOT_ORDER, written_well
 
-VECTORS = json.loads((form.PROTOCOL / "vectors" / "json.json").read_text())
+VECTORS = json.loads((PROTOCOL / "vectors" / "json.json").read_text())
 
 
 def binary(frame):
@@ -24,10 +26,13 @@ def binary(frame):
     elif op == "SEND_BATCH":
         records = [record(one) for one in body["records"]]
         data = None if None in records else wire.send_batch(records)
-    elif op in form.HOT_ORDER or op in ("MESSAGES_PAGE", "CHANNEL_OPEN"):
+    elif op == "IMPORT":
+        records = [(one["time_ms"], record(one)) for one in body["records"]]
+        data = None if any(made is None for _, made in records) else wire.send_batch([wire.imported(*one) for one in records])
+    elif op in HOT_ORDER or op in ("MESSAGES_PAGE", "CHANNEL_OPEN"):
         return None
     else:
-        name = form.ANSWERS.get(body.get("to")) if op == "OK" else form.FRAMES[op][1]
+        name = ANSWERS.get(body.get("to")) if op == "OK" else FRAMES[op][1]
         fields = {key: value for key, value in body.items() if key != "envelope" and (op, key) != ("OK", "to")}
         if op == "SIGNALED":
             fields["handle"] = frame.id
@@ -48,7 +53,7 @@ def lower(value):
 
 
 def side_of(name):
-    return form.FRAMES[name][0]
+    return FRAMES[name][0]
 
 
 def vectors():
@@ -79,7 +84,7 @@ def vectors():
 def written():
     """Exact lines are written as section 13 says."""
     for vector in VECTORS["vectors"]:
-        form.written_well(vector["json"])
+        written_well(vector["json"])
 
 
 def refused():
@@ -87,7 +92,7 @@ def refused():
     for vector in VECTORS["refused"]:
         try:
             form.read(vector["line"], "client")
-        except form.Fault as fault:
+        except Fault as fault:
             if fault.code != vector["error"]:
                 return f"{vector['name']}: {fault.code}"
             if is_json(vector["line"]) and fault.field != vector["field"]:
@@ -99,8 +104,8 @@ def refused():
 
 def is_json(line):
     try:
-        form.parse(line)
-    except form.Fault:
+        parse(line)
+    except Fault:
         return False
     return True
 
