@@ -14,8 +14,11 @@ import time
 
 import checks_bad
 import checks_hostile
+import checks_http
 import checks_log
+import checks_refusals
 import checks_socket
+import checks_stream
 import test_jsonform
 import wire
 from client import Closed, Refused, Wrong
@@ -23,7 +26,8 @@ from common import Check, Skip, Tokens
 from jsonvalue import Fault
 
 CHECK_SECONDS = 60
-GROUPS = {"socket": checks_socket.CHECKS + checks_log.CHECKS, "bad": checks_bad.CHECKS + checks_hostile.CHECKS}
+GROUPS = {"socket": checks_socket.CHECKS + checks_log.CHECKS, "bad": checks_bad.CHECKS + checks_hostile.CHECKS,
+          "http": checks_http.CHECKS + checks_stream.CHECKS + checks_refusals.CHECKS}
 FAULTS = (Wrong, Refused, Closed, Fault, wire.Malformed, OSError, asyncio.TimeoutError, LookupError, ValueError, TypeError,
           AttributeError, RuntimeError)
 
