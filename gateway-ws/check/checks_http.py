@@ -5,6 +5,7 @@ import json
 import re
 import uuid
 
+from client import Refused, Wrong
 from common import OTHER, USER, equal, expect, refused
 from httpclient import Http, read_answer
 from jsonform import uuid8
@@ -31,12 +32,12 @@ async def status_of(expected, work, code=None):
     """The work is refused with this status and code."""
     try:
         await work
-    except Exception as refusal:
-        found = getattr(refusal, "error", {})
+    except Refused as refusal:
+        found = refusal.error
         equal((found.get("status"), found.get("code")), (expected, code or found.get("code")), "status and code")
         expect(found.get("number") and found.get("code"), f"the body of a refusal is {found}")
         return found
-    raise RuntimeError(f"accepted, {expected} was expected")
+    raise Wrong(f"accepted, {expected} was expected")
 
 
 async def conversations(check):

@@ -40,7 +40,7 @@ async def every_status(check):
     ):
         try:
             await status_of(status, http.ask(method, path, body), code)
-        except Exception as wrong:
+        except Wrong as wrong:
             raise Wrong(f"{method} {path} {str(body)[:60]}: {wrong}") from None
 
 
