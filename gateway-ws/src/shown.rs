@@ -1,11 +1,12 @@
 //! A frame of the broker in the forms of the sockets that it is for: each is made once, when the first socket needs it.
 
 use antiphon_protocol::{FrameType, RawFrame, trunk::Carried};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::{
     json::{self, EncodeError},
     metrics::Counters,
+    socket::wire,
 };
 
 /// A frame and its forms.
@@ -14,12 +15,13 @@ pub(crate) struct Shown<'a> {
     carried: &'a Carried,
     counters: &'a Counters,
     binary: Option<Bytes>,
-    json: Option<Bytes>,
+    binary_message: Option<Bytes>,
+    text_message: Option<Bytes>,
 }
 
 impl<'a> Shown<'a> {
     pub(crate) fn new(carried: &'a Carried, counters: &'a Counters) -> Self {
-        Self { carried, counters, binary: None, json: None }
+        Self { carried, counters, binary: None, binary_message: None, text_message: None }
     }
 
     pub(crate) fn kind(&self) -> Option<FrameType> {
@@ -59,18 +61,28 @@ impl<'a> Shown<'a> {
         Some(RawFrame { frame_type: self.kind()?, id: self.id(), body: self.carried.body.clone() })
     }
 
-    /// As a line. `answers` is the request that an OK is for.
-    pub(crate) fn json(&mut self, answers: Option<FrameType>) -> Result<Bytes, EncodeError> {
-        if let Some(json) = &self.json {
-            return Ok(json.clone());
-        }
-        let Some(frame) = self.raw() else {
-            // Of a later version, and optional: there is nothing that JSON could say.
-            return Ok(Bytes::new());
+    /// As a binary WebSocket message.
+    pub(crate) fn binary_message(&mut self) -> Bytes {
+        let carried = self.carried;
+        let lay_out = || {
+            let mut message = wire::begin(carried.header_bytes.len() + carried.body.len());
+            message.extend_from_slice(&carried.header_bytes);
+            message.extend_from_slice(&carried.body);
+            wire::binary(message)
         };
-        let mut line = BytesMut::with_capacity(2 * frame.body.len() + 128);
-        json::encode(&frame, answers, &mut line)?;
+        self.binary_message.get_or_insert_with(lay_out).clone()
+    }
+
+    /// As a WebSocket message of one line; `None` for what is of a later version. `answers` is the request that an OK is
+    /// for.
+    pub(crate) fn text_message(&mut self, answers: Option<FrameType>) -> Result<Option<Bytes>, EncodeError> {
+        if let Some(message) = &self.text_message {
+            return Ok(Some(message.clone()));
+        }
+        let Some(frame) = self.raw() else { return Ok(None) };
+        let mut message = wire::begin(2 * frame.body.len() + 128);
+        json::encode(&frame, answers, &mut message)?;
         self.counters.json_rendered.one_more();
-        Ok(self.json.insert(line.freeze()).clone())
+        Ok(Some(self.text_message.insert(wire::text(message)).clone()))
     }
 }

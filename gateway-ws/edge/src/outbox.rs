@@ -100,7 +100,8 @@ impl Outbox {
         Some(joined.freeze())
     }
 
-    fn pop(&mut self) -> Option<Bytes> {
+    /// The most urgent frame.
+    pub fn pop(&mut self) -> Option<Bytes> {
         self.lanes.iter_mut().find_map(Lane::pop)
     }
 

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use tokio::{sync::oneshot, time};
 
 use crate::{
-    reader::Reader,
+    reader::{Delivered, Reader},
     shown::Shown,
     trunk::{Channel, Trunks},
 };
@@ -141,8 +141,8 @@ impl Shared {
 }
 
 impl Reader for Shared {
-    fn deliver(&self, _class: Class, shown: &mut Shown<'_>) -> Result<(), Overflow> {
-        let Some(frame) = shown.raw() else { return Ok(()) };
+    fn deliver(&self, _class: Class, shown: &mut Shown<'_>) -> Result<Delivered, Overflow> {
+        let Some(frame) = shown.raw() else { return Ok(Delivered::Done) };
         let mut state = self.lock();
         if frame.frame_type == FrameType::Error && frame.id == 0 {
             drop(state);
@@ -158,7 +158,7 @@ impl Reader for Shared {
         {
             let _ = waiting.send(frame);
         }
-        Ok(())
+        Ok(Delivered::Done)
     }
 
     fn ended(&self, code: Option<ErrorCode>) {

@@ -35,7 +35,7 @@ use tokio::{
 use super::{answer, call, session::refusal};
 use crate::{
     json,
-    reader::Reader,
+    reader::{Delivered, Reader},
     shown::Shown,
     trunk::{Channel, Trunks},
     worker::Worker,
@@ -364,13 +364,13 @@ impl Shared {
 }
 
 impl Reader for Shared {
-    fn deliver(&self, class: Class, shown: &mut Shown<'_>) -> Result<(), Overflow> {
-        let Some(frame) = shown.raw() else { return Ok(()) };
+    fn deliver(&self, class: Class, shown: &mut Shown<'_>) -> Result<Delivered, Overflow> {
+        let Some(frame) = shown.raw() else { return Ok(Delivered::Done) };
         let result = match (frame.frame_type, frame.id) {
             (FrameType::Error, 0) => {
                 let farewell = frames::decode_answer(&frame.body);
                 self.end(farewell.unwrap_or_else(|_| refusal(ErrorCode::Closed, "", "the session has ended")));
-                return Ok(());
+                return Ok(Delivered::Done);
             }
             (FrameType::Event, _) => self.lock().events.push_event(shown.binary()),
             (FrameType::Attach, id) => {
@@ -387,10 +387,10 @@ impl Reader for Shared {
                 self.lock().answers.push(frame);
                 Ok(())
             }
-            _ => return Ok(()),
+            _ => return Ok(Delivered::Done),
         };
         self.changed.notify_one();
-        result
+        result.map(|()| Delivered::Done)
     }
 
     fn ended(&self, code: Option<ErrorCode>) {

@@ -3,10 +3,12 @@
 mod close;
 mod session;
 mod upgrade;
+pub(crate) mod wire;
+mod writing;
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use antiphon_edge::{Outbox, Overflow};
@@ -17,17 +19,21 @@ use antiphon_protocol::{
     header::HEADER_BYTES,
     limits::REQUESTS_IN_FLIGHT_MAX,
 };
-use bytes::{Bytes, BytesMut};
-use tokio::sync::Notify;
+use bytes::Bytes;
+use tokio::{net::TcpStream, sync::Notify};
 
 pub(crate) use upgrade::upgrade;
+use writing::{Flushed, Writing};
 
-use crate::{json, reader::Reader, shown::Shown};
+use crate::{
+    json,
+    metrics::Counters,
+    reader::{Delivered, Reader},
+    shown::Shown,
+};
 
 /// Bytes of a session's requests without an answer. More: the socket is not read.
 const UNANSWERED_BYTES_MAX: usize = 256 << 10;
-/// Frames that are written as one message.
-const MESSAGE_BYTES: usize = 16 << 10;
 
 /// How frames are written on a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,12 +66,15 @@ struct Pending {
     bytes: usize,
 }
 
-/// A socket as its trunk and its own task see it, both on the same thread.
+/// A socket as its trunk and its own task see it, both on the same thread: what comes down the trunk is written at once, by
+/// whoever read it there, and the task is woken only for what is more than that.
 #[derive(Debug)]
 pub(crate) struct Socket {
+    stream: TcpStream,
     carrier: Carrier,
+    counters: Arc<Counters>,
     state: Mutex<State>,
-    /// Something is to be written, or the phase is another.
+    /// The phase is another, an answer came, or the socket takes nothing more for now.
     changed: Notify,
 }
 
@@ -73,15 +82,24 @@ pub(crate) struct Socket {
 struct State {
     phase: Phase,
     outbox: Outbox,
+    writing: Writing,
+    /// Somebody will flush.
+    is_flushed_soon: bool,
     pending: BTreeMap<u32, Pending>,
     pending_bytes: usize,
 }
 
 impl Socket {
-    pub(crate) fn new(carrier: Carrier) -> Self {
-        let phase = Phase::AwaitHello { is_again: false };
-        let state = State { phase, outbox: Outbox::default(), pending: BTreeMap::new(), pending_bytes: 0 };
-        Self { carrier, state: Mutex::new(state), changed: Notify::new() }
+    pub(crate) fn new(stream: TcpStream, carrier: Carrier, counters: Arc<Counters>) -> Self {
+        let state = State {
+            phase: Phase::AwaitHello { is_again: false },
+            outbox: Outbox::default(),
+            writing: Writing::default(),
+            is_flushed_soon: false,
+            pending: BTreeMap::new(),
+            pending_bytes: 0,
+        };
+        Self { stream, carrier, counters, state: Mutex::new(state), changed: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -132,27 +150,43 @@ impl Socket {
         }
     }
 
-    /// The next message to write.
-    fn take(&self) -> Option<Bytes> {
-        let separator: &[u8] = match self.carrier {
-            Carrier::Json => b"\n",
-            Carrier::Binary => b"",
-        };
-        self.lock().outbox.take(separator, MESSAGE_BYTES)
+    /// Writes what waits, as far as the socket takes it.
+    fn write(&self) -> Flushed {
+        let mut state = self.lock();
+        let State { outbox, writing, .. } = &mut *state;
+        let flushed = writing.flush(&self.stream, outbox, &self.counters);
+        state.is_flushed_soon = false;
+        flushed
+    }
+
+    /// Adds a frame of WebSocket's own.
+    fn say_raw(&self, frame: Bytes) {
+        self.lock().outbox.push(Class::Control, frame);
+    }
+
+    /// Adds the last frame, behind everything that waits.
+    fn say_last(&self, frame: Bytes) {
+        let mut state = self.lock();
+        let State { outbox, writing, .. } = &mut *state;
+        writing.take_all(outbox);
+        writing.add(frame);
     }
 
     /// Adds a frame of the gateway's own.
     fn say(&self, frame: &Bytes) {
+        let mut message = wire::begin(2 * frame.len());
         let own = match self.carrier {
-            Carrier::Binary => Some(frame.clone()),
+            Carrier::Binary => {
+                message.extend_from_slice(frame);
+                Some(wire::binary(message))
+            }
             Carrier::Json => {
-                let mut line = BytesMut::new();
-                let raw = raw(frame);
-                raw.and_then(|raw| json::encode(&raw, None, &mut line).ok()).map(|()| line.freeze())
+                let written = raw(frame).and_then(|raw| json::encode(&raw, None, &mut message).ok());
+                written.map(|()| wire::text(message))
             }
         };
         if let Some(own) = own {
-            self.lock().outbox.push(Class::Control, own);
+            self.say_raw(own);
         }
     }
 
@@ -174,36 +208,45 @@ impl Socket {
 }
 
 impl Reader for Socket {
-    fn deliver(&self, class: Class, shown: &mut Shown<'_>) -> Result<(), Overflow> {
+    fn deliver(&self, class: Class, shown: &mut Shown<'_>) -> Result<Delivered, Overflow> {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Over(_) | Phase::Lost) {
-            return Ok(());
+            return Ok(Delivered::Done);
         }
         let (kind, id) = (shown.kind(), shown.id());
         let answered = if shown.is_answer() { state.answered(id) } else { None };
         if kind == Some(FrameType::Welcome) {
             state.phase = Phase::Established;
         }
-        let frame = match self.carrier {
-            Carrier::Binary => Ok(shown.binary()),
-            Carrier::Json => shown.json(answered.map(|pending| pending.kind)),
+        let message = match self.carrier {
+            Carrier::Binary => Ok(Some(shown.binary_message())),
+            Carrier::Json => shown.text_message(answered.map(|pending| pending.kind)),
         };
-        let result = match frame {
-            Ok(frame) if kind == Some(FrameType::Event) => state.outbox.push_event(frame),
-            Ok(frame) => {
-                state.outbox.push(class, frame);
-                Ok(())
-            }
+        match message {
+            Ok(None) => return Ok(Delivered::Done),
+            Ok(Some(message)) if kind == Some(FrameType::Event) => state.outbox.push_event(message)?,
+            Ok(Some(message)) => state.outbox.push(class, message),
             Err(error) => {
                 // The client cannot know what it missed, so it does not go on.
                 tracing::error!(%error, kind = ?kind, "a frame has no JSON form");
                 state.phase = Phase::Over(Some(ErrorCode::Internal));
-                Ok(())
+                self.changed.notify_one();
+                return Ok(Delivered::Done);
             }
-        };
-        drop(state);
-        self.changed.notify_one();
-        result
+        }
+        if shown.is_answer() {
+            // The next request may be looked at.
+            self.changed.notify_one();
+        }
+        // A socket that takes nothing is written to by its own task, once it takes something.
+        let is_told = std::mem::replace(&mut state.is_flushed_soon, true) || state.writing.is_blocked();
+        Ok(if is_told { Delivered::Done } else { Delivered::Waits })
+    }
+
+    fn flush(&self) {
+        if self.write() != Flushed::All {
+            self.changed.notify_one();
+        }
     }
 
     fn ended(&self, code: Option<ErrorCode>) {

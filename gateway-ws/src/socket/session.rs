@@ -2,8 +2,9 @@
 
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
-    pin::{Pin, pin},
+    io,
+    net::{Shutdown, SocketAddr},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -15,18 +16,19 @@ use antiphon_protocol::{
     header::{HEADER_BYTES, Header},
     limits::{FRAME_BYTES_MAX, PRE_AUTH_BYTES_MAX},
 };
-use axum::{
-    Error,
-    extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket},
-};
 use bytes::Bytes;
-use futures_util::{SinkExt, future::poll_immediate};
-use tokio::time::{self, Instant, Sleep};
+use socket2::SockRef;
+use tokio::{
+    net::TcpStream,
+    time::{self, Instant, Sleep},
+};
 
 use super::{
     Carrier, Phase, Socket,
     close::{GOING_AWAY, close_code},
     raw,
+    wire::{self, Incoming as Wire, Message, WireError},
+    writing::Flushed,
 };
 use crate::{json, reader::Reader, trunk::Channel, worker::Worker};
 
@@ -40,6 +42,8 @@ const TRUNK_TIMEOUT: Duration = Duration::from_secs(30);
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// A socket from which nothing came for so long, or that takes nothing, is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// What is read at a time.
+const READ_BYTES: usize = 4 << 10;
 /// Over how long clients spread their HELLOs after RESUME.
 const RESUME_JITTER_MS: u32 = 2_000;
 
@@ -52,7 +56,7 @@ struct Incoming {
 }
 
 struct Session {
-    ws: WebSocket,
+    wire: Wire,
     shared: Arc<Socket>,
     worker: Arc<Worker>,
     remote: SocketAddr,
@@ -62,6 +66,10 @@ struct Session {
     /// Frames of a message whose first ones have to be answered before the next may be looked at.
     backlog: VecDeque<Incoming>,
     heard: Instant,
+    /// Since when the socket takes nothing.
+    blocked: Option<Instant>,
+    /// The code that the client closed the socket with.
+    said: Option<u16>,
     /// HELLO or a Ping is due.
     due: Pin<Box<Sleep>>,
 }
@@ -69,8 +77,8 @@ struct Session {
 /// Why a session ends without another word.
 struct Gone;
 
-impl From<Error> for Gone {
-    fn from(_: Error) -> Self {
+impl From<io::Error> for Gone {
+    fn from(_: io::Error) -> Self {
         Self
     }
 }
@@ -83,18 +91,30 @@ impl From<time::error::Elapsed> for Gone {
 
 /// Runs until either side ends the socket.
 pub(super) async fn run(
-    ws: WebSocket,
+    stream: TcpStream,
+    read_ahead: Bytes,
     worker: Arc<Worker>,
     remote: SocketAddr,
     carrier: Carrier,
     token: Option<String>,
 ) {
-    let (shared, now) = (Arc::new(Socket::new(carrier)), Instant::now());
-    let (channel, backlog, due) = (None, VecDeque::new(), Box::pin(time::sleep(HELLO_TIMEOUT)));
-    worker.counters.sockets_opened.one_more();
-    worker.counters.sockets.one_more();
     let counters = Arc::clone(&worker.counters);
-    let mut session = Session { ws, shared, worker, remote, token, channel, backlog, heard: now, due };
+    counters.sockets_opened.one_more();
+    counters.sockets.one_more();
+    let mut session = Session {
+        wire: Wire::default(),
+        shared: Arc::new(Socket::new(stream, carrier, Arc::clone(&counters))),
+        worker,
+        remote,
+        token,
+        channel: None,
+        backlog: VecDeque::new(),
+        heard: Instant::now(),
+        blocked: None,
+        said: None,
+        due: Box::pin(time::sleep(HELLO_TIMEOUT)),
+    };
+    session.wire.buffer().extend_from_slice(&read_ahead);
     // Boxed: most sockets spend their life in one place of this, and the rest need not be kept for each.
     let _ = Box::pin(session.serve()).await;
     counters.sockets.one_less();
@@ -106,7 +126,7 @@ impl Session {
         let mut stopped = self.worker.stopped.clone();
         loop {
             self.work_off().await;
-            self.write().await?;
+            self.write()?;
             match shared.phase() {
                 Phase::Over(code) => return self.close(code.map_or(GOING_AWAY, close_code)).await,
                 Phase::Lost => {
@@ -118,38 +138,90 @@ impl Session {
             tokio::select! {
                 biased;
                 () = shared.changed.notified() => {}
-                message = self.ws.recv(), if shared.may_read() && self.backlog.is_empty() => {
-                    self.take_in(message.ok_or(Gone)??);
+                readable = shared.stream.readable(), if shared.may_read() => {
+                    readable?;
+                    self.read()?;
                 }
-                () = &mut self.due => self.tick().await?,
+                writable = shared.stream.writable(), if self.blocked.is_some() => writable?,
+                () = &mut self.due => self.tick()?,
                 _ = stopped.changed() => return self.close(GOING_AWAY).await,
+            }
+        }
+    }
+
+    /// Writes what the socket takes.
+    fn write(&mut self) -> Result<(), Gone> {
+        match self.shared.write() {
+            Flushed::All => self.blocked = None,
+            Flushed::Blocked => {
+                self.blocked.get_or_insert_with(Instant::now);
+            }
+            Flushed::Gone => return Err(Gone),
+        }
+        Ok(())
+    }
+
+    /// Reads what is there.
+    fn read(&mut self) -> Result<(), Gone> {
+        let buffer = self.wire.buffer();
+        buffer.reserve(READ_BYTES);
+        match self.shared.stream.try_read_buf(buffer) {
+            Ok(0) => Err(Gone),
+            Ok(_) => {
+                self.heard = Instant::now();
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Looks at what was read, as far as the session's phase and bounds allow.
+    async fn work_off(&mut self) {
+        while self.shared.may_read() {
+            if let Some(incoming) = self.backlog.pop_front() {
+                match self.shared.phase() {
+                    Phase::AwaitHello { is_again } => self.hello(incoming, is_again).await,
+                    _ => self.request(incoming).await,
+                }
+                continue;
+            }
+            let is_early = matches!(self.shared.phase(), Phase::AwaitHello { .. });
+            match self.wire.next(if is_early { PRE_AUTH_BYTES_MAX } else { FRAME_BYTES_MAX }) {
+                Ok(Some(message)) => self.take_in(message),
+                Ok(None) => return,
+                Err(WireError::TooLong) if is_early => {
+                    let message = format!("at most {PRE_AUTH_BYTES_MAX} bytes before authentication");
+                    self.shared.refuse(0, ErrorCode::LimitExceeded, "", &message);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, remote = %self.remote, "websocket");
+                    self.said = Some(error.close_code());
+                    self.shared.end(Some(ErrorCode::Malformed));
+                }
             }
         }
     }
 
     /// Reads the frames of a message.
     fn take_in(&mut self, message: Message) {
-        self.heard = Instant::now();
-        let is_early = matches!(self.shared.phase(), Phase::AwaitHello { .. });
         match (message, self.shared.carrier) {
-            (Message::Text(text), Carrier::Json) if !is_early || text.len() <= PRE_AUTH_BYTES_MAX => {
-                text.as_bytes().split(|byte| *byte == b'\n').for_each(|line| self.take_line(line));
+            (Message::Text(text), Carrier::Json) => {
+                text.split(|byte| *byte == b'\n').for_each(|line| self.take_line(line));
             }
-            (Message::Binary(bytes), Carrier::Binary) if !is_early || bytes.len() <= PRE_AUTH_BYTES_MAX => {
-                self.take_frames(bytes);
-            }
-            (Message::Text(_), Carrier::Json) | (Message::Binary(_), Carrier::Binary) => {
-                let message = format!("at most {PRE_AUTH_BYTES_MAX} bytes before authentication");
-                self.shared.refuse(0, ErrorCode::LimitExceeded, "", &message);
-            }
+            (Message::Binary(bytes), Carrier::Binary) => self.take_frames(bytes),
             (Message::Text(_), Carrier::Binary) => {
                 self.shared.refuse(0, ErrorCode::Malformed, "", "this sub-protocol has binary messages");
             }
             (Message::Binary(_), Carrier::Json) => {
                 self.shared.refuse(0, ErrorCode::Malformed, "", "this sub-protocol has text messages");
             }
-            (Message::Close(_), _) => self.shared.end(Some(ErrorCode::Closed)),
-            (Message::Ping(_) | Message::Pong(_), _) => {}
+            (Message::Ping(payload), _) => self.shared.say_raw(wire::pong(&payload)),
+            (Message::Pong, _) => {}
+            (Message::Close(code), _) => {
+                self.said = code;
+                self.shared.end(Some(ErrorCode::Closed));
+            }
         }
     }
 
@@ -191,18 +263,6 @@ impl Session {
             match raw(&frame) {
                 Some(raw) => self.backlog.push_back(Incoming { kind: raw.frame_type, id: raw.id, frame }),
                 None => return self.shared.refuse(0, ErrorCode::UnknownFrame, "header.type", "an unknown frame"),
-            }
-        }
-    }
-
-    /// Looks at what was read, as far as the session's phase and bounds allow.
-    async fn work_off(&mut self) {
-        while self.shared.may_read()
-            && let Some(incoming) = self.backlog.pop_front()
-        {
-            match self.shared.phase() {
-                Phase::AwaitHello { is_again } => self.hello(incoming, is_again).await,
-                _ => self.request(incoming).await,
             }
         }
     }
@@ -264,60 +324,55 @@ impl Session {
     }
 
     /// Something is due: HELLO, a Ping, or the end of patience.
-    async fn tick(&mut self) -> Result<(), Gone> {
+    fn tick(&mut self) -> Result<(), Gone> {
         if matches!(self.shared.phase(), Phase::AwaitHello { .. }) {
             self.shared.refuse(0, ErrorCode::AuthenticationTimeout, "", "no HELLO in time");
             self.due.as_mut().reset(Instant::now() + PING_INTERVAL);
             return Ok(());
         }
-        if self.heard.elapsed() >= SILENCE_MAX {
+        let is_silent = self.heard.elapsed() >= SILENCE_MAX;
+        if is_silent || self.blocked.is_some_and(|since| since.elapsed() >= SILENCE_MAX) {
             return Err(Gone);
         }
         self.due.as_mut().reset(Instant::now() + PING_INTERVAL);
-        patiently(self.ws.send(Message::Ping(Bytes::new()))).await
+        self.shared.say_raw(wire::ping());
+        Ok(())
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
         Arc::<Socket>::clone(&self.shared)
     }
 
-    async fn write(&mut self) -> Result<(), Gone> {
-        let mut has_written = false;
-        // A client that takes what it gets needs no timer.
-        while let Some(bytes) = self.shared.take() {
-            self.worker.counters.messages_out.one_more();
-            self.worker.counters.bytes_out.add(bytes.len() as u64);
-            let message = match self.shared.carrier {
-                // Invariant: lines are made by the encoder, which writes UTF-8.
-                Carrier::Json => Message::Text(Utf8Bytes::try_from(bytes).map_err(|_| Gone)?),
-                Carrier::Binary => Message::Binary(bytes),
-            };
-            patiently(self.ws.feed(message)).await?;
-            has_written = true;
-        }
-        if has_written {
-            patiently(self.ws.flush()).await?;
-        }
-        Ok(())
-    }
-
+    /// Says the last word, and waits until the client has it.
     async fn close(&mut self, code: u16) -> Result<(), Gone> {
         // The channel ends first: nothing is for this socket any more.
         self.channel = None;
-        let frame = CloseFrame { code, reason: Utf8Bytes::default() };
-        time::timeout(CLOSE_TIMEOUT, self.ws.send(Message::Close(Some(frame)))).await??;
+        self.shared.say_last(wire::close(self.said.unwrap_or(code)));
+        time::timeout(CLOSE_TIMEOUT, self.drain()).await??;
+        SockRef::from(&self.shared.stream).shutdown(Shutdown::Write)?;
         // A socket that is dropped with unread bytes is reset, and then the client may not see the last frames.
-        let rest = async { while let Some(Ok(_)) = self.ws.recv().await {} };
+        let rest = async {
+            let mut scrap = [0; 1_024];
+            while self.shared.stream.readable().await.is_ok() {
+                match self.shared.stream.try_read(&mut scrap) {
+                    Ok(0) => return,
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                    _ => {}
+                }
+            }
+        };
         Ok(time::timeout(CLOSE_TIMEOUT, rest).await?)
     }
-}
 
-/// Waits for a write, as long as a client may take nothing.
-async fn patiently<T>(write: impl Future<Output = Result<T, Error>>) -> Result<T, Gone> {
-    let mut write = pin!(write);
-    match poll_immediate(&mut write).await {
-        Some(result) => Ok(result?),
-        None => Ok(time::timeout(SILENCE_MAX, write).await??),
+    /// Writes everything that waits.
+    async fn drain(&self) -> Result<(), Gone> {
+        loop {
+            match self.shared.write() {
+                Flushed::All => return Ok(()),
+                Flushed::Blocked => self.shared.stream.writable().await?,
+                Flushed::Gone => return Err(Gone),
+            }
+        }
     }
 }
 

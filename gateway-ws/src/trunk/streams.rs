@@ -8,14 +8,20 @@ use antiphon_protocol::{
     limits::FRAME_BYTES_MAX,
     trunk::{Carried, TrunkDecoder},
 };
+use bytes::Bytes;
 use quinn::RecvStream;
 use thiserror::Error;
 
 use super::{Table, table::Inner};
-use crate::shown::Shown;
+use crate::{
+    reader::{Delivered, Reader},
+    shown::Shown,
+};
 
-/// Bytes taken from a stream in one read.
-const READ_BYTES_MAX: usize = 256 << 10;
+/// Pieces of a stream that are taken in one read: one for each packet that came meanwhile.
+const PIECES_MAX: usize = 32;
+/// Sockets that are written to before others of the worker have their turn.
+const FLUSHES_PER_TURN: usize = 128;
 
 /// Why a stream is of no more use.
 #[derive(Debug, Error)]
@@ -33,48 +39,61 @@ pub(super) enum StreamError {
 /// Reads a stream until the trunk ends.
 pub(super) async fn read(table: Arc<Table>, mut stream: RecvStream) -> Result<(), StreamError> {
     let mut decoder = TrunkDecoder::new(FRAME_BYTES_MAX);
-    while let Some(chunk) = stream.read_chunk(READ_BYTES_MAX, true).await? {
-        decoder.push(chunk.bytes);
-        let mut inner = table.lock();
-        while let Some(carried) = decoder.next_frame()? {
-            inner.hand(&carried)?;
-        }
+    let mut pieces = [const { Bytes::new() }; PIECES_MAX];
+    while let Some(count) = stream.read_chunks(&mut pieces).await? {
+        pieces[..count].iter_mut().for_each(|piece| decoder.push(std::mem::take(piece)));
+        let waiting = hand_all(&table, &mut decoder)?;
+        flush(waiting).await;
     }
     Err(StreamError::Finished)
 }
 
+/// Hands out every frame that is there; returns the readers that wait to be flushed.
+fn hand_all(table: &Table, decoder: &mut TrunkDecoder) -> Result<Vec<Arc<dyn Reader>>, StreamError> {
+    let (mut inner, mut waiting) = (table.lock(), Vec::new());
+    while let Some(carried) = decoder.next_frame()? {
+        inner.hand(&carried, &mut waiting)?;
+    }
+    Ok(waiting)
+}
+
+/// Writes to each socket once for all frames of a burst. The next burst waits, and so the broker learns of a worker that is
+/// too slow.
+async fn flush(waiting: Vec<Arc<dyn Reader>>) {
+    for some in waiting.chunks(FLUSHES_PER_TURN) {
+        some.iter().for_each(|reader| reader.flush());
+        if some.len() == FLUSHES_PER_TURN {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 impl Inner {
     /// Gives a frame to the sockets that it is for; each form of it is made once.
-    fn hand(&mut self, carried: &Carried) -> Result<(), StreamError> {
+    fn hand(&mut self, carried: &Carried, waiting: &mut Vec<Arc<dyn Reader>>) -> Result<(), StreamError> {
         let kind = FrameType::from_number(carried.header.type_number);
         let class = kind.map_or(Class::Events, FrameType::class);
         let counters = Arc::clone(&self.counters);
         counters.frames_from_broker.one_more();
         let mut shown = Shown::new(carried, &counters);
         let mut lagging = Vec::new();
+        let readers = &mut self.readers;
+        let mut deliver = |channel| {
+            counters.frames_out.one_more();
+            let Some(reader) = readers.get(&channel) else { return };
+            match reader.deliver(class, &mut shown) {
+                Ok(Delivered::Done) => {}
+                Ok(Delivered::Waits) => waiting.push(Arc::clone(reader)),
+                Err(Overflow) => lagging.push(channel),
+            }
+        };
         match self.groups.route(carried)? {
             Recipients::Nobody => {}
             Recipients::Edge => return edge_frame(carried),
-            Recipients::Channel(channel) => {
-                counters.frames_out.one_more();
-                if let Some(reader) = self.readers.get(&channel)
-                    && let Err(Overflow) = reader.deliver(class, &mut shown)
-                {
-                    lagging.push(channel);
-                }
-            }
-            Recipients::Group(group) => {
-                for channel in group {
-                    counters.frames_out.one_more();
-                    if let Some(reader) = self.readers.get(&channel)
-                        && let Err(Overflow) = reader.deliver(class, &mut shown)
-                    {
-                        lagging.push(channel);
-                    }
-                }
-            }
+            Recipients::Channel(channel) => deliver(channel),
+            Recipients::Group(group) => group.for_each(deliver),
             Recipients::Last(channel) => {
-                if let Some(reader) = self.readers.remove(&channel) {
+                if let Some(reader) = readers.remove(&channel) {
                     reader.ended(ErrorCode::from_number(carried.header.id));
                 }
             }
