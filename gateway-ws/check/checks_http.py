@@ -152,12 +152,11 @@ async def signals(check):
 
 
 async def presence(check):
-    user = check.name("present")
-    socket, own, http = await check.session(user=user), await user_of(check, user), await user_of(check)
-    await conversation_of(check, http, members=[{"user": user}])
+    user, watcher = check.name("present"), check.name("watcher")
+    await check.acquainted(watcher, user)
+    own, http = await user_of(check, user), await user_of(check, watcher)
     await own.ask("PUT", "/presence", {"status": "away", "text": "at tea"}, (204,))
     equal(await http.get(f"/users/{user}/presence"), {"user": user, "status": "away", "text": "at tea"}, "presence")
-    equal(socket.last_error, None, "the socket")
     found = await http.get("/users/gateway-check-nobody/presence")
     equal(found, {"user": "gateway-check-nobody", "status": "offline", "text": ""}, "presence of nobody")
 

@@ -73,8 +73,7 @@ async def signals(check):
 
 async def presence(check):
     user = check.name("present")
-    watcher, other = await check.session(), await check.session(user=user)
-    await check.conversation(watcher, members=[user])
+    watcher, other = await check.acquainted(check.name("watcher"), user)
     await other.request("PRESENCE_SET", status="online", text="at tea")
     await watcher.request("PRESENCE_SUBSCRIBE", users=[user, "gateway-check-nobody"])
     told = {one["user"]: one for one in [await watcher.told("PRESENCE"), await watcher.told("PRESENCE")]}

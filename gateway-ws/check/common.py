@@ -101,6 +101,18 @@ class Check:
         log = f"c:{made['conversation']}"
         return log, [await socket.send(log, f"row {n}") for n in range(rows)]
 
+    async def acquainted(self, *users):
+        """A session of each of these new users, whose inboxes know of the conversation that they have in common.
+
+        An inbox learns of a conversation after it was made: there is no order between logs."""
+        sockets = [await self.session(user=user) for user in users]
+        log, _ = await self.conversation(sockets[0], members=users[1:])
+        for socket, user in zip(sockets, users):
+            inbox = await socket.subscribe(f"u:{user}", after="0-0")
+            event = await socket.event(inbox["handle"])
+            equal((event["kind"], event["body"]["conversation"]), ("conversation.added", log[2:]), "the inbox")
+        return sockets
+
     async def closes(self, socket, code, number=None, seconds=10):
         """ERROR without an id, then the close code."""
         equal(await socket.close_code(seconds), code, "close code")
