@@ -1,6 +1,6 @@
 /**
- * Two users talk, one of them in two tabs, while everything between them breaks: the broker is killed, the network is cut,
- * pages are reloaded, a token runs out. Then every page shows every message once, in the broker's order, and what is
+ * Two users talk, one of them in two tabs, while everything between them breaks: the broker and the gateway, a process of
+ * its own, are killed, the network is cut, pages are reloaded, a token runs out. Then every page shows every message once, in the broker's order, and what is
  * unread and read is what the HTTP API says.
  */
 
@@ -8,30 +8,35 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { Broker } from "./support/broker.js";
+import { Gateway } from "./support/gateway.js";
 import { Network } from "./support/network.js";
 import { enter, faults, launch, open, say, shown, startWith, until } from "./support/page.js";
 
 const MESSAGES = Number(process.env.ANTIPHON_BROWSER_MESSAGES ?? 200);
-const KILLS = 5;
-const CUTS = 20;
-const RELOADS = 10;
+const HARMS = { broker: 5, gateway: 5, cut: 20, reload: 10 } as const;
+type Harm = keyof typeof HARMS;
 const TOKEN_SECONDS = 12;
 const SETTLE_MS = 60_000;
 
 let broker: Broker;
+let gateway: Gateway;
 let network: Network;
 let browser: Browser;
 const found: string[][] = [];
+/** How often a gateway that went on told a page that the broker was lost. */
+let resumes = 0;
 
 before(async () => {
   broker = await Broker.start();
-  network = await Network.start(broker.port);
+  gateway = await Gateway.start(broker);
+  network = await Network.start(gateway.port);
   browser = await launch();
 });
 
 after(async () => {
   await browser?.close();
   await network?.stop();
+  await gateway?.kill();
   await broker?.stop();
 });
 
@@ -49,6 +54,12 @@ function randomNumbers(seed: number): (below: number) => number {
 async function newContext(): Promise<BrowserContext> {
   const context = await browser.newContext({ viewport: { width: 1000, height: 700 } });
   found.push(faults(context));
+  // Only the broker knows that this is development; a gateway of its own gives no tokens by name.
+  await context.route("**/dev/token", async (route) => {
+    if (network.isDown) return route.abort();
+    const response = await route.fetch({ url: `${broker.url}/dev/token` }).catch(() => undefined);
+    return response ? route.fulfill({ response }) : route.abort();
+  });
   // Looks at the list after every change of it: a message that is there twice for a moment counts.
   await context.addInitScript(() => {
     const twice: string[] = [];
@@ -65,6 +76,11 @@ async function newContext(): Promise<BrowserContext> {
 async function newPage(context: BrowserContext, user: string): Promise<Page> {
   const page = await context.newPage();
   page.setDefaultTimeout(30_000);
+  page.on("websocket", (socket) => {
+    socket.on("framereceived", ({ payload }) => {
+      if (/"op":"RESUME"/.test(String(payload))) resumes += 1;
+    });
+  });
   await enter(page, network.url, user);
   return page;
 }
@@ -85,7 +101,7 @@ async function shortToken(context: BrowserContext, user: string, seconds: number
   await context.route("**/dev/token", async (route) => {
     if (Date.now() > end) {
       renewals += 1;
-      return route.continue();
+      return route.fallback();
     }
     if (isGiven) return route.abort();
     isGiven = true;
@@ -144,12 +160,12 @@ async function toEnd(page: Page): Promise<void> {
 }
 
 /** What happens after which message. */
-function plan(random: (below: number) => number): ReadonlyMap<number, readonly ("kill" | "cut" | "reload")[]> {
-  const all = [...Array(KILLS).fill("kill"), ...Array(CUTS).fill("cut"), ...Array(RELOADS).fill("reload")];
-  const planned = new Map<number, ("kill" | "cut" | "reload")[]>();
+function plan(random: (below: number) => number): ReadonlyMap<number, readonly Harm[]> {
+  const all = Object.entries(HARMS).flatMap(([what, count]) => Array<Harm>(count).fill(what as Harm));
+  const planned = new Map<number, Harm[]>();
   for (let at = all.length - 1; at > 0; at -= 1) {
     const other = random(at + 1);
-    [all[at], all[other]] = [all[other], all[at]];
+    [all[at], all[other]] = [all[other] as Harm, all[at] as Harm];
   }
   all.forEach((what, at) => {
     const message = 1 + Math.floor((at * (MESSAGES - 2)) / all.length);
@@ -158,7 +174,14 @@ function plan(random: (below: number) => number): ReadonlyMap<number, readonly (
   return planned;
 }
 
-test(`${MESSAGES} messages through ${KILLS} kills, ${CUTS} cuts and ${RELOADS} reloads`, async (t) => {
+/** Ends a process, and starts it again after a while. */
+async function restart(it: { kill(): Promise<void>; start(): Promise<void> }, afterMs: number): Promise<void> {
+  await it.kill();
+  await sleep(afterMs);
+  await it.start();
+}
+
+test(`${MESSAGES} messages through ${JSON.stringify(HARMS)}`, async (t) => {
   const random = randomNumbers(Number(process.env.ANTIPHON_BROWSER_SEED ?? 7));
   const anns = await newContext();
   const bobs = await newContext();
@@ -171,13 +194,11 @@ test(`${MESSAGES} messages through ${KILLS} kills, ${CUTS} cuts and ${RELOADS} r
   const pages = [ann, bob, tab];
   for (const page of [bob, tab]) await open(page, chat);
 
-  const counts = { kill: 0, cut: 0, reload: 0 };
-  const harm = async (what: keyof typeof counts) => {
+  const counts = { broker: 0, gateway: 0, cut: 0, reload: 0 };
+  const harm = async (what: Harm) => {
     counts[what] += 1;
-    if (what === "kill") {
-      await broker.kill();
-      await sleep(random(800));
-      await broker.start();
+    if (what === "broker" || what === "gateway") {
+      await restart(what === "broker" ? broker : gateway, random(800));
     } else if (what === "cut") {
       network.cut();
       await sleep(50 + random(900));
@@ -205,12 +226,13 @@ test(`${MESSAGES} messages through ${KILLS} kills, ${CUTS} cuts and ${RELOADS} r
     }
   }
   await harming;
+  assert.deepEqual(counts, HARMS);
   await until(
     "the token has run out, and another is there",
     async () => short.hasRunOut() && short.renewals() > 0,
     TOKEN_SECONDS * 1_000 + 30_000,
   );
-  t.diagnostic(`sent after ${Date.now() - started} ms: ${JSON.stringify(counts)}`);
+  t.diagnostic(`sent after ${Date.now() - started} ms: ${JSON.stringify(counts)}, ${resumes} x RESUME`);
 
   const sent = Array.from({ length: MESSAGES }, (_, n) => `message ${n + 1}`);
   await until("everything is stored", async () => (await stored("ann", log)).length >= MESSAGES, SETTLE_MS);
@@ -277,6 +299,25 @@ test("a token that runs out in use ends the session, and the page goes on with a
   assert.ok(short.renewals() > 0);
   assert.deepEqual(
     (await stored("eve", `c:${chat}`)).map(({ text }) => text),
+    ["before", "after"],
+  );
+  await context.close();
+});
+
+test("a gateway that goes on tells its pages that the broker was lost, and they go on too", async () => {
+  const context = await newContext();
+  const page = await newPage(context, "kim");
+  const chat = await startWith(page, "ann");
+  await say(page, "before");
+  await until("it is sent", async () => ((await shown(page)).at(-1)?.seq ?? 0) > 0);
+  const before = resumes;
+  await restart(broker, 0);
+  await until("the page is told", async () => resumes > before);
+  await say(page, "after");
+  await until("that is sent too", async () => (await stored("kim", `c:${chat}`)).length === 2);
+  await until("it is shown", async () => (await shown(page)).every(({ seq }) => seq > 0));
+  assert.deepEqual(
+    (await shown(page)).map(({ text }) => text),
     ["before", "after"],
   );
   await context.close();

@@ -50,8 +50,8 @@ fn members(line: &[u8], answer: &RawFrame, asked: FrameType) -> Bytes {
     }
 }
 
-/// A refusal, of the broker or of the gateway.
-pub(super) fn failed(error: &control::Error) -> Response {
+/// The members of an ERROR, as an object.
+pub(super) fn error_object(error: &control::Error) -> Bytes {
     let mut line = BytesMut::new();
     let frame = antiphon_protocol::frames::control(FrameType::Error, 0, error);
     let raw =
@@ -59,7 +59,12 @@ pub(super) fn failed(error: &control::Error) -> Response {
     // Invariant: an ERROR holds texts and numbers, which JSON can say.
     let _ = json::encode(&raw, None, &mut line);
     let rest = line.strip_prefix(b"{\"op\":\"ERROR\",").unwrap_or(b"}");
-    let mut response = json_response(status(error.number), Bytes::from([b"{", rest].concat()));
+    Bytes::from([b"{", rest].concat())
+}
+
+/// A refusal, of the broker or of the gateway.
+pub(super) fn failed(error: &control::Error) -> Response {
+    let mut response = json_response(status(error.number), error_object(error));
     if error.retry_after_ms > 0
         && let Ok(seconds) = HeaderValue::from_str(&error.retry_after_ms.div_ceil(1_000).to_string())
     {

@@ -179,11 +179,9 @@ impl Follower {
                 Err(end) => break end,
             }
         };
-        if let End::Over(error) = end
-            && let Ok(data) =
-                serde_json::to_string(&serde_json::json!({ "code": error.code, "message": error.message }))
-        {
-            let _ = sender.send(Event::default().event("end").data(data)).await;
+        if let End::Over(error) = end {
+            let error = answer::error_object(&error);
+            let _ = sender.send(Event::default().event("end").data(String::from_utf8_lossy(&error))).await;
         }
     }
 

@@ -236,8 +236,9 @@ impl Generator {
                 thumbnail_url: some(&mut self.random).then_some(&*texts[at + 5]),
             })
             .collect();
-        // Keys are different by their first character.
-        let keys = ["a".to_owned() + &texts[8], "\"".to_owned() + &texts[9]];
+        // Keys are different by their first character. Some mean something to objects of JavaScript.
+        let first = self.random.pick(&["a", "7", "__proto__"]);
+        let keys = [first.to_owned() + &texts[8], "\"".to_owned() + &texts[9]];
         let properties: Vec<Property<'_>> =
             (0..self.random.below(3)).map(|at| Property { key: &keys[at], value: &texts[10 + at] }).collect();
         NewEnvelope {

@@ -19,11 +19,13 @@ await build({
   sourcemap: "inline",
   logLevel: "warning",
 });
+// A hang, not a long run, which says how long it may take.
+const timeout = process.env.ANTIPHON_TEST_TIMEOUT_MS ?? 60_000;
 const files = chosen.map((name) => `.test-build/${name.replace(/\.ts$/, ".mjs")}`);
 // One file at a time: the machine is shared.
 const run = spawnSync(
   process.execPath,
-  ["--enable-source-maps", "--test", "--test-concurrency=1", "--test-timeout=60000", ...files],
+  ["--enable-source-maps", "--test", "--test-concurrency=1", `--test-timeout=${timeout}`, ...files],
   {
     stdio: "inherit",
   },

@@ -8,7 +8,7 @@ import type { Presence, PresenceStatus } from "./core/presence.js";
 import { tabDevice } from "./device.js";
 import { Emitter, type Listener } from "./emitter.js";
 import { Inbox } from "./inbox.js";
-import { type ConversationInfo, type NewConversation, readInfo } from "./info.js";
+import { type ConversationInfo, creation, type NewConversation, readInfo } from "./info.js";
 import { Session } from "./session.js";
 import { memoryStorage } from "./storage/memory.js";
 import type { QueueStorage, Unsent } from "./storage/storage.js";
@@ -176,18 +176,7 @@ export class Client {
   }
 
   async createConversation(given: NewConversation = {}): Promise<ConversationInfo> {
-    const { id, kind, title, members = [], joinPolicy, retentionS, history, actAs } = given;
-    const body = await this.#session.request({
-      op: "CONVERSATION_CREATE",
-      ...(id && { conversation: id }),
-      ...(kind && { kind }),
-      ...(title && { title }),
-      members: members.map((member) => (typeof member === "string" ? { user: member } : member)),
-      ...(joinPolicy && { join_policy: joinPolicy }),
-      ...(actAs && { act_as: actAs }),
-      ...(retentionS && { retention_s: retentionS }),
-      ...(history && { history }),
-    });
+    const body = await this.#session.request({ op: "CONVERSATION_CREATE", ...creation(given) });
     return readInfo(body);
   }
 

@@ -14,8 +14,17 @@ import {
 } from "./core/newMessage.js";
 import type { Attached, Cursor, Item, Page, Receipt, ResetReason, SendState, Signal } from "./core/output.js";
 import { Emitter, type Listener } from "./emitter.js";
+import { Following } from "./following.js";
 import type { Inbox } from "./inbox.js";
-import { type ConversationInfo, type ConversationUpdate, type NewMember, type Role, readInfo } from "./info.js";
+import {
+  type ConversationInfo,
+  type ConversationUpdate,
+  changes,
+  type NewMember,
+  newMembers,
+  type Role,
+  readInfo,
+} from "./info.js";
 import type { Session } from "./session.js";
 import { type Message, Timeline } from "./timeline.js";
 
@@ -82,9 +91,8 @@ export class Conversation {
   readonly #timeline = new Timeline();
   readonly #typing = new Map<string, ReturnType<typeof setTimeout>>();
   readonly #readers = new Set<Reader>();
-  #subscription: number | undefined;
+  readonly #following: Following;
   #attached: Attached | undefined;
-  #detached: DetachReason | undefined;
   #loaded = false;
   #loading: Promise<void> | undefined;
   #typedAt = Number.NEGATIVE_INFINITY;
@@ -98,24 +106,20 @@ export class Conversation {
     this.#session = session;
     this.#inbox = inbox;
     this.#from = options.from ?? { at: "tail" };
+    this.#following = new Following(
+      session,
+      this.log,
+      () => this.#position(),
+      (item) => this.#take(item),
+    );
     this.#timeline.reader = session.user;
   }
 
   // ---- reading ----
 
-  /** Follows the conversation, unless it was closed, or the broker ended it: then it takes an `open`. */
-  #ensure(): void {
-    if (this.#detached === undefined) this.open();
-  }
-
   /** Follows the conversation from now on; everything that reads it does so by itself. */
   open(): this {
-    if (this.#subscription !== undefined) return this;
-    this.#detached = undefined;
-    const { log } = this;
-    const id = this.#session.subscribe(log, this.#position(), (item) => this.#take(item));
-    // A client that has stopped answers before it returns.
-    if (this.#detached === undefined) this.#subscription = id;
+    this.#following.open();
     return this;
   }
 
@@ -127,13 +131,32 @@ export class Conversation {
 
   /** Follows the conversation no more. What is on its way is still sent. */
   close(): void {
-    if (this.#subscription !== undefined) this.#session.unsubscribe(this.#subscription);
-    this.#subscription = undefined;
+    this.#following.close();
+  }
+
+  /** @internal Follows the conversation for as long as it is shown, and says when there is something else to show. */
+  watch(changed: () => void): () => void {
+    const ends = [this.#emitter.on("change", changed), this.#following.watch()];
+    return () => {
+      for (const end of ends) end();
+    };
+  }
+
+  /** @internal What there is to show, without following it. */
+  peek(): Snapshot {
+    this.#snapshot ??= {
+      messages: this.#timeline.messages(),
+      typing: [...this.#typing.keys()],
+      hasOlder: this.#timeline.older !== 0,
+      loaded: this.#loaded,
+      detached: this.#following.detached,
+    };
+    return this.#snapshot;
   }
 
   /** Calls `listener` for each such event from now on. Returns what ends that. */
   on<Name extends keyof ConversationEvents>(name: Name, listener: Listener<ConversationEvents[Name]>): () => void {
-    this.#ensure();
+    this.#following.ensure();
     return this.#emitter.on(name, listener);
   }
 
@@ -144,13 +167,13 @@ export class Conversation {
 
   /** Everything that there is to show; the same object until something changes. */
   snapshot(): Snapshot {
-    this.#ensure();
-    return this.#show();
+    this.#following.ensureShown();
+    return this.peek();
   }
 
   /** Pages in older messages. False if there are none. */
   async loadOlder(): Promise<boolean> {
-    this.#ensure();
+    this.#following.ensureShown();
     if (this.#loading) await this.#loading;
     if (this.#timeline.older === 0) return false;
     const before = this.#timeline.messages().length;
@@ -283,15 +306,8 @@ export class Conversation {
   }
 
   /** Changes what is named. */
-  async update({ title, joinPolicy, retentionS, history }: ConversationUpdate): Promise<void> {
-    await this.#session.request({
-      op: "CONVERSATION_UPDATE",
-      conversation: this.id,
-      ...(title !== undefined && { title }),
-      ...(joinPolicy !== undefined && { join_policy: joinPolicy }),
-      ...(retentionS !== undefined && { retention_s: retentionS }),
-      ...(history !== undefined && { history }),
-    });
+  async update(update: ConversationUpdate): Promise<void> {
+    await this.#session.request({ op: "CONVERSATION_UPDATE", conversation: this.id, ...changes(update) });
   }
 
   async delete(): Promise<void> {
@@ -299,8 +315,7 @@ export class Conversation {
   }
 
   async addMembers(members: readonly (string | NewMember)[]): Promise<void> {
-    const list = members.map((member) => (typeof member === "string" ? { user: member } : member));
-    await this.#session.request({ op: "MEMBER_ADD", conversation: this.id, members: list });
+    await this.#session.request({ op: "MEMBER_ADD", conversation: this.id, members: newMembers(members) });
   }
 
   async removeMember(user: string): Promise<void> {
@@ -380,8 +395,6 @@ export class Conversation {
         this.#signal(item.signal);
         break;
       case "detached":
-        this.#subscription = undefined;
-        this.#detached = item.reason;
         this.#emitter.emit("detached", item.reason);
     }
     for (const reader of this.#readers) tellReader(reader, item);
@@ -474,19 +487,8 @@ export class Conversation {
     this.#changeIsDue = true;
     queueMicrotask(() => {
       this.#changeIsDue = false;
-      this.#emitter.emit("change", this.#show());
+      this.#emitter.emit("change", this.peek());
     });
-  }
-
-  #show(): Snapshot {
-    this.#snapshot ??= {
-      messages: this.#timeline.messages(),
-      typing: [...this.#typing.keys()],
-      hasOlder: this.#timeline.older !== 0,
-      loaded: this.#loaded,
-      detached: this.#detached,
-    };
-    return this.#snapshot;
   }
 }
 

@@ -118,6 +118,16 @@ export class Inbox {
       // Whoever sends has read up to it, and no message is newer than this one.
       ...(isOwn && { read: last.seq, readMsgno: headMsgno }),
     });
+    this.#arrived(log, entry.kind, last);
+  }
+
+  /**
+   * Tells the other one that a message is here. Not in groups: nobody is told of it in large ones, and an entry does not say
+   * how large one is; there it takes following the conversation.
+   */
+  #arrived(log: string, kind: ConversationKind, last: LastMessage | undefined, delivered = 0): void {
+    if (kind !== "direct" || !last || last.sender === this.#session.user || last.seq <= delivered) return;
+    this.#session.cursor(log, last.seq, 0);
   }
 
   /** @internal An event of a conversation that is followed, of which no digest comes. */
@@ -208,6 +218,7 @@ export class Inbox {
           listed.add(entry.id);
           this.#entries.set(entry.id, newer(this.#entries.get(entry.id), entry));
           for (const seq of entry.hidden) this.#hide(log.log, seq);
+          this.#arrived(log.log, entry.kind, entry.last, log.delivered);
         }
         after = page.next;
       } while (after !== "");

@@ -1,7 +1,7 @@
 /** What a conversation is, and who is in it. */
 
 import { UnreadableError } from "./core/error.js";
-import { type Members, readConversation } from "./json.js";
+import { type Members, type NewMemberMembers, type Requests, readConversation } from "./json.js";
 
 export type ConversationKind = "group" | "direct" | "channel";
 export type JoinPolicy = "invite" | "open";
@@ -58,6 +58,33 @@ export interface ConversationUpdate {
   readonly joinPolicy?: JoinPolicy;
   readonly retentionS?: number;
   readonly history?: History;
+}
+
+export function creation(given: NewConversation): Requests["CONVERSATION_CREATE"] {
+  const { id, kind, title, members = [], joinPolicy, retentionS, history, actAs } = given;
+  return {
+    ...(id && { conversation: id }),
+    ...(kind && { kind }),
+    ...(title && { title }),
+    members: newMembers(members),
+    ...(joinPolicy && { join_policy: joinPolicy }),
+    ...(actAs && { act_as: actAs }),
+    ...(retentionS && { retention_s: retentionS }),
+    ...(history && { history }),
+  };
+}
+
+export function newMembers(members: readonly (string | NewMember)[]): readonly NewMemberMembers[] {
+  return members.map((member) => (typeof member === "string" ? { user: member } : member));
+}
+
+export function changes({ title, joinPolicy, retentionS, history }: ConversationUpdate) {
+  return {
+    ...(title !== undefined && { title }),
+    ...(joinPolicy !== undefined && { join_policy: joinPolicy }),
+    ...(retentionS !== undefined && { retention_s: retentionS }),
+    ...(history !== undefined && { history }),
+  };
 }
 
 export function readInfo(body: Members): ConversationInfo {

@@ -9,14 +9,12 @@ export interface UsedConversation extends Snapshot {
   readonly conversation: Conversation;
 }
 
-/** Follows a conversation, and renders again whenever there is something else to show. */
+/** Follows a conversation while the component is there, and renders again whenever there is something else to show. */
 export function useConversation(client: Client, id: string): UsedConversation {
   const conversation = client.conversation(id);
-  const subscribe = useCallback((changed: () => void) => conversation.on("change", changed), [conversation]);
-  const snapshot = useSyncExternalStore(
-    subscribe,
-    () => conversation.snapshot(),
-    () => conversation.snapshot(),
-  );
+  const subscribe = useCallback((changed: () => void) => conversation.watch(changed), [conversation]);
+  // Rendering follows nothing: it may never be committed.
+  const peek = () => conversation.peek();
+  const snapshot = useSyncExternalStore(subscribe, peek, peek);
   return { ...snapshot, conversation };
 }

@@ -5,12 +5,12 @@
 
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { WebSocket } from "ws";
 import { binary } from "../src/binary/index.js";
 import { type Client, type ConnectOptions, type Conversation, connect, RefusedError } from "../src/index.js";
 import { startTestBroker, type TestBroker } from "../src/server/testBroker.js";
+import { readmeCode, readmeFile } from "./readme.js";
 
 const options = process.env.ANTIPHON_BIN ? {} : { skip: "ANTIPHON_BIN names no broker" };
 const ALL = ["read", "send", "signal", "manage"] as const;
@@ -124,6 +124,22 @@ for (const [name, wire] of [
   });
 }
 
+test("a conversation that is closed and opened again before there is a session is followed", options, async () => {
+  const token = () => broker.mint("hasty", [{ on: "c:*", can: ALL }]);
+  const client = connect({ url: broker.url, token, WebSocket: CutSocket, device: "hasty-test" });
+  open.push(client);
+  const hasty = client.conversation("hasty").open();
+  hasty.close();
+  hasty.open();
+  await attached(hasty);
+  assert.equal(hasty.snapshot().detached, undefined);
+  hasty.close();
+  await until(
+    () => hasty.snapshot().detached?.why,
+    (why) => why === "unsubscribed",
+  );
+});
+
 test("a refusal is a typed error, and the session goes on", options, async () => {
   const eve = await start("eve", { token: () => broker.mint("eve") });
   await assert.rejects(eve.conversation("nowhere").info(), (error) => error instanceof RefusedError);
@@ -142,14 +158,31 @@ test("the inbox lists what one is a member of, and counts what is unread", optio
   assert.equal(entry?.id, "counted");
 });
 
+test("the inbox tells the other one of a direct conversation that a message has arrived", options, async () => {
+  const [joe, sue] = [await start("joe"), await start("sue")];
+  const his = await joe.direct("sue");
+  await his.send("before she looks");
+  const delivered = (count: number) => {
+    return until(
+      () => his.messages().filter(({ status }) => status === "delivered"),
+      (messages) => messages.length === count,
+    );
+  };
+  await attached(his);
+  const inbox = sue.inbox();
+  await delivered(1);
+  await his.send("while she looks");
+  await until(
+    () => inbox.entries(),
+    ([entry]) => entry?.unread === 2,
+  );
+  await delivered(2);
+});
+
 test("the fifteen lines of the README are a chat", { ...options, timeout: 30_000 }, async (context) => {
-  assert.ok(existsSync("dist/index.js"), "npm run build comes first");
-  const [, code] = /```js chat\.mjs\n([\s\S]*?)```/.exec(readFileSync("README.md", "utf8")) ?? [];
-  assert.ok(code);
-  assert.ok(code.trim().split("\n").length <= 15);
-  // Inside of the package, so that its own name leads to dist/.
-  writeFileSync(".test-build/chat.mjs", code);
-  const chats = await Promise.all(["ann", "bob"].map(chat));
+  assert.ok(readmeCode("js chat.mjs").trim().split("\n").length <= 15);
+  const program = readmeFile("js", "chat.mjs");
+  const chats = await Promise.all(["ann", "bob"].map((user) => chat(program, user)));
   const [ann, bob] = chats;
   context.after(() => {
     for (const { end } of chats) end();
@@ -168,10 +201,10 @@ test("the fifteen lines of the README are a chat", { ...options, timeout: 30_000
   }
 });
 
-async function chat(user: string) {
+async function chat(program: string, user: string) {
   const CHAT_TOKEN = await broker.mint(user);
   const env = { ...process.env, CHAT_URL: broker.url, CHAT_TOKEN };
-  const child: ChildProcess = spawn(process.execPath, [".test-build/chat.mjs"], { env, stdio: "pipe" });
+  const child: ChildProcess = spawn(process.execPath, [program], { env, stdio: "pipe" });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) {
     stream?.on("data", (chunk) => {

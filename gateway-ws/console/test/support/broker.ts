@@ -1,18 +1,17 @@
 /** A broker that can be killed, and started again at the same place. */
 
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { createInterface } from "node:readline";
 import { promisify } from "node:util";
+import { Program } from "./program.js";
 
-const BINARY = resolve(process.env.ANTIPHON_BIN ?? "../../target/debug/antiphon");
-const READY_MS = 30_000;
+export const BINARY = resolve(process.env.ANTIPHON_BIN ?? "../../target/debug/antiphon");
 
 export class Broker {
   readonly #data: string;
-  #child: ChildProcess | undefined;
+  #program: Program | undefined;
   /** Addresses of the first start, which later ones keep. */
   #ports = { listen: "127.0.0.1:0", admin: "127.0.0.1:0", trunk: "127.0.0.1:0", gateway: "127.0.0.1:0" };
 
@@ -35,24 +34,25 @@ export class Broker {
     return `http://${this.#ports.gateway}`;
   }
 
+  /** What a gateway in a process of its own has to know. */
+  get edge(): { trunk: string; fingerprint: string; secrets: string } {
+    const fingerprint = this.#program?.facts.get("fingerprint") ?? "";
+    return { trunk: this.#ports.trunk, fingerprint, secrets: join(this.#data, "secrets") };
+  }
+
   async start(): Promise<void> {
     const { listen, admin, trunk, gateway } = this.#ports;
     const places = ["--listen", listen, "--admin", admin, "--trunk", trunk, "--gateway", gateway];
     const args = ["serve", "--data", this.#data, ...places, "--shards", "2", "--log-filter", "warn"];
-    const child = spawn(BINARY, args, { stdio: ["ignore", "pipe", process.env.BROKER_LOG ? "inherit" : "ignore"] });
-    this.#child = child;
-    const facts = await readFacts(child);
+    this.#program = await Program.start(BINARY, args);
+    const { facts } = this.#program;
     const of = (name: string) => (facts.get(name) ?? "").replace("http://", "");
     this.#ports = { listen: of("address"), admin: of("admin"), trunk: of("trunk"), gateway: of("gateway") };
   }
 
   /** Without a word, as a crash is. */
   async kill(): Promise<void> {
-    const child = this.#child;
-    if (!child || child.exitCode !== null) return;
-    const ended = new Promise((done) => child.once("close", done));
-    child.kill("SIGKILL");
-    await ended;
+    await this.#program?.kill();
   }
 
   async stop(): Promise<void> {
@@ -88,22 +88,4 @@ export class Broker {
     this.#tokens.set(user, known);
     return known;
   }
-}
-
-/** What the broker says of itself, one fact a line, until `ready`. */
-function readFacts(child: ChildProcess): Promise<ReadonlyMap<string, string>> {
-  const facts = new Map<string, string>();
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error("the broker was not ready in time")), READY_MS);
-    child.once("error", reject);
-    child.once("close", (code) => reject(new Error(`the broker ended with ${code}`)));
-    if (!child.stdout) return;
-    createInterface(child.stdout).on("line", (line) => {
-      const [, name, value] = /^(\w+): (.+)$/.exec(line) ?? [];
-      if (name && value) facts.set(name, value);
-      if (line !== "ready") return;
-      clearTimeout(timer);
-      resolve(facts);
-    });
-  });
 }

@@ -18,6 +18,10 @@ export class Network {
     return proxy;
   }
 
+  get isDown(): boolean {
+    return this.#isDown;
+  }
+
   get url(): string {
     const address = this.#server.address();
     return `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;

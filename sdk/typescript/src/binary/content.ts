@@ -77,14 +77,14 @@ function strictUtf8(bytes: Uint8Array): string | undefined {
 }
 
 /**
- * What a line of JSON can hold as `data`: on one line, without white space around it, well-formed, nested 32 deep. A
- * member that is named twice is not noticed.
+ * What a line of JSON can hold as `data`: on one line, without white space around it, well-formed, nested 32 deep, no
+ * member named twice.
  */
 function parse(text: string): unknown {
   if (/^\s|[\r\n]|\s$/.test(text)) return undefined;
   try {
     const data: unknown = JSON.parse(text);
-    return isCarried(data, DEPTH_MAX) ? data : undefined;
+    return isCarried(data, DEPTH_MAX) && namesIn(data) === namesWritten(text) ? data : undefined;
   } catch {
     return undefined;
   }
@@ -95,6 +95,20 @@ function isCarried(value: unknown, depth: number): boolean {
   if (typeof value !== "object" || value === null) return true;
   const inside = Object.entries(value);
   return depth > 0 && inside.every(([key, item]) => isCarried(key, depth) && isCarried(item, depth - 1));
+}
+
+/** Of members that are named the same a parser keeps one. */
+function namesIn(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 0;
+  const inside = Object.values(value);
+  return inside.reduce((sum, item) => sum + namesIn(item), Array.isArray(value) ? 0 : inside.length);
+}
+
+/** `text` is JSON, where only names have a colon behind them. */
+function namesWritten(text: string): number {
+  let names = 0;
+  for (const [, colon] of text.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?/g)) if (colon) names += 1;
+  return names;
 }
 
 export function contentBytes(members: ContentMembers & { body?: unknown }, kind: string | number = ""): ContentBytes {

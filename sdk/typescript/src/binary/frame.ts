@@ -55,13 +55,13 @@ export function decodeFrames(message: Uint8Array, requestOf: (id: number) => str
 }
 
 function decodeFrame(op: string, id: number, body: Uint8Array, requestOf: (id: number) => string | undefined): Members {
+  const named = OF_HANDLE.has(op) ? { handle: id } : op === "OPEN" ? { class: id } : id === 0 ? {} : { id };
   if (op === "OK") {
     const to = requestOf(id);
     const message = OK_BODIES[to ?? ""];
-    return message ? { op, id, to, ...readMessage(message, body) } : { op, id };
+    return message ? { op, to, ...readMessage(message, body), ...named } : { op, ...named };
   }
   const message = BY_OP.get(op)?.message;
   const members = isHot(op) ? HOT[op].read(body) : message === undefined ? {} : readMessage(message, body);
-  const named = OF_HANDLE.has(op) ? { handle: id } : op === "OPEN" ? { class: id } : id === 0 ? {} : { id };
   return { op, ...members, ...named };
 }

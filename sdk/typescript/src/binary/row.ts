@@ -64,7 +64,8 @@ export function readRow(bytes: Uint8Array): Members {
     time_ms: readUint64(view, 16),
     event_id: formatUuid(bytes.subarray(24, 40)),
     ...(clientMessageId !== NO_ID && { client_message_id: clientMessageId }),
-    content_hash: toHex(bytes.slice(56, 64).reverse()),
+    // A Buffer's slice is no copy, and what was read is to stay as it is.
+    content_hash: toHex(Uint8Array.from(bytes.subarray(56, 64)).reverse()),
     kind,
     ...((flags & 1) !== 0 && { redacted: true }),
     ...((flags & 2) !== 0 && { unchanged: true }),

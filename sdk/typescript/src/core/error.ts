@@ -130,8 +130,8 @@ export class NotConnectedError extends AntiphonError {
 
 /** The connection ended before the answer came; whether the request was carried out is unknown. */
 export class ConnectionLostError extends AntiphonError {
-  constructor() {
-    super("the connection ended before the broker answered");
+  constructor(options?: ErrorOptions) {
+    super("the connection ended before the broker answered", options);
   }
 }
 

@@ -7,6 +7,7 @@ import type { Range } from "./input.js";
 import { PAGES_IN_FLIGHT_MAX, REQUEST_ATTEMPTS_MAX, REQUESTS_MAX } from "./limits.js";
 import type { Link } from "./link.js";
 import { readView } from "./message.js";
+import type { Messages, Page } from "./output.js";
 
 /** Who wants a page: the application, rows or messages, or a pull of a subscription; `pull` tells it from earlier ones. */
 type Owner =
@@ -83,10 +84,7 @@ export class Pages {
     const job = this.#take(page.id);
     if (job?.owner.is === "pull") return { id: job.owner.id, pull: job.owner.pull, result: { page } };
     if (job?.owner.is === "page") {
-      const { next, floor, epoch } = page;
-      const events = page.rows.map((row) => readEvent(epoch, row));
-      const value = { events, next, head: { epoch, seq: page.head }, floor };
-      this.#link.emit({ type: "page", id: job.owner.id, result: { value } });
+      this.#link.emit({ type: "page", id: job.owner.id, result: { value: readPage(page) } });
     }
     return undefined;
   }
@@ -94,10 +92,7 @@ export class Pages {
   messagesAnswered(page: AnswerOf<"MESSAGES_PAGE">): void {
     const job = this.#take(page.id);
     if (job?.owner.is !== "messages") return;
-    const { next, floor, epoch } = page;
-    const messages = page.messages.map((view) => readView(epoch, view));
-    const value = { messages, next, head: { epoch, seq: page.head }, floor };
-    this.#link.emit({ type: "messages", id: job.owner.id, result: { value } });
+    this.#link.emit({ type: "messages", id: job.owner.id, result: { value: readMessages(page) } });
   }
 
   #take(request: number): Job | undefined {
@@ -155,4 +150,12 @@ export class Pages {
   #fail({ is, id }: Owner, error: AntiphonError): void {
     if (is !== "pull") this.#link.emit({ type: is, id, result: { error } });
   }
+}
+
+export function readPage({ next, floor, epoch, head, rows }: AnswerOf<"PAGE">): Page {
+  return { events: rows.map((row) => readEvent(epoch, row)), next, head: { epoch, seq: head }, floor };
+}
+
+export function readMessages({ next, floor, epoch, head, messages }: AnswerOf<"MESSAGES_PAGE">): Messages {
+  return { messages: messages.map((view) => readView(epoch, view)), next, head: { epoch, seq: head }, floor };
 }

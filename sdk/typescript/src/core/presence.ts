@@ -123,7 +123,7 @@ export class Watch {
 }
 
 /** Whoever has a status of a later version is there in some way. */
-function readStatus(status: string | number): PresenceStatus {
+export function readStatus(status: string | number): PresenceStatus {
   if (status === "" || status === "offline") return "offline";
   return status === "away" || status === "busy" ? status : "online";
 }

@@ -6,13 +6,20 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
-import type { Grant } from "./token.js";
+import type { Claims, Grant } from "./token.js";
 
 export interface TestBrokerOptions {
   /** The program; `ANTIPHON_BIN` of the environment if absent. */
   readonly binary?: string;
   /** How long it may take to be ready; 15 seconds if absent. */
   readonly timeoutMs?: number;
+}
+
+export interface TestTokenOptions {
+  /** For a back end. */
+  readonly service?: boolean;
+  readonly scopes?: Claims["scopes"];
+  readonly lifetimeSeconds?: number;
 }
 
 export interface TestBroker {
@@ -22,7 +29,7 @@ export interface TestBroker {
   readonly address: string;
   readonly fingerprint: string;
   /** A token for a user, who is told by its name alone. */
-  mint(user: string, grants?: readonly Grant[]): Promise<string>;
+  mint(user: string, grants?: readonly Grant[], options?: TestTokenOptions): Promise<string>;
   /** Stops the broker, and removes what it stored. */
   stop(): Promise<void>;
 }
@@ -53,7 +60,7 @@ export async function startTestBroker(options: TestBrokerOptions = {}): Promise<
       url: gateway,
       address: facts.get("address") ?? "",
       fingerprint: facts.get("fingerprint") ?? "",
-      mint: (user, grants = []) => mint(binary, data, user, grants),
+      mint: (user, grants = [], options = {}) => mint(binary, data, user, grants, options),
       stop,
     };
   } catch (error) {
@@ -86,8 +93,14 @@ function readFacts(child: ChildProcess, timeoutMs: number): Promise<ReadonlyMap<
   });
 }
 
-async function mint(binary: string, data: string, user: string, grants: readonly Grant[]): Promise<string> {
-  const rights = grants.flatMap(({ on, can }) => ["--grant", `${on}=${can.join(",")}`]);
+async function mint(binary: string, data: string, user: string, grants: readonly Grant[], more: TestTokenOptions) {
+  const { service = false, scopes = [], lifetimeSeconds } = more;
+  const rights = [
+    ...grants.flatMap(({ on, can }) => ["--grant", `${on}=${can.join(",")}`]),
+    ...scopes.flatMap((scope) => ["--scope", scope]),
+    ...(service ? ["--service"] : []),
+    ...(lifetimeSeconds === undefined ? [] : ["--lifetime", String(lifetimeSeconds)]),
+  ];
   const { stdout } = await promisify(execFile)(binary, ["token", "--data", data, "--user", user, ...rights]);
   return stdout.trim();
 }
