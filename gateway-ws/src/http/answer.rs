@@ -73,6 +73,15 @@ pub(super) fn failed(error: &control::Error) -> Response {
     response
 }
 
+/// What is refused before it is read as a request: a body that is too long or cut off, a path that is no text.
+pub(super) fn rejected(status: StatusCode, field: &str, message: &str) -> Response {
+    let code = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::FrameTooLarge,
+        _ => ErrorCode::Malformed,
+    };
+    failed(&refusal(code, field, message))
+}
+
 pub(super) fn json_response(status: StatusCode, body: Bytes) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

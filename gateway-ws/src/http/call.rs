@@ -8,7 +8,10 @@ use std::{
 
 use antiphon_protocol::{Direction, ErrorCode, FrameType, control};
 use axum::{
-    extract::{ConnectInfo, Path, RawPathParams, RawQuery, State},
+    extract::{
+        ConnectInfo, Path, RawPathParams, RawQuery, State,
+        rejection::{BytesRejection, PathRejection, RawPathParamsRejection},
+    },
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -44,11 +47,16 @@ pub(super) async fn call(
     route: &'static Route,
     State(worker): State<Arc<Worker>>,
     ConnectInfo(remote): ConnectInfo<SocketAddr>,
-    path: RawPathParams,
+    path: Result<RawPathParams, RawPathParamsRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
+    let (path, body) = match (path, body) {
+        (Ok(path), Ok(body)) => (path, body),
+        (Err(rejection), _) => return answer::rejected(rejection.status(), "path", &rejection.body_text()),
+        (_, Err(rejection)) => return answer::rejected(rejection.status(), "body", &rejection.body_text()),
+    };
     let path = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let asked = Asked { remote, path, query: parse_query(query.as_deref().unwrap_or_default()), headers, body };
     match carry_out(route, &worker, &asked).await {
@@ -75,9 +83,13 @@ async fn carry_out(route: &Route, worker: &Worker, asked: &Asked) -> Result<Resp
 pub(super) async fn presence(
     State(worker): State<Arc<Worker>>,
     ConnectInfo(remote): ConnectInfo<SocketAddr>,
-    Path(user): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Response {
+    let user = match path {
+        Ok(Path(user)) => user,
+        Err(rejection) => return answer::rejected(rejection.status(), "path", &rejection.body_text()),
+    };
     let found = async {
         let session = worker.pool.session(&worker.trunks, remote, bearer(&headers)?).await?;
         session.presence(&user).await

@@ -15,7 +15,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use antiphon_protocol::{ErrorCode, limits::FRAME_BYTES_MAX};
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, DefaultBodyLimit, RawPathParams, RawQuery, Request, State},
+    extract::{
+        ConnectInfo, DefaultBodyLimit, RawPathParams, RawQuery, Request, State,
+        rejection::{BytesRejection, RawPathParamsRejection},
+    },
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -41,13 +44,14 @@ pub(crate) fn router(worker: Arc<Worker>) -> Router {
         .route("/tickets", post(make_ticket))
         .route("/openapi.json", get(openapi::serve));
     for route in routes::ROUTES {
-        let handler =
-            move |state: State<Arc<Worker>>,
-                  remote: ConnectInfo<SocketAddr>,
-                  path: RawPathParams,
-                  query: RawQuery,
-                  headers: HeaderMap,
-                  body: Bytes| call::call(route, state, remote, path, query, headers, body);
+        let handler = move |state: State<Arc<Worker>>,
+                            remote: ConnectInfo<SocketAddr>,
+                            path: Result<RawPathParams, RawPathParamsRejection>,
+                            query: RawQuery,
+                            headers: HeaderMap,
+                            body: Result<Bytes, BytesRejection>| {
+            call::call(route, state, remote, path, query, headers, body)
+        };
         let method: MethodRouter<Arc<Worker>> = on(filter(&route.method), handler);
         api = api.route(route.path, method);
     }
@@ -88,8 +92,12 @@ async fn make_ticket(
     State(worker): State<Arc<Worker>>,
     ConnectInfo(remote): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return answer::rejected(rejection.status(), "body", &rejection.body_text()),
+    };
     let made = async {
         let token = call::bearer(&headers)?;
         let wanted: NewTicket = serde_json::from_slice(&body)

@@ -69,7 +69,7 @@ fn operation(route: &Route) -> Value {
         parameters.push(parameter(name, "query", schema));
     }
     let mut responses = errors();
-    let (status, schema) = success(route.frame);
+    let (status, schema) = success(route);
     responses[status] = match schema {
         Some(schema) => json!({ "description": "Done", "content": { "application/json": { "schema": schema } } }),
         None => json!({ "description": "Done" }),
@@ -130,8 +130,8 @@ fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-fn success(frame: FrameType) -> (&'static str, Option<Value>) {
-    match frame {
+fn success(route: &Route) -> (&'static str, Option<Value>) {
+    match route.frame {
         FrameType::Send => ("201", Some(reference("Ack"))),
         FrameType::ConversationCreate => ("201", Some(reference("Conversation"))),
         FrameType::ConversationGet
@@ -143,7 +143,8 @@ fn success(frame: FrameType) -> (&'static str, Option<Value>) {
         | FrameType::Join => ("200", Some(reference("Conversation"))),
         FrameType::Sync => ("200", Some(reference("Synced"))),
         FrameType::Import => ("200", Some(reference("BatchAck"))),
-        FrameType::Fetch => ("200", Some(json!({ "oneOf": [reference("Page"), reference("MessagesPage")] }))),
+        FrameType::Fetch if route.path.ends_with("messages") => ("200", Some(reference("MessagesPage"))),
+        FrameType::Fetch => ("200", Some(reference("Page"))),
         FrameType::Signal => ("202", None),
         _ => ("204", None),
     }
@@ -160,6 +161,7 @@ fn errors() -> Value {
         "410": error("The user was removed"),
         "413": error("Too large"),
         "429": error("Too many requests; Retry-After says when"),
+        "500": error("A fault of the broker"),
         "503": error("Not now; the same request may be sent again"),
         "507": error("The store has no space"),
     })

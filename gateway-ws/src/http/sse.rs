@@ -15,9 +15,10 @@ use antiphon_protocol::{
     Class, DecodeError, ErrorCode, FrameType, Position, RawFrame, Row, VERSION,
     control::{self, Attach, Fetch, Hello, Subscribe, attach::Reset, subscribe::From},
     frames::{self, Page},
+    limits::COUNTER_MAX,
 };
 use axum::{
-    extract::{ConnectInfo, Path, RawQuery, State},
+    extract::{ConnectInfo, Path, RawQuery, State, rejection::PathRejection},
     http::HeaderMap,
     response::{
         IntoResponse, Response,
@@ -51,10 +52,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(25);
 pub(super) async fn stream(
     State(worker): State<Arc<Worker>>,
     ConnectInfo(remote): ConnectInfo<SocketAddr>,
-    Path(log): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
+    let log = match path {
+        Ok(Path(log)) => log,
+        Err(rejection) => return answer::rejected(rejection.status(), "path", &rejection.body_text()),
+    };
     let query = call::parse_query(query.as_deref().unwrap_or_default());
     let asked = match read_request(&worker, &log, &query, &headers) {
         Ok(asked) => asked,
@@ -116,9 +121,16 @@ fn read_request(
 }
 
 fn parse_position(text: &str) -> Result<Position, control::Error> {
-    let wrong = || refusal(ErrorCode::InvalidField, "after", "expected a position, such as 1-42");
-    let (epoch, seq) = text.split_once('-').ok_or_else(wrong)?;
-    Ok(Position { epoch: epoch.parse().map_err(|_| wrong())?, seq: seq.parse().map_err(|_| wrong())? })
+    let parts = text.split_once('-').and_then(|(epoch, seq)| Some((digits(epoch)?, digits(seq)?)));
+    match parts.map(|(epoch, seq)| (u32::try_from(epoch), seq)) {
+        Some((Ok(epoch), seq)) if seq <= COUNTER_MAX => Ok(Position { epoch, seq }),
+        _ => Err(refusal(ErrorCode::InvalidField, "after", "expected a position, such as 1-42")),
+    }
+}
+
+/// A number as the JSON form writes it: without a sign, and without zeros before it.
+fn digits(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number: &u64| number.to_string() == text)
 }
 
 /// The session of one stream.
