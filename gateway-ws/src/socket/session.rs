@@ -13,7 +13,7 @@ use antiphon_protocol::{
     Direction, ErrorCode, FrameType,
     control::{Hello, Resume},
     frames,
-    header::{HEADER_BYTES, Header},
+    header::{FLAG_OPTIONAL, HEADER_BYTES, Header},
     limits::{FRAME_BYTES_MAX, PRE_AUTH_BYTES_MAX},
 };
 use bytes::Bytes;
@@ -194,6 +194,10 @@ impl Session {
                     let message = format!("at most {PRE_AUTH_BYTES_MAX} bytes before authentication");
                     self.shared.refuse(0, ErrorCode::LimitExceeded, "", &message);
                 }
+                Err(WireError::TooLong) => {
+                    let message = format!("a message has at most {FRAME_BYTES_MAX} bytes");
+                    self.shared.refuse(0, ErrorCode::FrameTooLarge, "", &message);
+                }
                 Err(error) => {
                     tracing::debug!(%error, remote = %self.remote, "websocket");
                     self.said = Some(error.close_code());
@@ -260,8 +264,10 @@ impl Session {
                 return self.shared.refuse(0, ErrorCode::Malformed, "", "a message holds whole frames");
             }
             let frame = bytes.split_to(length);
+            let is_optional = matches!(header, Some(Ok(header)) if header.flags & FLAG_OPTIONAL != 0);
             match raw(&frame) {
                 Some(raw) => self.backlog.push_back(Incoming { kind: raw.frame_type, id: raw.id, frame }),
+                None if is_optional => {}
                 None => return self.shared.refuse(0, ErrorCode::UnknownFrame, "header.type", "an unknown frame"),
             }
         }

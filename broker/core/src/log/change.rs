@@ -12,7 +12,7 @@ use antiphon_protocol::{
 use prost::Message;
 use uuid::Uuid;
 
-use super::{Answer, Contents, Conversation, Flow, Log, Stall, State, Waiter, answer, contents::Draft};
+use super::{Answer, Contents, Conversation, Flow, Log, Stall, State, Waiter, answer, contents::Draft, own};
 use crate::{
     authority::authorize,
     effects::Effects,
@@ -59,6 +59,11 @@ impl Log {
         };
         let (event, reply) = match decide(change, &request, &user, &self.name, contents) {
             Ok(Decision::Write(event, reply)) => (event, reply),
+            // Whoever is no member is told nothing of the conversation.
+            Ok(Decision::Nothing) if matches!(change, Change::Leave) => {
+                answer(fx, request.origin, own::done(request.origin.request_id));
+                return Flow::Done;
+            }
             Ok(Decision::Nothing) => {
                 self.answer_conversation(fx, &request, false);
                 return Flow::Done;
@@ -321,7 +326,8 @@ fn decide_leave(user: &UserId, conversation: &Conversation) -> Result<Decision, 
     if conversation.member_count() > 1 {
         keep_an_owner(user, conversation)?;
     }
-    Ok(write(member_event(control::member_event::Change::Left, vec![member(user, standing.role)])))
+    let left = member_event(control::member_event::Change::Left, vec![member(user, standing.role)]);
+    Ok(Decision::Write(left, Answer::Done))
 }
 
 fn keep_an_owner(leaving: &UserId, conversation: &Conversation) -> Result<(), Refusal> {
