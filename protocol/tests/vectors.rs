@@ -229,39 +229,38 @@ fn send_frame(vector: &Vector) -> Bytes {
 
 /// Checks each record against its own, and puts the batch together from frames of single sends.
 fn batch_again(body: &Bytes, vector: &Vector) -> Bytes {
-    let batch = frames::SendBatch::decode(body).unwrap();
-    let records = vector.0["records"].as_array().unwrap();
-    assert_eq!(batch.records.len(), records.len());
-    let mut out = BytesMut::new();
-    for (send, record) in batch.records.iter().zip(records) {
-        let mut record = record.clone();
-        record["id"] = 0.into();
-        assert_send(send, &Vector(record.clone()));
-        let send = send_frame(&Vector(record)).slice(HEADER_BYTES..);
-        out.extend_from_slice(&(send.len() as u32).to_le_bytes());
-        out.extend_from_slice(&send);
-    }
+    let records = frames::SendBatch::decode(body).unwrap().records;
+    let out = records_again(records.into_iter().map(|send| (Vec::new(), send)), vector);
     frames::raw(FrameType::SendBatch, vector.small("id"), &out)
 }
 
 /// As [`batch_again`], with the times.
 fn import_again(body: &Bytes, vector: &Vector) -> Bytes {
-    let import = frames::Import::decode(body).unwrap();
+    let records = frames::Import::decode(body).unwrap().records;
+    for (found, record) in records.iter().zip(vector.0["records"].as_array().unwrap()) {
+        assert_eq!(found.time_ms, record["time_ms"].as_u64().unwrap());
+    }
+    let with_times = records.into_iter().map(|record| (record.time_ms.to_le_bytes().to_vec(), record.send));
+    let out = records_again(with_times, vector);
+    frames::raw(FrameType::Import, vector.small("id"), &out)
+}
+
+/// Records from what stands before each SEND, and the SEND.
+fn records_again(found: impl ExactSizeIterator<Item = (Vec<u8>, frames::Send)>, vector: &Vector) -> BytesMut {
     let records = vector.0["records"].as_array().unwrap();
-    assert_eq!(import.records.len(), records.len());
+    assert_eq!(found.len(), records.len());
     let mut out = BytesMut::new();
-    for (found, record) in import.records.iter().zip(records) {
+    for ((before, send), record) in found.zip(records) {
         let mut record = record.clone();
         record["id"] = 0.into();
         let record = Vector(record);
-        assert_send(&found.send, &record);
-        assert_eq!(found.time_ms, record.number("time_ms"));
+        assert_send(&send, &record);
         let send = send_frame(&record).slice(HEADER_BYTES..);
-        out.extend_from_slice(&(send.len() as u32 + 8).to_le_bytes());
-        out.extend_from_slice(&found.time_ms.to_le_bytes());
+        out.extend_from_slice(&((before.len() + send.len()) as u32).to_le_bytes());
+        out.extend_from_slice(&before);
         out.extend_from_slice(&send);
     }
-    frames::raw(FrameType::Import, vector.small("id"), &out)
+    out
 }
 
 fn ack(vector: &Vector) -> frames::Ack {
