@@ -1,4 +1,4 @@
-//! The gateway as a process of its own, in front of brokers elsewhere. Until SIGTERM or SIGINT.
+//! The gateway as a process of its own, in front of brokers elsewhere. Until SIGTERM or SIGINT; SIGHUP changes nothing.
 
 use std::{
     fs,
@@ -97,10 +97,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     // Registered before the start, so that no signal is missed.
-    let (mut terminate, mut interrupt) = {
+    let [mut terminate, mut interrupt, mut hangup] = {
         let _guard = runtime.enter();
         let register = |kind| signal(kind).map_err(Failure::Runtime);
-        (register(SignalKind::terminate())?, register(SignalKind::interrupt())?)
+        [register(SignalKind::terminate())?, register(SignalKind::interrupt())?, register(SignalKind::hangup())?]
     };
     let admin = cli.admin.map(|listen| runtime.block_on(serve_metrics(listen))).transpose()?;
     let gateway = Gateway::start(config(cli)?)?;
@@ -110,9 +110,12 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let _ = writeln!(out, "gateway: http://{}\n{admin}ready", gateway.address()).and_then(|()| out.flush());
     drop(out);
     runtime.block_on(async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                Some(()) = hangup.recv() => tracing::info!("SIGHUP: files are read at the start only"),
+            }
         }
     });
     gateway.stop(GOODBYE);

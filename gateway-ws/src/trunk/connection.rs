@@ -19,6 +19,8 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// A connection that lasted so long was a good one: the next attempt comes at once.
 const STABLE: Duration = Duration::from_secs(2);
+/// How often it is said that no broker answers.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
 /// How long one broker may take to answer before the next is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Frames that one write joins.
@@ -45,19 +47,22 @@ pub(super) fn endpoint(broker: &BrokerSettings) -> io::Result<Endpoint> {
 
 /// Connects, serves, connects again; ends with the worker's runtime.
 pub(super) async fn keep(table: Arc<Table>, endpoint: Endpoint, broker: BrokerSettings, client: quinn::ClientConfig) {
-    let mut wait = Duration::ZERO;
+    let (mut wait, mut told) = (Duration::ZERO, None::<Instant>);
     loop {
         time::sleep(wait).await;
         let connection = match connect(&endpoint, &broker, &client).await {
             Ok(connection) => connection,
             Err(error) => {
-                if wait == RETRY_MAX {
+                // A broker that starts beside the gateway is not there at the first attempt.
+                if wait > Duration::ZERO && told.is_none_or(|told| told.elapsed() >= TELL_INTERVAL) {
                     tracing::warn!(%error, "trunk");
+                    told = Some(Instant::now());
                 }
                 wait = (wait * 2).clamp(RETRY_MIN, RETRY_MAX);
                 continue;
             }
         };
+        told = None;
         tracing::debug!(remote = %connection.remote_address(), "trunk connected");
         let began = Instant::now();
         let ended = serve(&table, &connection).await;
