@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use antiphon_protocol::{LogName, UserId};
 use clap::{Args, Parser, Subcommand};
 
+use crate::chaos::Plan;
+
 /// Message broker for conversations. Without a command it serves.
 #[derive(Debug, Parser)]
 #[command(name = "antiphon", version)]
@@ -74,6 +76,12 @@ pub(crate) struct Serve {
     /// What is logged, such as info or warn,antiphon_server=debug.
     #[arg(long, value_name = "FILTER")]
     pub(crate) log_filter: Option<String>,
+    /// Harm the traffic of clients on purpose, in development mode only. Parts with commas between them: lag=300ms makes
+    /// each direction slower by about that; cut=5s lets nothing pass for so long, about every 30 s (on average six times
+    /// its length after the last one), for all clients at once; reorder lets some datagrams overtake others (UDP only:
+    /// TCP keeps its order); seed=N makes the same draws again.
+    #[arg(long, value_name = "PARTS", verbatim_doc_comment)]
+    pub(crate) chaos: Option<Plan>,
 }
 
 /// Where the broker's data is.

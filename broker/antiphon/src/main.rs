@@ -1,5 +1,6 @@
 //! The broker and its command line. Without a subcommand it serves.
 
+mod chaos;
 mod cli;
 mod command;
 mod connect;

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
 mod broker;
+mod chaos;
 mod operating;
 mod talking;
