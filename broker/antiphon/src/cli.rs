@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use antiphon_protocol::{LogName, UserId};
+use antiphon_protocol::{LogName, TenantId, UserId};
 use clap::{Args, Parser, Subcommand};
 
 use crate::chaos::Plan;
@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Sub(Sub),
     /// Print past events of a log.
     History(History),
+    /// Say why a user got an event, or not, as far as the running broker knows.
+    Explain(Explain),
     /// Copy the store of a running broker, consistently.
     Backup(Backup),
     /// Make a data directory from a backup.
@@ -191,15 +193,43 @@ pub(crate) struct History {
     pub(crate) connection: Connection,
 }
 
+/// The admin listener of a running broker, and the folder with the token for it.
 #[derive(Debug, Args)]
-pub(crate) struct Backup {
-    /// Folder to write, which must not exist yet.
-    pub(crate) to: PathBuf,
+pub(crate) struct AdminConnection {
     #[command(flatten)]
     pub(crate) data: DataDir,
     /// The broker's admin listener [default: the one running on the data directory].
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) admin: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The log, such as c:lobby.
+    pub(crate) log: LogName,
+    /// The event's position, such as 1-5 or 5.
+    pub(crate) position: String,
+    /// The user who got it, or not.
+    pub(crate) user: UserId,
+    /// Whose data it is [default: that of development].
+    #[arg(long, value_name = "TENANT", default_value = "dev", hide_default_value = true)]
+    pub(crate) tenant: TenantId,
+    /// The event's id; says so if the position holds another event.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) event_id: Option<String>,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: AdminConnection,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// Folder to write, which must not exist yet.
+    pub(crate) to: PathBuf,
+    #[command(flatten)]
+    pub(crate) connection: AdminConnection,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! The broker and its command line. Without a subcommand it serves.
 
+mod admin;
 mod chaos;
 mod cli;
 mod command;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Pub(publish) => wait(command::publish::run(publish)),
         Command::Sub(sub) => wait(command::subscribe::run(sub)),
         Command::History(history) => wait(command::history::run(history)),
+        Command::Explain(explain) => wait(command::explain::run(explain)),
         Command::Backup(backup) => wait(command::backup::run(backup)),
         Command::Restore(restore) => command::restore::run(&restore),
         Command::Verify(verify) => command::verify::run(&verify),
