@@ -2,8 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use antiphon_protocol::{LogName, UserId};
+use antiphon_protocol::{LogName, TenantId, UserId};
 use clap::{Args, Parser, Subcommand};
+
+use crate::chaos::Plan;
 
 /// Message broker for conversations. Without a command it serves.
 #[derive(Debug, Parser)]
@@ -29,6 +31,8 @@ pub(crate) enum Command {
     History(History),
     /// Bring conversations of another system in, with their senders, times and reactions.
     Import(Import),
+    /// Say why a user got an event, or not, as far as the running broker knows.
+    Explain(Explain),
     /// Copy the store of a running broker, consistently.
     Backup(Backup),
     /// Make a data directory from a backup.
@@ -76,6 +80,12 @@ pub(crate) struct Serve {
     /// What is logged, such as info or warn,antiphon_server=debug.
     #[arg(long, value_name = "FILTER")]
     pub(crate) log_filter: Option<String>,
+    /// Harm the traffic of clients on purpose, in development mode only. Parts with commas between them: lag=300ms makes
+    /// each direction slower by about that; cut=5s lets nothing pass for so long, about every 30 s (on average six times
+    /// its length after the last one), for all clients at once; reorder lets some datagrams overtake others (UDP only:
+    /// TCP keeps its order); seed=N makes the same draws again.
+    #[arg(long, value_name = "PARTS", verbatim_doc_comment)]
+    pub(crate) chaos: Option<Plan>,
 }
 
 /// Where the broker's data is.
@@ -204,15 +214,43 @@ pub(crate) struct Import {
     pub(crate) connection: Connection,
 }
 
+/// The admin listener of a running broker, and the folder with the token for it.
 #[derive(Debug, Args)]
-pub(crate) struct Backup {
-    /// Folder to write, which must not exist yet.
-    pub(crate) to: PathBuf,
+pub(crate) struct AdminConnection {
     #[command(flatten)]
     pub(crate) data: DataDir,
     /// The broker's admin listener [default: the one running on the data directory].
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) admin: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The log, such as c:lobby.
+    pub(crate) log: LogName,
+    /// The event's position, such as 1-5 or 5.
+    pub(crate) position: String,
+    /// The user who got it, or not.
+    pub(crate) user: UserId,
+    /// Whose data it is [default: that of development].
+    #[arg(long, value_name = "TENANT", default_value = "dev", hide_default_value = true)]
+    pub(crate) tenant: TenantId,
+    /// The event's id; says so if the position holds another event.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) event_id: Option<String>,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: AdminConnection,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// Folder to write, which must not exist yet.
+    pub(crate) to: PathBuf,
+    #[command(flatten)]
+    pub(crate) connection: AdminConnection,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,8 @@ use antiphon_server::{StartError, auth::MintError, config::ConfigError, identity
 use antiphon_storage::embedded::{BackupError, OpenError};
 use thiserror::Error;
 
+use crate::chaos::ChaosError;
+
 /// A failed command. The text says whose fault it is and what was expected.
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
@@ -18,6 +20,9 @@ pub(crate) enum Failure {
     /// The gateway did not start.
     #[error(transparent)]
     Gateway(#[from] antiphon_gateway_ws::GatewayError),
+    /// No harm can be done on purpose.
+    #[error(transparent)]
+    Chaos(#[from] ChaosError),
     /// No thread or timer.
     #[error("the runtime cannot be started: {0}")]
     Runtime(#[source] io::Error),
@@ -87,7 +92,9 @@ impl Failure {
     /// 2 for what the caller wrote, 1 for everything else.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Argument { .. } | Self::NoData(_) => ExitCode::from(2),
+            Self::Config(_) | Self::Argument { .. } | Self::NoData(_) | Self::Chaos(ChaosError::NotDevelopment) => {
+                ExitCode::from(2)
+            }
             _ => ExitCode::FAILURE,
         }
     }

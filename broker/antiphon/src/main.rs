@@ -1,5 +1,7 @@
 //! The broker and its command line. Without a subcommand it serves.
 
+mod admin;
+mod chaos;
 mod cli;
 mod command;
 mod connect;
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         Command::Sub(sub) => wait(command::subscribe::run(sub)),
         Command::History(history) => wait(command::history::run(history)),
         Command::Import(import) => wait(command::import::run(import)),
+        Command::Explain(explain) => wait(command::explain::run(explain)),
         Command::Backup(backup) => wait(command::backup::run(backup)),
         Command::Restore(restore) => command::restore::run(&restore),
         Command::Verify(verify) => command::verify::run(&verify),

@@ -24,8 +24,9 @@ fn path(data: &Path) -> PathBuf {
 }
 
 impl Running {
-    pub(crate) fn of(broker: &Broker) -> Self {
-        Self { address: broker.address(), admin: broker.admin_address(), fingerprint: broker.fingerprint().to_owned() }
+    /// Of a broker that clients reach at `address`.
+    pub(crate) fn of(broker: &Broker, address: SocketAddr) -> Self {
+        Self { address, admin: broker.admin_address(), fingerprint: broker.fingerprint().to_owned() }
     }
 
     /// Writes the file; the next start writes it again.

@@ -145,6 +145,7 @@ impl Attempt {
                 let verdict = Input::TokenVerified { ticket, result };
                 if self.verdict == 3 { self.late.push(verdict) } else { self.shard.handle(now, verdict) }
             }
+            Output::Explained(_) => {}
             Output::Close { code, .. } => assert_eq!(self.closed.replace(code), None, "closed twice"),
         }
     }

@@ -3,7 +3,9 @@
 use antiphon_storage_contract::Completion;
 use bytes::Bytes;
 
-use crate::{claims::Claims, connection_id::ConnectionId, routing::ShardId, shard_message::ShardMessage};
+use crate::{
+    claims::Claims, connection_id::ConnectionId, explain::Question, routing::ShardId, shard_message::ShardMessage,
+};
 
 /// An input, complete in itself. The shell feeds inputs one by one, in the order in which they happened.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub enum Input {
         /// What it says.
         message: ShardMessage,
     },
+    /// An operator asks; answered with [`crate::Output::Explained`], unless the broker stops before.
+    Explain(Box<Question>),
     /// The broker is about to stop: say GOAWAY to every session and refuse new ones.
     Drain {
         /// Milliseconds until connections are closed.

@@ -19,6 +19,7 @@ mod counters;
 mod digests;
 mod effect;
 mod effects;
+pub mod explain;
 mod held;
 mod home;
 mod input;

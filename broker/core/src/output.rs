@@ -3,7 +3,7 @@
 use antiphon_protocol::ErrorCode;
 use antiphon_storage_contract::{Op, Token};
 
-use crate::{connection_id::ConnectionId, input::VerifyTicket};
+use crate::{connection_id::ConnectionId, explain::Explanation, input::VerifyTicket};
 
 /// An effect. The shell performs each once, in order. Bytes for clients and messages for other shards are not effects:
 /// they wait in bounded queues until the shell has room for them.
@@ -23,6 +23,8 @@ pub enum Output {
         /// The compact JWT. Never logged.
         token: Secret,
     },
+    /// Answer to [`crate::Input::Explain`].
+    Explained(Box<Explanation>),
     /// Write what the connection's outbox holds, then close it with this code.
     Close {
         /// Which.

@@ -10,6 +10,7 @@ use crate::{
     counters::Counters,
     digests::Digests,
     effects::Effects,
+    explain::{self, Explaining, Next},
     held::Held,
     home::Home,
     input::Input,
@@ -116,6 +117,7 @@ impl Shard {
             Input::TokenVerified { ticket, result } => self.home.verified(&mut self.fx, ticket, result),
             Input::Stored(completion) => self.stored(completion),
             Input::Mail { from, message } => self.message(from, message),
+            Input::Explain(question) => explain::ask(&mut self.fx, *question),
             Input::Drain { deadline_ms } => self.home.drain(deadline_ms),
             Input::Rest => self.rest = Rest::After(None),
         }
@@ -157,8 +159,17 @@ impl Shard {
                     log.effect_done(&mut self.fx, &target, seq, is_durable);
                 }
             }
+            ShardMessage::Explain(explaining) => self.explain(*explaining),
             ShardMessage::Unregister(registration) => self.users.unregister(&mut self.fx, from, &registration),
             other => self.home.message(&mut self.fx, from, other),
+        }
+    }
+
+    fn explain(&mut self, explaining: Explaining) {
+        match explaining.next {
+            Next::Seats => self.users.explain(&mut self.fx, explaining),
+            Next::Session(connection) => self.home.explain(&mut self.fx, connection, explaining),
+            Next::Answer => explaining.finish(&mut self.fx),
         }
     }
 

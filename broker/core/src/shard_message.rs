@@ -10,7 +10,7 @@ use antiphon_protocol::{
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::{actor::Actor, connection_id::ConnectionId, effect::Effect, routing::ShardId};
+use crate::{actor::Actor, connection_id::ConnectionId, effect::Effect, explain::Explaining, routing::ShardId};
 
 /// Which bound of its session a request counts towards until it is answered, whatever the answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +145,10 @@ pub enum Operation {
     Register(Box<Registration>),
     /// Carry out what an event of another log comes to. Asked by the broker.
     Effect(Box<Effect>),
+    /// Say what the log knows about an event and a user. Asked by the broker.
+    Explain(Box<Explaining>),
+    /// Say what the user's inbox knows about them. Asked by the broker.
+    ExplainUser(Box<Explaining>),
     /// Take the log up, so that it sends what it owes. Asked by the broker.
     TakeUp,
 }
@@ -463,6 +467,8 @@ pub enum ShardMessage {
         /// Whether it need not be sent again.
         is_durable: bool,
     },
+    /// To the user's owner, then to each of the user's sessions, then back: an operator's question.
+    Explain(Box<Explaining>),
     /// To the connection shard: a newer connection of the same device took over.
     Evict {
         /// Which.

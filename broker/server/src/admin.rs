@@ -5,6 +5,7 @@
 //! | `GET /healthz` | restart me? every shard's loop turns | anyone who can reach it |
 //! | `GET /readyz` | send me traffic? with the reasons against it | anyone |
 //! | `GET /metrics` | Prometheus text | anyone |
+//! | `GET /explain` | why a user got an event, or not | bearer of scope `admin:read`, its tenant |
 //! | `POST /dev/token` | a token for a made-up user | loopback peer and Host, development mode only |
 //! | `POST /admin/backup` | copy the store while it runs | loopback peer and Host, bearer of scope `admin:write` |
 //!
@@ -16,6 +17,8 @@ pub mod health;
 pub mod metrics;
 
 mod access;
+mod explain;
+mod query;
 mod response;
 mod routes;
 
@@ -39,6 +42,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
+pub use self::explain::{ExplainFn, ExplainFuture};
 use self::{health::Health, metrics::Metrics};
 use crate::{
     auth::{Minter, Verifier},
@@ -64,12 +68,14 @@ pub struct Admin {
     pub metrics: Metrics,
     /// Bearer token of commands on this machine.
     pub token: AdminToken,
-    /// The current verifier, for other bearers of scope `admin:write`; a key reload sends a new one.
+    /// The current verifier, for other bearers; a key reload sends a new one.
     pub verifier: watch::Receiver<Arc<Verifier>>,
     /// Makes development tokens; `None` outside development mode.
     pub development: Option<Minter>,
     /// Copies the store.
     pub backup: BackupFn,
+    /// Asks the shards about an event and a user.
+    pub explain: ExplainFn,
 }
 
 /// Copies the running store into a folder that does not exist yet (absolute path), consistently.

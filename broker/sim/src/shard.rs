@@ -225,8 +225,8 @@ impl Shard {
                     let at = stage.now + Duration::from_micros(50 + stage.random.below(500));
                     stage.at(at, Happening::Verified(self.boot, self.index, ticket, Box::new(result)));
                 }
-                // The node closes connections itself.
-                Output::Close { .. } => {}
+                // The node closes connections itself, and no operator asks.
+                Output::Close { .. } | Output::Explained(_) => {}
             }
         }
         self.collect_completions(stage);

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod check_config;
 mod event_line;
+pub(crate) mod explain;
 pub(crate) mod history;
 pub(crate) mod import;
 mod message_line;

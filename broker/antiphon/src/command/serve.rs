@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write as _},
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroUsize,
     time::Duration,
 };
@@ -11,12 +11,19 @@ use antiphon_gateway_ws::{BrokerSettings, Development, Fingerprint, Gateway, Gat
 use antiphon_sdk::Trust;
 use antiphon_server::{
     Broker,
-    config::{Config, ConfigError, Overrides},
+    config::{Config, Overrides},
     identity,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{cli::Serve, connect::mint, failure::Failure, logging, running::Running};
+use crate::{
+    chaos::{self, Doors, Relay},
+    cli::Serve,
+    connect::mint,
+    failure::Failure,
+    logging,
+    running::Running,
+};
 
 /// How long clients get to leave after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -28,7 +35,7 @@ const WATCH: Duration = Duration::from_secs(1);
 const RECEIVE_BUFFER_WANTED: usize = 2 << 20;
 
 pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
-    let config = load(serve)?;
+    let mut config = load(serve)?;
     logging::start(&config.log);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     // Registered before the start, so that no signal is missed.
@@ -36,11 +43,22 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
         let _guard = runtime.enter();
         Signals::register().map_err(Failure::Runtime)?
     };
+    let doors = serve.chaos.is_some().then(|| Doors::take(&mut config)).transpose()?;
     let broker = Broker::start(config)?;
     let fingerprint = Fingerprint::new(sha256(broker.fingerprint())?);
     let gateway = start_gateway(&broker, &fingerprint)?;
-    Running::of(&broker).write(&broker.config().data_dir)?;
-    announce(&broker, gateway.as_ref()).map_err(Failure::Output)?;
+    let (address, gateway_address) = (broker.address(), gateway.as_ref().map(Gateway::address));
+    let relay = match (doors, &serve.chaos) {
+        (Some(doors), Some(plan)) => Some(doors.open(plan, address, gateway_address)?),
+        _ => None,
+    };
+    let public = Public {
+        address: relay.as_ref().map_or(address, Relay::address),
+        gateway: relay.as_ref().map_or(gateway_address, Relay::gateway_address),
+        chaos: relay.as_ref().map(Relay::shown),
+    };
+    Running::of(&broker, public.address).write(&broker.config().data_dir)?;
+    announce(&broker, &public).map_err(Failure::Output)?;
     runtime.block_on(signals.wait(&broker, &fingerprint));
     tracing::info!(deadline_ms = DRAIN.as_millis() as u64, "draining");
     // The gateway stays until the sessions that it carries have been told and have gone.
@@ -48,7 +66,16 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
     if let Some(gateway) = gateway {
         gateway.stop(GOODBYE);
     }
+    // Last, so that goodbyes still reach the clients.
+    drop(relay);
     Ok(outcome?)
+}
+
+/// What clients are told: where they connect, which with harm on purpose is the relay.
+struct Public<'a> {
+    address: SocketAddr,
+    gateway: Option<SocketAddr>,
+    chaos: Option<&'a str>,
 }
 
 fn sha256(hex: &str) -> Result<[u8; 32], Failure> {
@@ -86,7 +113,7 @@ fn start_gateway(broker: &Broker, fingerprint: &Fingerprint) -> Result<Option<Ga
 }
 
 /// The configuration from file, environment and flags.
-pub(crate) fn load(serve: &Serve) -> Result<Config, ConfigError> {
+pub(crate) fn load(serve: &Serve) -> Result<Config, Failure> {
     let flags = Overrides {
         listen: serve.listen.clone(),
         admin_listen: serve.admin.clone(),
@@ -101,7 +128,11 @@ pub(crate) fn load(serve: &Serve) -> Result<Config, ConfigError> {
         log_filter: serve.log_filter.clone(),
         ..Overrides::default()
     };
-    Config::load(serve.config.as_deref(), std::env::vars(), flags, cores())
+    let config = Config::load(serve.config.as_deref(), std::env::vars(), flags, cores())?;
+    if serve.chaos.is_some() {
+        chaos::check(&config)?;
+    }
+    Ok(config)
 }
 
 fn cores() -> usize {
@@ -118,7 +149,7 @@ fn development(broker: &Broker) -> Option<Development> {
 }
 
 /// One fact a line, for people and for programs that start a broker; `ready` is the last.
-fn announce(broker: &Broker, gateway: Option<&Gateway>) -> io::Result<()> {
+fn announce(broker: &Broker, public: &Public<'_>) -> io::Result<()> {
     let config = broker.config();
     let mut out = io::stdout().lock();
     if config.development {
@@ -128,15 +159,18 @@ fn announce(broker: &Broker, gateway: Option<&Gateway>) -> io::Result<()> {
         )?;
         writeln!(out, "with issuers and a certificate; see deploy/antiphon.toml.")?;
     }
-    writeln!(out, "address: {}", broker.address())?;
+    writeln!(out, "address: {}", public.address)?;
     writeln!(out, "trunk: {}", broker.trunk_address())?;
-    if let Some(gateway) = gateway {
-        writeln!(out, "gateway: http://{}", gateway.address())?;
+    if let Some(gateway) = public.gateway {
+        writeln!(out, "gateway: http://{gateway}")?;
     }
     writeln!(out, "admin: http://{}", broker.admin_address())?;
     writeln!(out, "fingerprint: sha256:{}", broker.fingerprint())?;
     writeln!(out, "data: {}", config.data_dir.display())?;
     writeln!(out, "shards: {}", config.shards)?;
+    if let Some(chaos) = public.chaos {
+        writeln!(out, "chaos: {chaos}")?;
+    }
     if config.development {
         let program = std::env::args().next().unwrap_or_else(|| "antiphon".into());
         let data = match config.data_dir.to_str() {

@@ -35,9 +35,14 @@ impl Broker {
     }
 
     pub(crate) fn start_at(data: &Path, shards: u16, listen: &str) -> Self {
+        Self::start_with(data, shards, &["--listen", listen])
+    }
+
+    pub(crate) fn start_with(data: &Path, shards: u16, args: &[&str]) -> Self {
         let mut child = antiphon()
-            .args(["serve", "--listen", listen, "--log-filter", "warn"])
+            .args(["serve", "--log-filter", "warn"])
             .args(ANY_PORTS)
+            .args(args)
             .args(["--shards", &shards.to_string(), "--data"])
             .arg(data)
             .stdout(Stdio::piped())

@@ -55,6 +55,34 @@ fn a_backup_of_a_running_broker_restores_in_a_new_epoch() {
 }
 
 #[test]
+fn explain_says_why_a_user_got_an_event_or_not() {
+    let data = tempfile::tempdir().unwrap();
+    let broker = Broker::start(data.path(), 2);
+    broker.run(&["pub", "c:lobby", "hello", "--user", "ann"]);
+    let why = |position: &str, user: &str| broker.run(&["explain", "c:lobby", position, user]);
+    // What opens the lobby is a grant of the token, and nobody is here with one.
+    assert!(why("1", "bob").starts_with("refused: the user is no member"), "{}", why("1", "bob"));
+    assert!(why("2", "bob").starts_with("no_such_event: there is no such event: the log ends with position 1"));
+    assert!(why("2-1", "ann").starts_with("other_event: "));
+    let sub = ["sub", "c:lobby", "--from", "0", "--user", "bob", "--device", "phone"];
+    let mut sub = Printing::start(&mut broker.command(&sub));
+    assert_eq!(sub.line(), "1-1 ann: hello");
+    let answer = why("1-1", "bob");
+    assert!(answer.starts_with("before_subscription: "), "{answer}");
+    assert!(answer.contains("\nevent: message by ann, "), "{answer}");
+    assert!(answer.contains("\ndevice phone: connected to shard ") && answer.contains(", live from 2, "), "{answer}");
+    broker.run(&["pub", "c:lobby", "again", "--user", "ann"]);
+    assert_eq!(sub.line(), "1-2 ann: again");
+    let json: serde_json::Value =
+        serde_json::from_str(&broker.run(&["explain", "c:lobby", "2", "bob", "--json"])).unwrap();
+    assert!(["sent", "delivered"].contains(&json["verdict"].as_str().unwrap()), "{json}");
+    let id = json["at_log"]["event"]["event_id"].as_str().unwrap();
+    assert!(broker.run(&["explain", "c:lobby", "1", "bob", "--event-id", id]).starts_with("other_event: "));
+    let refused = failure(broker.command(&["explain", "c:lobby", "one", "bob"]).output().unwrap());
+    assert!(refused.contains("a position such as 5"), "{refused}");
+}
+
+#[test]
 fn one_broker_to_a_data_directory_and_to_an_address() {
     let folder = tempfile::tempdir().unwrap();
     let (data, other) = (folder.path().join("data"), folder.path().join("other"));

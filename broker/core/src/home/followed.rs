@@ -65,6 +65,15 @@ impl Followed {
         was_there
     }
 
+    /// A session that follows.
+    pub(super) fn subscriber(&self, id: ConnectionId, channel: Option<(ConnectionId, u32)>) -> Option<&Subscriber> {
+        match (self.receivers.get(&channel.map_or(id, |(trunk, _)| trunk))?, channel) {
+            (Receiver::Session(subscriber), None) => Some(subscriber),
+            (Receiver::Group(group), Some((_, channel))) => group.get(&channel),
+            _ => None,
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.receivers.is_empty()
     }

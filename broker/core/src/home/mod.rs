@@ -5,6 +5,7 @@
 
 mod connection;
 mod connections;
+mod explain;
 mod fanout;
 mod followed;
 mod handshake;
@@ -253,6 +254,7 @@ impl Home {
             | ShardMessage::Digest { .. }
             | ShardMessage::InboxEvent { .. }
             | ShardMessage::EffectDone { .. }
+            | ShardMessage::Explain(_)
             | ShardMessage::Unregister(_) => debug_assert!(false, "the shard routes these to its owner side"),
         }
     }

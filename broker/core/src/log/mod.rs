@@ -17,6 +17,7 @@ mod conversation;
 mod cursor;
 mod cursors;
 mod duplicates;
+mod explain;
 mod inbox;
 mod last_message;
 mod loading;
@@ -99,6 +100,8 @@ pub(crate) enum Purpose {
     FindCursor(Box<Request>),
     /// Cursors of these users.
     SaveCursors(Vec<UserId>),
+    /// The event that a question is about.
+    Explain(Box<Request>),
     /// The row that was redacted: to be read first, or rewritten.
     Redact { seq: u64, is_read: bool },
     /// A record of a message that rows behind the checkpoint concern.
@@ -299,6 +302,14 @@ impl Log {
                 self.watched(fx, request);
                 Flow::Done
             }
+            Operation::Explain(_) => {
+                self.explain(fx, request);
+                Flow::Done
+            }
+            Operation::ExplainUser(_) => {
+                self.explain_user(fx, request);
+                Flow::Done
+            }
             // It is taken up by now.
             Operation::TakeUp => Flow::Done,
         }
@@ -325,6 +336,7 @@ impl Log {
                 }
             }
             (Purpose::FindCursor(request), result) => self.cursor_found(fx, &request, result),
+            (Purpose::Explain(request), result) => self.explain_read(fx, *request, result),
             (Purpose::SaveCursors(users), Err(_)) => match &mut self.state {
                 State::Ready(contents) => contents.cursors.save_again(users),
                 _ => self.cursors.save_again(users),

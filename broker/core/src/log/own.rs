@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     Answer, Flow, Inbox, Log, Purpose, Stall, State, Waiter, across::report, answer, blocks::Blocks, contents::Draft,
-    duplicates::Known, summary,
+    duplicates::Known, explain, summary,
 };
 use crate::{
     claims::{Ability, Scope},
@@ -60,6 +60,9 @@ impl Log {
             }
             Operation::Effect(effect) => report(fx, effect.source, &self.name, effect.seq, false),
             Operation::Summarize { .. } => summary::reply(fx, request, summary::refused(refusal)),
+            operation @ (Operation::Explain(_) | Operation::ExplainUser(_)) => {
+                explain::refused(fx, operation, refusal.code);
+            }
             // What is not known looks like nobody there.
             Operation::TakeUp | Operation::Watched(_) => {}
             _ => return false,

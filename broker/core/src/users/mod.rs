@@ -3,6 +3,7 @@
 //! A session is known here once the user's inbox has admitted it (see `log::own`), so revocation, which is an event of the
 //! inbox, is decided there and carried out here. Only what is connected is kept; nothing survives a restart.
 
+mod explain;
 mod following;
 mod presence;
 
@@ -182,7 +183,7 @@ impl Users {
 }
 
 impl User {
-    fn seats(&self) -> impl Iterator<Item = &Seat> {
+    fn seats(&self) -> impl DoubleEndedIterator<Item = &Seat> {
         self.devices.iter().map(|(_, seat)| seat)
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use antiphon_core::{
     Claims, ConnectionId, Input, Output, ResumeKey, Shard, ShardConfig, ShardId, Time, TokenRefusal, VerifyTicket,
     claims::{Ability, ActorKind, Grant, GrantPattern, Scope, Scopes},
+    explain::Explanation,
 };
 use antiphon_protocol::{
     Class, ErrorCode, FrameType, LogKey, LogName, Row, TenantId, VERSION,
@@ -43,6 +44,8 @@ pub(crate) struct Cluster {
     pub(crate) held_mail: BTreeSet<(usize, usize)>,
     /// One for each shard, if clients come on trunks.
     pub(crate) edges: Vec<Edge>,
+    /// Answers to operators' questions, and the shard that gave them.
+    pub(crate) explained: Vec<(usize, Explanation)>,
     verdicts: VecDeque<(usize, VerifyTicket, String)>,
     slots: Vec<u32>,
     boot: u8,
@@ -61,6 +64,7 @@ impl Cluster {
             keeps_closed: false,
             held_mail: BTreeSet::new(),
             edges: Vec::new(),
+            explained: Vec::new(),
             verdicts: VecDeque::new(),
             slots: vec![0; shards],
             boot: 0,
@@ -245,6 +249,7 @@ impl Cluster {
                 match output {
                     Output::Store { op, token } => self.store.submit(shard, op, token),
                     Output::Verify { ticket, token } => self.verdicts.push_back((shard, ticket, token.0)),
+                    Output::Explained(explanation) => self.explained.push((shard, *explanation)),
                     Output::Close { connection, code } => self.close(shard, connection, code),
                 }
             }

@@ -23,6 +23,8 @@ mod digests;
 #[cfg(test)]
 mod edge;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod handshake;
 #[cfg(test)]
 mod harness;

@@ -31,6 +31,9 @@ mod digests;
 #[path = "../it/edge.rs"]
 mod edge;
 #[cfg(test)]
+#[path = "../it/explain.rs"]
+mod explain;
+#[cfg(test)]
 #[path = "../it/handshake.rs"]
 mod handshake;
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Who may use the routes that change something.
+//! Who may use the routes that change something or tell more than numbers.
 
 use std::net::{IpAddr, SocketAddr};
 
 use antiphon_core::claims::Scope;
-use antiphon_protocol::ErrorCode;
+use antiphon_protocol::{ErrorCode, TenantId};
 use hyper::{
     HeaderMap, Request,
     header::{AUTHORIZATION, HOST, HeaderValue, ORIGIN},
@@ -34,8 +34,22 @@ pub(super) fn require_loopback<B>(peer: SocketAddr, request: &Request<B>) -> Res
     Ok(())
 }
 
-/// The bearer must hold `admin:write`: the data directory's own token, or an issuer's.
-pub(super) fn require_admin_write(admin: &Admin, headers: &HeaderMap, now_unix_ms: u64) -> Result<(), Refusal> {
+/// Who shows a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Bearer {
+    /// Whoever can read the data directory.
+    Operator,
+    /// Whom an issuer trusts with one tenant.
+    Issued(TenantId),
+}
+
+/// The bearer must hold one of these scopes: with the data directory's own token, which has all, or an issuer's.
+pub(super) fn require(
+    admin: &Admin,
+    headers: &HeaderMap,
+    now_unix_ms: u64,
+    one_of: &[Scope],
+) -> Result<Bearer, Refusal> {
     let bearer = only(headers, AUTHORIZATION.as_str()).and_then(|value| value.to_str().ok());
     let bearer = bearer.and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
@@ -44,18 +58,18 @@ pub(super) fn require_admin_write(admin: &Admin, headers: &HeaderMap, now_unix_m
     let missing = || Refusal::new(ErrorCode::TokenInvalid, "expected the header Authorization: Bearer <token>");
     let token = bearer.ok_or_else(missing)?;
     if admin.token.is(token) {
-        return Ok(());
+        return Ok(Bearer::Operator);
     }
     let verifier = admin.verifier.borrow().clone();
     let claims = verifier.verify(token, now_unix_ms).map_err(|error| Refusal {
         reason: Some(error.code()),
         ..Refusal::new(error.error_code(), error.to_string())
     })?;
-    if claims.scopes.contains(Scope::AdminWrite) {
-        Ok(())
-    } else {
-        Err(Refusal::new(ErrorCode::Forbidden, "the token lacks the scope admin:write"))
+    if one_of.iter().any(|scope| claims.scopes.contains(*scope)) {
+        return Ok(Bearer::Issued(claims.tenant));
     }
+    let lacking = one_of.first().map_or("", |scope| scope.word());
+    Err(Refusal::new(ErrorCode::Forbidden, format!("the token lacks the scope {lacking}")))
 }
 
 /// A header's value if it is there exactly once: two would let two readers see two values.

@@ -6,6 +6,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use antiphon_core::claims::Scope;
 use antiphon_protocol::{DeviceId, ErrorCode, UserId};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -15,7 +16,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{
-    Admin, READ_TIMEOUT, Shared, access,
+    Admin, READ_TIMEOUT, Shared, access, explain,
     response::{Answer, Refusal, json_answer, text_answer},
 };
 use crate::{auth::TokenRequest, identity};
@@ -32,9 +33,10 @@ where
         (&Method::GET | &Method::HEAD, "/healthz") => Ok(healthz(&shared.admin)),
         (&Method::GET | &Method::HEAD, "/readyz") => Ok(readyz(&shared.admin)),
         (&Method::GET | &Method::HEAD, "/metrics") => Ok(metrics(&shared.admin)),
+        (&Method::GET | &Method::HEAD, "/explain") => explain::answer(&shared.admin, &request, unix_ms()).await,
         (&Method::POST, "/dev/token") => development_token(&shared.admin, peer, request).await,
         (&Method::POST, "/admin/backup") => backup(shared, peer, request).await,
-        (_, "/healthz" | "/readyz" | "/metrics") => Err(wrong_method("GET, HEAD")),
+        (_, "/healthz" | "/readyz" | "/metrics" | "/explain") => Err(wrong_method("GET, HEAD")),
         (_, "/admin/backup") => Err(wrong_method("POST")),
         (_, "/dev/token") if shared.admin.development.is_some() => Err(wrong_method("POST")),
         _ => Err(no_such_route()),
@@ -125,7 +127,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     access::require_loopback(peer, &request)?;
-    access::require_admin_write(&shared.admin, request.headers(), unix_ms())?;
+    access::require(&shared.admin, request.headers(), unix_ms(), &[Scope::AdminWrite])?;
     let wanted: BackupRequest = read_json(request).await?;
     if !wanted.path.is_absolute() {
         return Err(Refusal::field("path", "an absolute path: the broker's own folder is not the caller's"));

@@ -1,6 +1,9 @@
 //! The listener over real sockets, with requests written by hand.
 
-use antiphon_core::claims::{Ability, ActorKind, Scope, Scopes};
+use antiphon_core::{
+    claims::{Ability, ActorKind, Scope, Scopes},
+    explain::{Explanation, Question},
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -44,6 +47,7 @@ impl World {
             verifier: verifiers,
             development: development.then(|| identity.minter().clone()),
             backup: backup(Arc::clone(&began), Arc::clone(&proceed)),
+            explain: Box::new(|question| Box::pin(async { Some(explanation(question)) })),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -104,6 +108,12 @@ fn backup(began: Arc<Notify>, proceed: Arc<Notify>) -> BackupFn {
             }
         })
     })
+}
+
+/// What shards would say of an event that nobody has got.
+fn explanation(question: Question) -> Explanation {
+    let failed = ErrorCode::StoreUnavailable;
+    Explanation { question, log: Err(failed), inbox: Err(failed), sessions: Vec::new() }
 }
 
 fn run<F: Future>(test: F) -> F::Output {
@@ -242,6 +252,48 @@ fn a_backup_needs_the_scope_admin_write() {
         world.verifier.send(Arc::new(Verifier::new(Vec::new()).unwrap())).unwrap();
         assert_eq!(world.backup(&issued, "/backup").await.1["reason"], "issuer_unknown");
         assert_eq!(world.backup(&own, "/backup").await.0, 200);
+    });
+}
+
+#[test]
+fn a_question_needs_the_scope_admin_read_and_stays_within_its_tenant() {
+    run(async {
+        let world = World::start(true).await;
+        let ask = async |token: &str, query: &str| {
+            let head = format!("host: admin.example\r\nauthorization: Bearer {token}\r\n");
+            let (status, _, body) = world.raw(&format!("GET /explain?{query} HTTP/1.1\r\n{head}\r\n")).await;
+            (status, serde_json::from_str::<Value>(&body).unwrap())
+        };
+        let own = world.identity.admin_token().reveal().to_owned();
+        let issued = |scope| world.token(ActorKind::Service, Scopes::NONE.with(scope));
+        let full = "log=c%3Atea&seq=1-5&user=bob&event_id=&tenant=dev";
+        for token in [&own, &issued(Scope::AdminRead), &issued(Scope::AdminWrite)] {
+            let (status, answer) = ask(token, full).await;
+            assert_eq!((status, &answer["verdict"]), (200, &"unknown".into()), "{answer}");
+            assert_eq!(
+                (&answer["tenant"], &answer["log"], &answer["seq"]),
+                (&"dev".into(), &"c:tea".into(), &5.into())
+            );
+            assert_eq!(answer["message"], "the broker could not look: store_unavailable");
+        }
+        let reader = issued(Scope::AdminRead);
+        assert_eq!(ask(&reader, "log=c:tea&seq=5&user=bob").await.1["tenant"], "dev", "its own, if none is named");
+        assert_eq!(code(&ask(&reader, &full.replace("dev", "other")).await), (403, "forbidden"));
+        assert_eq!(code(&ask(&issued(Scope::ActAs), full).await), (403, "forbidden"));
+        assert_eq!(ask("x", full).await.0, 401);
+        for (query, field) in [
+            ("log=c:tea&seq=5&user=bob", "tenant"),
+            ("log=tea&seq=5&user=bob&tenant=dev", "log"),
+            ("seq=5&user=bob&tenant=dev", "log"),
+            ("log=c:tea&seq=x&user=bob&tenant=dev", "seq"),
+            ("log=c:tea&seq=5&tenant=dev", "user"),
+            ("log=c:tea&seq=5&user=bob&tenant=dev&event_id=7", "event_id"),
+            ("log=c:tea&seq=5&seq=6&user=bob&tenant=dev", "seq"),
+            ("log=c:tea&seq=5&user=bob&tenant=dev&token=t", "query"),
+        ] {
+            let answer = ask(&own, query).await;
+            assert_eq!((code(&answer), &answer.1["field"]), ((400, "invalid_field"), &field.into()), "{query}");
+        }
     });
 }
 

@@ -1,5 +1,6 @@
 //! The broker as a whole: opens the store, binds the sockets, starts one thread per shard and the admin listener.
 
+mod ask;
 mod start_error;
 mod threads;
 
@@ -102,6 +103,7 @@ impl Broker {
         if !store.degraded().is_empty() {
             health.not_ready("a partition of the store is damaged and read-only");
         }
+        let asked = shards.first().ok_or(StartError::NoStore)?;
         let (verifier, current_verifier) = watch::channel(verifier);
         let admin = Admin {
             health: health.clone(),
@@ -110,6 +112,7 @@ impl Broker {
             verifier: current_verifier,
             development: config.development.then(|| identity.minter().clone()),
             backup: Box::new(move |to| Box::pin(backup(store.clone(), to))),
+            explain: ask::explainer(asked.commands.clone(), asked.ringer.clone()),
         };
         let (admin_address, admin_stop, admin_thread) = serve_admin(config.admin_listen, admin)?;
         health.ready_again(STARTING);

@@ -6,6 +6,7 @@
 
 mod datagrams;
 mod metrics;
+mod questions;
 
 use std::{
     collections::VecDeque,
@@ -17,7 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon_core::{Input, Output, ShardId, ShardMessage, TokenRefusal, VerifyTicket};
+use antiphon_core::{
+    Input, Output, ShardId, ShardMessage, TokenRefusal, VerifyTicket,
+    explain::{Explanation, Question},
+};
 use antiphon_node::{Clock, Datagram, Node};
 use antiphon_storage::{Completion, EventLog, embedded::EmbeddedShard};
 use antiphon_sys::{
@@ -25,9 +29,10 @@ use antiphon_sys::{
     poller::{Source, wait},
 };
 use quinn_proto::ServerConfig;
+use tokio::sync::oneshot;
 
 pub(crate) use self::datagrams::Datagrams;
-use self::metrics::Published;
+use self::{metrics::Published, questions::Questions};
 use crate::{
     admin::health::Heartbeat,
     auth::{TokenCache, Verifier},
@@ -60,6 +65,8 @@ pub(crate) enum Command {
     ServerConfigs(Arc<ServerConfig>, Arc<ServerConfig>),
     /// Use these keys for tokens from now on.
     Verifier(Arc<Verifier>),
+    /// An operator asks.
+    Explain(Box<Question>, oneshot::Sender<Box<Explanation>>),
 }
 
 /// Everything that a shard thread owns.
@@ -83,6 +90,7 @@ struct Loop {
     mail: Vec<(ShardId, Mail)>,
     verifications: VecDeque<(VerifyTicket, String)>,
     published: Published,
+    questions: Questions,
     stop: Option<Stop>,
 }
 
@@ -105,6 +113,7 @@ impl ShardThread {
             mail: Vec::new(),
             verifications: VecDeque::new(),
             published: Published::new(self.shard),
+            questions: Questions::default(),
             stop: None,
             thread: self,
         };
@@ -201,6 +210,10 @@ impl Loop {
                 Ok(Command::ServerConfigs(clients, trunks)) => {
                     self.thread.node.set_server_configs(clients, Some(trunks));
                 }
+                Ok(Command::Explain(mut question, answer)) => {
+                    self.questions.add(&mut question, answer);
+                    self.thread.node.handle(now, Input::Explain(question));
+                }
                 Ok(Command::Verifier(verifier)) => self.thread.tokens.reload(verifier),
                 // Without a process there is nothing to serve for.
                 Err(TryRecvError::Disconnected) => {
@@ -217,6 +230,7 @@ impl Loop {
             match output {
                 Output::Store { op, token } => self.thread.store.submit(op, token),
                 Output::Verify { ticket, token } => self.verifications.push_back((ticket, token.0)),
+                Output::Explained(explanation) => self.questions.answer(explanation),
                 Output::Close { .. } => debug_assert!(false, "the node closes connections itself"),
             }
         }
