@@ -284,21 +284,26 @@ impl Mill {
         }
     }
 
-    /// Records behind each other, whose lengths may lie.
+    /// Records behind each other, whose lengths may lie; of another system, some times.
     fn a_batch(&mut self, out: &mut Vec<u8>) {
+        let is_import = self.random.per_mille(300);
         let mut records = Vec::new();
         let count = if self.random.per_mille(20) { 101 } else { 1 + self.random.below(4) };
         for _ in 0..count {
             self.pick_send();
             self.body[16..24].fill(0);
-            let honest = self.body.len() as u32;
+            let times = [0, 1, self.unix_ms, 1 << 53, u64::MAX];
+            let time = is_import.then(|| times[self.random.index(times.len())].to_le_bytes());
+            let time = time.as_ref().map_or(&[][..], |time| &time[..]);
+            let honest = (time.len() + self.body.len()) as u32;
             let lies = [0, 1, honest.wrapping_sub(1), honest + 1, 0xffff, u32::MAX];
             let length = if self.random.per_mille(100) { lies[self.random.index(lies.len())] } else { honest };
             records.extend_from_slice(&length.to_le_bytes());
+            records.extend_from_slice(time);
             records.extend_from_slice(&self.body);
         }
         self.body = records;
-        self.framed(FrameType::SendBatch as u8, out);
+        self.framed(if is_import { FrameType::Import } else { FrameType::SendBatch } as u8, out);
     }
 
     /// Changes a Protobuf body, in four of ten cases.
