@@ -5,6 +5,8 @@
 //! | `GET /healthz` | restart me? every shard's loop turns | anyone who can reach it |
 //! | `GET /readyz` | send me traffic? with the reasons against it | anyone |
 //! | `GET /metrics` | Prometheus text | anyone |
+//! | `GET /` and its files | the operators' view, empty without a token | anyone |
+//! | `GET /view` | the numbers in it | bearer of scope `admin:read` |
 //! | `GET /explain` | why a user got an event, or not | bearer of scope `admin:read`, its tenant |
 //! | `POST /dev/token` | a token for a made-up user | loopback peer and Host, development mode only |
 //! | `POST /admin/backup` | copy the store while it runs | loopback peer and Host, bearer of scope `admin:write` |
@@ -17,10 +19,13 @@ pub mod health;
 pub mod metrics;
 
 mod access;
+mod board;
 mod explain;
 mod query;
 mod response;
 mod routes;
+mod samples;
+mod view;
 
 use std::{
     fmt,
@@ -42,8 +47,11 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-pub use self::explain::{ExplainFn, ExplainFuture};
-use self::{health::Health, metrics::Metrics};
+pub use self::{
+    board::{Board, Report},
+    explain::{ExplainFn, ExplainFuture},
+};
+use self::{health::Health, metrics::Metrics, samples::Samples};
 use crate::{
     auth::{Minter, Verifier},
     identity::AdminToken,
@@ -66,6 +74,8 @@ pub struct Admin {
     pub health: Health,
     /// The recorder to render.
     pub metrics: Metrics,
+    /// Where the shards leave their numbers.
+    pub board: Board,
     /// Bearer token of commands on this machine.
     pub token: AdminToken,
     /// The current verifier, for other bearers; a key reload sends a new one.
@@ -112,11 +122,19 @@ struct Shared {
     admin: Admin,
     /// Held while a backup runs: there is one at a time.
     backup_running: Mutex<()>,
+    /// Of the admin thread alone; a task that is spawned must be able to move, so it is locked all the same.
+    samples: std::sync::Mutex<Samples>,
+}
+
+impl Shared {
+    fn samples(&self) -> std::sync::MutexGuard<'_, Samples> {
+        self.samples.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
 }
 
 /// Serves until `stop` completes; requests under way then end with their connections.
 pub async fn serve(listener: TcpListener, admin: Admin, stop: impl Future<Output = ()>) -> io::Result<()> {
-    let shared = Arc::new(Shared { admin, backup_running: Mutex::new(()) });
+    let shared = Arc::new(Shared { admin, backup_running: Mutex::new(()), samples: std::sync::Mutex::default() });
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut stop = pin!(stop);
     let mut ticks = interval(TICK);
@@ -131,6 +149,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: impl Future<Output
             _ = ticks.tick() => {
                 shared.admin.health.sample(Instant::now());
                 shared.admin.metrics.upkeep();
+                shared.samples().take(&shared.admin.board.slots(), routes::unix_ms());
             }
             accepted = accept() => match accepted {
                 Ok((permit, stream, peer)) => {

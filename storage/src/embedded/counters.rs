@@ -1,5 +1,7 @@
 //! What a shard of the store has done, for metrics.
 
+use super::latency::Latencies;
+
 /// Work of a block writer since it started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WriterCounters {
@@ -9,6 +11,8 @@ pub struct WriterCounters {
     pub bytes: u64,
     /// Times that the disk was asked to make something durable: syncs, or durable writes.
     pub syncs: u64,
+    /// How long each of those took; with a simulated disk none is counted.
+    pub sync_times: Latencies,
 }
 
 impl WriterCounters {
@@ -16,6 +20,7 @@ impl WriterCounters {
         self.blocks += other.blocks;
         self.bytes += other.bytes;
         self.syncs += other.syncs;
+        self.sync_times.add(&other.sync_times);
     }
 }
 

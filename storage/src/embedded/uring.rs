@@ -21,6 +21,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
     path::PathBuf,
     sync::{Arc, mpsc::Receiver},
+    time::Instant,
 };
 
 use antiphon_sys::{
@@ -75,6 +76,7 @@ struct Block {
 struct Blocks {
     first: u64,
     count: u64,
+    begun: Instant,
 }
 
 impl std::fmt::Debug for UringWriter {
@@ -146,18 +148,19 @@ impl UringWriter {
             buffer.append(&block.bytes);
             count += 1;
         }
-        self.counters.add(WriterCounters { blocks: count, bytes: buffer.len() as u64, syncs: 0 });
-        ring.submit(file, offset, buffer, Blocks { first, count })
+        self.counters.add(WriterCounters { blocks: count, bytes: buffer.len() as u64, ..WriterCounters::default() });
+        ring.submit(file, offset, buffer, Blocks { first, count, begun: Instant::now() })
     }
 
     fn reap(&mut self, finished: &mut Vec<WriteFinished>) {
         let Some(ring) = &mut self.ring else { return };
         let (counters, mut failure) = (&mut self.counters, None);
         let failed = self.failed;
-        ring.reap(|Blocks { first, count }, result| match result {
+        ring.reap(|Blocks { first, count, begun }, result| match result {
             _ if failed || failure.is_some() => {}
             Ok(()) => {
                 counters.syncs += 1;
+                counters.sync_times.record(begun.elapsed());
                 finished.extend((first..first + count).map(|number| WriteFinished::Written { number }));
             }
             Err(error) => failure = Some(error),
@@ -367,7 +370,8 @@ mod tests {
         writer.submit(write(2, 1, true));
         writer.submit(write(3, 2, false));
         assert_eq!(rig.finish(&mut writer, 2), [written(2), written(3)]);
-        assert_eq!(writer.counters(), WriterCounters { blocks: 3, bytes: 3 * 4096, syncs: 2 });
+        let WriterCounters { blocks, bytes, syncs, sync_times } = writer.counters();
+        assert_eq!((blocks, bytes, syncs, sync_times.count()), (3, 3 * 4096, 2, 2));
     }
 
     #[test]

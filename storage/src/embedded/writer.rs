@@ -12,7 +12,7 @@ use std::{
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -207,16 +207,18 @@ impl Worker {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut syncs = 0;
+        let mut done = WriterCounters::default();
         for segment in &self.dirty {
+            let start = Instant::now();
             self.disk.sync(*segment)?;
-            syncs += 1;
+            done.sync_times.record(start.elapsed());
+            done.syncs += 1;
         }
         if let Some(newest) = self.dirty.last() {
             self.disk.close_before(*newest);
         }
         self.dirty.clear();
-        self.counters.lock().unwrap_or_else(PoisonError::into_inner).syncs += syncs;
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).add(done);
         self.answers.send(self.unsynced.drain(..).map(|number| WriteFinished::Written { number }));
         Ok(())
     }

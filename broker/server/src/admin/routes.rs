@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::{
     Admin, READ_TIMEOUT, Shared, access, explain,
     response::{Answer, Refusal, json_answer, text_answer},
+    view,
 };
 use crate::{auth::TokenRequest, identity};
 
@@ -33,10 +34,12 @@ where
         (&Method::GET | &Method::HEAD, "/healthz") => Ok(healthz(&shared.admin)),
         (&Method::GET | &Method::HEAD, "/readyz") => Ok(readyz(&shared.admin)),
         (&Method::GET | &Method::HEAD, "/metrics") => Ok(metrics(&shared.admin)),
+        (&Method::GET | &Method::HEAD, "/view") => view::numbers(shared, &request, unix_ms()),
+        (&Method::GET | &Method::HEAD, path) if let Some(file) = view::file(path) => Ok(file),
         (&Method::GET | &Method::HEAD, "/explain") => explain::answer(&shared.admin, &request, unix_ms()).await,
         (&Method::POST, "/dev/token") => development_token(&shared.admin, peer, request).await,
         (&Method::POST, "/admin/backup") => backup(shared, peer, request).await,
-        (_, "/healthz" | "/readyz" | "/metrics" | "/explain") => Err(wrong_method("GET, HEAD")),
+        (_, "/healthz" | "/readyz" | "/metrics" | "/view" | "/explain") => Err(wrong_method("GET, HEAD")),
         (_, "/admin/backup") => Err(wrong_method("POST")),
         (_, "/dev/token") if shared.admin.development.is_some() => Err(wrong_method("POST")),
         _ => Err(no_such_route()),
@@ -163,7 +166,7 @@ where
     serde_json::from_slice(&bytes.to_bytes()).map_err(|error| Refusal::new(ErrorCode::Malformed, error.to_string()))
 }
 
-fn unix_ms() -> u64 {
+pub(super) fn unix_ms() -> u64 {
     // A clock before 1970 makes every token look unborn, which refuses them all.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -12,7 +12,11 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{health::STARTING, metrics::Metrics, *};
+use super::{
+    health::STARTING,
+    metrics::{Metrics, ShardMetrics},
+    *,
+};
 use crate::{
     auth::TokenRequest,
     config::{Config, Overrides},
@@ -22,6 +26,7 @@ use crate::{
 struct World {
     address: SocketAddr,
     health: Health,
+    board: Board,
     identity: Identity,
     verifier: watch::Sender<Arc<Verifier>>,
     /// Backups whose path ends in `slow` tell `began` and wait for `proceed`.
@@ -40,9 +45,11 @@ impl World {
         let (verifier, verifiers) = watch::channel(Arc::new(config.verifier(&identity).unwrap()));
         let health = Health::new(2, Instant::now());
         let (began, proceed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let board = Board::new(2);
         let admin = Admin {
             health: health.clone(),
             metrics: Metrics::install().unwrap(),
+            board: board.clone(),
             token: identity.admin_token().clone(),
             verifier: verifiers,
             development: development.then(|| identity.minter().clone()),
@@ -53,7 +60,7 @@ impl World {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(serve(listener, admin, async { drop(stopped.await) }));
-        Self { address, health, identity, verifier, began, proceed, stop, server, _data: data }
+        Self { address, health, board, identity, verifier, began, proceed, stop, server, _data: data }
     }
 
     /// Sends these bytes and reads to the end: (status, head, body).
@@ -294,6 +301,38 @@ fn a_question_needs_the_scope_admin_read_and_stays_within_its_tenant() {
             let answer = ask(&own, query).await;
             assert_eq!((code(&answer), &answer.1["field"]), ((400, "invalid_field"), &field.into()), "{query}");
         }
+    });
+}
+
+#[test]
+fn the_view_shows_numbers_only_to_the_scope_admin_read() {
+    run(async {
+        let world = World::start(false).await;
+        let (status, head, page) = world.raw("GET / HTTP/1.1\r\nhost: admin.example\r\n\r\n").await;
+        assert_eq!(status, 200);
+        assert!(head.contains("content-security-policy: default-src 'none'") && page.contains("view.js"), "{head}");
+        let view = async |token: &str, query: &str| {
+            let head = format!("host: admin.example\r\nauthorization: Bearer {token}\r\n");
+            let (status, _, body) = world.raw(&format!("GET /view{query} HTTP/1.1\r\n{head}\r\n")).await;
+            (status, serde_json::from_str::<Value>(&body).unwrap())
+        };
+        let report =
+            |sessions| Report { numbers: ShardMetrics { sessions, ..ShardMetrics::default() }, ..Report::default() };
+        world.board.put(1, &report(3), Instant::now());
+        for token in
+            [world.identity.admin_token().reveal(), &world.token(ActorKind::User, Scopes::NONE.with(Scope::AdminRead))]
+        {
+            let (status, view) = view(token, "").await;
+            assert_eq!((status, &view["not_ready"]), (200, &serde_json::json!(["starting"])));
+            let sessions: Vec<_> = view["shards"].as_array().unwrap().iter().map(|shard| &shard["sessions"]).collect();
+            assert_eq!(sessions, [&Value::from(0), &Value::from(3)]);
+            assert!(view["samples"].is_array() && view["samples_max"] == 600);
+        }
+        let own = world.identity.admin_token().reveal();
+        assert_eq!(view(own, "?after_ms=99999999999999").await.1["samples"], serde_json::json!([]));
+        assert_eq!(code(&view(own, "?after_ms=x").await), (400, "invalid_field"));
+        assert_eq!(code(&view(&world.token(ActorKind::Service, Scopes::NONE), "").await), (403, "forbidden"));
+        assert_eq!(view("", "").await.0, 401);
     });
 }
 

@@ -30,7 +30,7 @@ pub use start_error::StartError;
 
 use crate::{
     admin::{
-        self, Admin, BackupError, BackupReport,
+        self, Admin, BackupError, BackupReport, Board,
         health::{DRAINING, Health, STARTING},
         metrics::Metrics,
     },
@@ -86,6 +86,7 @@ impl Broker {
         let _ = rlimit::raise_open_files();
         let shards = config.shards.get();
         let health = Health::new(shards, Instant::now());
+        let board = Board::new(shards);
         let metrics = Metrics::install().map_err(|_| StartError::Metrics)?;
         make_private(&config.data_dir).map_err(StartError::DataDirectory)?;
         let ports = Mesh::<Mail>::new(usize::from(shards), RING_CAPACITY).map_err(StartError::Threads)?;
@@ -99,7 +100,7 @@ impl Broker {
         let sockets = Sockets { clients: bind(config.listen)?, trunks: bind(config.trunk.listen)? };
         let (address, trunk_address) = (sockets.clients.local_addr(), sockets.trunks.local_addr());
         let granted_receive_buffer = sockets.clients.granted_buffers().receive;
-        let shards = threads::start(&config, &identity, &health, &verifier, &sockets, ports, stores)?;
+        let shards = threads::start(&config, &identity, (&health, &board), &verifier, &sockets, ports, stores)?;
         if !store.degraded().is_empty() {
             health.not_ready("a partition of the store is damaged and read-only");
         }
@@ -108,6 +109,7 @@ impl Broker {
         let admin = Admin {
             health: health.clone(),
             metrics,
+            board,
             token: identity.admin_token().clone(),
             verifier: current_verifier,
             development: config.development.then(|| identity.minter().clone()),

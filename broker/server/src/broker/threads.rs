@@ -15,7 +15,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{Shard, Sockets, StartError, unix_now};
 use crate::{
-    admin::health::Health,
+    admin::{Board, health::Health},
     auth::{TokenCache, Verifier},
     config::Config,
     identity::Identity,
@@ -37,7 +37,7 @@ const RESET_INTERVAL: Duration = Duration::from_micros(100);
 pub(super) fn start(
     config: &Config,
     identity: &Identity,
-    health: &Health,
+    (health, board): (&Health, &Board),
     verifier: &Arc<Verifier>,
     sockets: &Sockets,
     ports: Vec<MeshPort<Mail>>,
@@ -78,6 +78,7 @@ pub(super) fn start(
             commands: receiver,
             tokens: TokenCache::new(Arc::clone(verifier), TOKENS_REMEMBERED),
             clock,
+            board: board.clone(),
             heartbeat: health.heartbeat(shard.0).ok_or(StartError::NoStore)?,
         };
         let name = format!("shard-{index}");

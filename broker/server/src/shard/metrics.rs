@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use antiphon_core::ShardId;
 
 use super::ShardThread;
-use crate::admin::metrics::{ShardMetrics, publish};
+use crate::admin::{
+    Report,
+    metrics::{ShardMetrics, publish},
+};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -52,7 +55,9 @@ impl Published {
             return;
         }
         self.due = now + INTERVAL;
-        publish(self.shard.0, &self.gather(thread));
+        let report = Report { numbers: self.gather(thread), sync_times: thread.store.counters().writer.sync_times };
+        publish(self.shard.0, &report.numbers);
+        thread.board.put(self.shard.0, &report, now);
         self.longest_turn = Duration::ZERO;
     }
 

@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 pub(crate) use self::datagrams::Datagrams;
 use self::{metrics::Published, questions::Questions};
 use crate::{
-    admin::health::Heartbeat,
+    admin::{Board, health::Heartbeat},
     auth::{TokenCache, Verifier},
 };
 
@@ -81,6 +81,7 @@ pub(crate) struct ShardThread {
     pub(crate) tokens: TokenCache,
     pub(crate) clock: Clock,
     pub(crate) heartbeat: Heartbeat,
+    pub(crate) board: Board,
 }
 
 /// A shard thread at work.
