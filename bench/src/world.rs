@@ -166,6 +166,7 @@ impl World {
                     self.shard.handle(self.now, Input::TokenVerified { ticket, result });
                 }
                 Output::Close { connection, code } => panic!("the shard closes {connection:?} with {code:?}"),
+                Output::Explained(explained) => panic!("nobody asked for {explained:?}"),
             }
         }
         moved
