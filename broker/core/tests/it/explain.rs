@@ -57,7 +57,8 @@ fn from_the_subscription_to_what_was_read() {
     assert_eq!(verdict(&mut c, "c:tea", 4, "bob"), Verdict::BeforeSubscription);
     c.say(ann, "c:tea", "live").ack();
     assert_eq!(verdict(&mut c, "c:tea", 5, "bob"), Verdict::Sent);
-    c.call(bob, FrameType::Cursor, &Cursor { log: "c:tea".into(), delivered: 5, read: 4 }).ok::<()>();
+    c.call(bob, FrameType::Cursor, &Cursor { log: "c:tea".into(), delivered: 5, read: 4, act_as: String::new() })
+        .ok::<()>();
     assert_eq!(verdict(&mut c, "c:tea", 5, "bob"), Verdict::Delivered);
     assert_eq!(verdict(&mut c, "c:tea", 4, "bob"), Verdict::Read);
     c.say(ann, "c:tea", "nobody there").ack();
