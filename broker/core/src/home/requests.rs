@@ -37,7 +37,7 @@ impl Home {
             Ok(Parsed::Here) => {}
             Err(refusal) if refusal.code == ErrorCode::UnexpectedFrame => self.close_with(fx, id, &refusal),
             Err(refusal) => {
-                fx.counters.errors += 1;
+                fx.refused(refusal.code);
                 // An ERROR with id 0 would be a farewell, and what has no answer has no refusal either.
                 if is_answered {
                     self.connections.push(id, Class::Control, refusal.to_frame(frame.id));
@@ -319,8 +319,9 @@ fn parse_send(frame: &RawFrame) -> Result<Parsed, Refusal> {
         Ok(send) => Ok(Parsed::Owner(send.log.clone(), Operation::Send(send))),
         Err(error) => match Send::decode_place(&frame.body) {
             Some((log, dseq)) => {
-                let error = Refusal::from(error).to_frame(frame.id);
-                Ok(Parsed::Owner(log, Operation::Unreadable { dseq, error }))
+                let refusal = Refusal::from(error);
+                let (code, error) = (refusal.code, refusal.to_frame(frame.id));
+                Ok(Parsed::Owner(log, Operation::Unreadable { dseq, code, error }))
             }
             None => Err(error.into()),
         },
@@ -338,8 +339,9 @@ fn parse_batch(frame: &RawFrame) -> Result<Parsed, Refusal> {
         }
         Err(error) => match frame.body.get(LENGTH_BYTES..).and_then(Send::decode_place) {
             Some((log, dseq)) => {
-                let error = Refusal::from(error).to_frame(frame.id);
-                Ok(Parsed::Owner(log, Operation::Unreadable { dseq, error }))
+                let refusal = Refusal::from(error);
+                let (code, error) = (refusal.code, refusal.to_frame(frame.id));
+                Ok(Parsed::Owner(log, Operation::Unreadable { dseq, code, error }))
             }
             None => Err(error.into()),
         },

@@ -53,6 +53,7 @@ impl World {
             token: identity.admin_token().clone(),
             verifier: verifiers,
             development: development.then(|| identity.minter().clone()),
+            data_dir: data.path().to_owned(),
             backup: backup(Arc::clone(&began), Arc::clone(&proceed)),
             explain: Box::new(|question| Box::pin(async { Some(explanation(question)) })),
         };
