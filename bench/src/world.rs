@@ -165,6 +165,7 @@ impl World {
                     let result = Ok(claims(&token.0));
                     self.shard.handle(self.now, Input::TokenVerified { ticket, result });
                 }
+                Output::Explained(_) => {}
                 Output::Close { connection, code } => panic!("the shard closes {connection:?} with {code:?}"),
             }
         }
