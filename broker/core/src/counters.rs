@@ -1,5 +1,7 @@
 //! What a shard has done since its boot; read by the shell for its metrics.
 
+use crate::refusals::Refusals;
+
 /// Plain numbers: totals since the boot unless said otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -31,6 +33,6 @@ pub struct Counters {
     pub state_dropped: u64,
     /// Pages answered.
     pub pages: u64,
-    /// Requests refused.
-    pub errors: u64,
+    /// Requests refused, and connections closed for an error.
+    pub refusals: Refusals,
 }

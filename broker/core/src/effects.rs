@@ -49,6 +49,11 @@ pub(crate) struct Effects {
 }
 
 impl Effects {
+    /// Counts a refused request.
+    pub(crate) fn refused(&mut self, code: ErrorCode) {
+        self.counters.refusals.add(code);
+    }
+
     pub(crate) fn new(shard: ShardId, routing: Routing, seed: [u8; 32]) -> Self {
         Self {
             now: Time::default(),

@@ -92,6 +92,8 @@ pub enum Operation {
     Unreadable {
         /// Its place.
         dseq: u64,
+        /// What is wrong with it.
+        code: ErrorCode,
         /// The ERROR that answers it.
         error: Bytes,
     },

@@ -21,6 +21,7 @@ pub mod metrics;
 mod access;
 mod board;
 mod explain;
+mod process;
 mod query;
 mod response;
 mod routes;
@@ -51,7 +52,12 @@ pub use self::{
     board::{Board, Report},
     explain::{ExplainFn, ExplainFuture},
 };
-use self::{health::Health, metrics::Metrics, samples::Samples};
+use self::{
+    health::Health,
+    metrics::{Metrics, publish_refusals},
+    process::ProcessGauges,
+    samples::Samples,
+};
 use crate::{
     auth::{Minter, Verifier},
     identity::AdminToken,
@@ -82,6 +88,8 @@ pub struct Admin {
     pub verifier: watch::Receiver<Arc<Verifier>>,
     /// Makes development tokens; `None` outside development mode.
     pub development: Option<Minter>,
+    /// Where the data is, to tell its space.
+    pub data_dir: PathBuf,
     /// Copies the store.
     pub backup: BackupFn,
     /// Asks the shards about an event and a user.
@@ -135,6 +143,7 @@ impl Shared {
 /// Serves until `stop` completes; requests under way then end with their connections.
 pub async fn serve(listener: TcpListener, admin: Admin, stop: impl Future<Output = ()>) -> io::Result<()> {
     let shared = Arc::new(Shared { admin, backup_running: Mutex::new(()), samples: std::sync::Mutex::default() });
+    let mut gauges = ProcessGauges::new(shared.admin.data_dir.clone());
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut stop = pin!(stop);
     let mut ticks = interval(TICK);
@@ -148,6 +157,8 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: impl Future<Output
             () = &mut stop => return Ok(()),
             _ = ticks.tick() => {
                 shared.admin.health.sample(Instant::now());
+                publish_refusals(&shared.admin.board.refusals());
+                gauges.tick(&shared.admin.health, Instant::now());
                 shared.admin.metrics.upkeep();
                 shared.samples().take(&shared.admin.board.slots(), routes::unix_ms());
             }

@@ -17,6 +17,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 mod edges;
+pub(crate) mod validity;
 
 use self::edges::KnownEdges;
 use crate::{

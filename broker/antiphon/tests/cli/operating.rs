@@ -121,16 +121,19 @@ fn health_readiness_and_metrics_answer() {
     assert!(http_get(&broker, "/healthz").starts_with("HTTP/1.1 200"));
     assert!(http_get(&broker, "/readyz").starts_with("HTTP/1.1 200"));
     broker.run(&["pub", "c:lobby", "hi", "--user", "ann"]);
-    // Shards publish once a second; one of the next scrapes has the number.
-    let shows_append = || {
-        http_get(&broker, "/metrics")
-            .lines()
-            .any(|line| line.starts_with("antiphon_events_appended_total") && line.ends_with(" 1"))
+    // Shards publish once a second, and the space is looked up meanwhile; one of the next scrapes has the numbers.
+    let is_complete = || {
+        let text = http_get(&broker, "/metrics");
+        let appended = |line: &str| line.starts_with("antiphon_events_appended_total") && line.ends_with(" 1");
+        text.lines().any(appended) && text.contains("\nantiphon_store_files_bytes ")
     };
-    while !shows_append() {
+    while !is_complete() {
         std::thread::yield_now();
     }
     let text = http_get(&broker, "/metrics");
     let shows = |name: &str| text.lines().any(|line| line.starts_with(name) && !line.ends_with(" 0"));
+    assert!(shows("antiphon_build_info{") && shows("antiphon_ready ") && shows("antiphon_store_sync_seconds_count{"));
+    assert!(shows("antiphon_store_free_bytes ") && shows("antiphon_certificate_expires_seconds "), "{text}");
+    assert!(text.contains("antiphon_not_ready{reason=\"draining\"} 0"), "{text}");
     assert!(shows("antiphon_loop_busy_us_total{") && shows("antiphon_loop_turn_us_max{"), "{text}");
 }

@@ -51,7 +51,7 @@ impl Home {
             let outstanding = &mut self.outstanding[usize::from(owner.0)];
             if *outstanding >= REQUESTS_PER_PEER_MAX {
                 let refusal = Refusal::new(ErrorCode::Overloaded, "too many requests wait for the owner of this log");
-                fx.counters.errors += 1;
+                fx.refused(refusal.code);
                 self.connections.push(origin.connection, Class::Control, refusal.to_frame(origin.request_id));
                 return self.answered(fx, fx.shard, origin);
             }

@@ -197,7 +197,7 @@ impl Home {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.decoder = Decoder::new(0);
         self.connections.push(id, Class::Control, refusal.to_frame(0));
-        fx.counters.errors += 1;
+        fx.refused(refusal.code);
         self.close(fx, id, refusal.code);
     }
 

@@ -37,7 +37,7 @@ impl Home {
             Ok(Parsed::Here) => {}
             Err(refusal) if refusal.code == ErrorCode::UnexpectedFrame => self.close_with(fx, id, &refusal),
             Err(refusal) => {
-                fx.counters.errors += 1;
+                fx.refused(refusal.code);
                 // An ERROR with id 0 would be a farewell, and what has no answer has no refusal either.
                 if is_answered {
                     self.connections.push(id, Class::Control, refusal.to_frame(frame.id));
@@ -346,8 +346,14 @@ fn parse_import(frame: &RawFrame) -> Result<Parsed, Refusal> {
 
 /// What cannot be read takes its place among the sends to its log, if that place can be read.
 fn unreadable(frame: &RawFrame, place: Option<(LogName, u64)>, error: DecodeError) -> Result<Parsed, Refusal> {
-    let (log, dseq) = place.ok_or_else(|| Refusal::from(error.clone()))?;
-    Ok(Parsed::Owner(log, Operation::Unreadable { dseq, error: Refusal::from(error).to_frame(frame.id) }))
+    let refusal = Refusal::from(error);
+    match place {
+        Some((log, dseq)) => {
+            let (code, error) = (refusal.code, refusal.to_frame(frame.id));
+            Ok(Parsed::Owner(log, Operation::Unreadable { dseq, code, error }))
+        }
+        None => Err(refusal),
+    }
 }
 
 fn no_records() -> Refusal {

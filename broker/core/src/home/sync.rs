@@ -40,7 +40,7 @@ impl Home {
         }
         if self.gatherings.contains_key(&id) {
             let refusal = Refusal::new(ErrorCode::RateLimited, "one SYNC of a session is carried out at a time");
-            fx.counters.errors += 1;
+            fx.refused(refusal.code);
             self.connections.push(id, Class::Control, refusal.to_frame(origin.request_id));
             return self.answered(fx, fx.shard, origin);
         }

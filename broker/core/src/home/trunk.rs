@@ -225,7 +225,7 @@ impl Home {
         trunk.outbox.push_control(Bytes::copy_from_slice(&Prefix::channel(0).encode()));
         trunk.outbox.push_control(refusal.to_frame(0));
         self.connections.list_trunk(id);
-        fx.counters.errors += 1;
+        fx.refused(refusal.code);
         fx.close(id, refusal.code);
     }
 

@@ -98,7 +98,7 @@ impl Log {
         place: (u64, Option<Record>),
         refusal: &Refusal,
     ) {
-        fx.counters.errors += 1;
+        fx.refused(refusal.code);
         let (dseq, record) = place;
         let Some(record) = record else {
             self.order.refused(sender(origin), dseq, refusal.is_transient());

@@ -102,9 +102,11 @@ impl Log {
         let Operation::Signal(signal) = &request.operation else { return };
         let user = request.actor.user.clone();
         // A signal has no answer: one that is refused is lost, as any signal may be.
-        if signal.data.len() > SIGNAL_BYTES_MAX || self.allowed(request, FrameType::Signal, &user).is_err() {
-            fx.counters.errors += 1;
-            return;
+        if signal.data.len() > SIGNAL_BYTES_MAX {
+            return fx.refused(ErrorCode::LimitExceeded);
+        }
+        if let Err(refusal) = self.allowed(request, FrameType::Signal, &user) {
+            return fx.refused(refusal.code);
         }
         let signaled = control::Signaled {
             handle: self.handle,

@@ -224,7 +224,7 @@ impl Log {
 
     fn refuse_page(&mut self, fx: &mut Effects, id: u64, refusal: &Refusal) {
         let Some(gathering) = self.gatherings.open.remove(&id) else { return };
-        fx.counters.errors += 1;
+        fx.refused(refusal.code);
         answer(fx, gathering.origin, refusal.to_frame(gathering.origin.request_id));
     }
 

@@ -241,9 +241,9 @@ impl Log {
             Operation::Send(_) | Operation::Record(..) => self.send(fx, request),
             // Its records wait in its place.
             Operation::SendBatch(_) | Operation::Import(_) => Flow::Done,
-            Operation::Unreadable { ref error, .. } => {
+            Operation::Unreadable { code, ref error, .. } => {
                 let error = error.clone();
-                self.refuse_unreadable(fx, &request, error);
+                self.refuse_unreadable(fx, &request, code, error);
                 Flow::Done
             }
             Operation::Subscribe { start, inline_bytes_max } => {
@@ -508,7 +508,7 @@ impl Log {
         }
         // A signal has no answer.
         if matches!(request.operation, Operation::Signal(_)) {
-            fx.counters.errors += 1;
+            fx.refused(refusal.code);
             return;
         }
         let record = request.operation.send().and_then(|(_, record)| record);

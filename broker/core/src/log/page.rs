@@ -78,7 +78,7 @@ fn serve(fx: &mut Effects, log: LogKey, contents: &Contents, page: PageRequest) 
 }
 
 fn refuse(fx: &mut Effects, page: &PageRequest, refusal: &Refusal) {
-    fx.counters.errors += 1;
+    fx.refused(refusal.code);
     answer(fx, page.origin, refusal.to_frame(page.origin.request_id));
 }
 

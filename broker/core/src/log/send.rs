@@ -98,12 +98,12 @@ impl Log {
     }
 
     /// Answers a send that cannot be read, in its place.
-    pub(super) fn refuse_unreadable(&mut self, fx: &mut Effects, request: &Request, error: Bytes) {
+    pub(super) fn refuse_unreadable(&mut self, fx: &mut Effects, request: &Request, code: ErrorCode, error: Bytes) {
         if !self.is_in_order(request) {
             return self.refuse(fx, request, &out_of_order());
         }
         self.order.consume(sender(request.origin), request.operation.dseq());
-        fx.counters.errors += 1;
+        fx.refused(code);
         answer(fx, request.origin, error);
     }
 

@@ -110,3 +110,22 @@ fn members_are_bounded_per_request_and_per_conversation() {
     let last = c.connect(0, &format!("m{}", MEMBERS_MAX - 2));
     c.say(last, "c:tea", "I fit").ack();
 }
+
+#[test]
+fn refusals_are_counted_by_code() {
+    let mut c = Cluster::new(2);
+    let (ann, bob) = (c.connect(0, "ann"), c.connect(1, "bob"));
+    c.group(ann, "tea", &[]);
+    for _ in 0..3 {
+        assert_eq!(c.say(bob, "c:tea", "hi").code(), ErrorCode::NotFound);
+    }
+    let beyond = control::Cursor { log: "c:tea".into(), read: 9, ..Default::default() };
+    assert_eq!(c.call(ann, FrameType::Cursor, &beyond).code(), ErrorCode::InvalidField);
+    let counted = |c: &Cluster| {
+        let all = c.shards.iter().flat_map(|shard| shard.counters().refusals.iter());
+        let mut counted: Vec<_> = all.filter(|(_, count)| *count > 0).collect();
+        counted.sort_unstable();
+        counted
+    };
+    assert_eq!(counted(&c), [(ErrorCode::InvalidField, 1), (ErrorCode::NotFound, 3)]);
+}

@@ -7,6 +7,8 @@ use std::{
     time::Instant,
 };
 
+use antiphon_core::Refusals;
+use antiphon_protocol::ErrorCode;
 use antiphon_storage::embedded::Latencies;
 
 use super::metrics::ShardMetrics;
@@ -18,6 +20,8 @@ pub struct Report {
     pub numbers: ShardMetrics,
     /// How long syncs have taken since the start.
     pub sync_times: Latencies,
+    /// Requests refused since the start, by code.
+    pub refusals: Refusals,
 }
 
 /// The last report of a shard and the one before it: what happened between the two, a shard says itself, so that it makes
@@ -76,6 +80,15 @@ impl Board {
             slot.recent_syncs = report.sync_times.since(&slot.report.sync_times);
         }
         (slot.report, slot.at) = (*report, Some(now));
+    }
+
+    /// Requests refused since the start by all shards: every code with its count, by number.
+    pub(crate) fn refusals(&self) -> Vec<(ErrorCode, u64)> {
+        let mut sum: Vec<_> = Refusals::default().iter().collect();
+        for slot in self.slots() {
+            sum.iter_mut().zip(slot.report.refusals.iter()).for_each(|((_, sum), (_, count))| *sum += count);
+        }
+        sum
     }
 
     /// What is there now.

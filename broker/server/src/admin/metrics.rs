@@ -5,6 +5,8 @@
 
 use std::sync::OnceLock;
 
+use antiphon_protocol::ErrorCode;
+use antiphon_storage::embedded::{BOUNDS_US, Latencies};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use thiserror::Error;
@@ -77,9 +79,48 @@ shard_metrics! {
     }
 }
 
+/// Hands over how long a shard's syncs took, in the form of a histogram: the recorder has no way to take over counts that
+/// were made elsewhere, and Prometheus reads this the same.
+pub fn publish_sync_times(shard: u16, times: &Latencies) {
+    let labels = |le: String| [("shard", shard.to_string()), ("le", le)];
+    let mut so_far = 0;
+    for (at, count) in times.counts.iter().enumerate() {
+        so_far += count;
+        let le = BOUNDS_US.get(at).map_or_else(|| "+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
+        counter!("antiphon_store_sync_seconds_bucket", &labels(le)).absolute(so_far);
+    }
+    counter!("antiphon_store_sync_seconds_count", "shard" => shard.to_string()).absolute(so_far);
+    gauge!("antiphon_store_sync_seconds_sum", "shard" => shard.to_string()).set(times.sum_us as f64 / 1e6);
+}
+
+/// Hands over the refusals of all shards: a series for each code, from the beginning.
+pub(crate) fn publish_refusals(refusals: &[(ErrorCode, u64)]) {
+    for (code, count) in refusals {
+        counter!("antiphon_refusals_total", "code" => code.code()).absolute(*count);
+    }
+}
+
+/// Hands over when the certificate that is served ends; `None` leaves what was known before.
+pub fn publish_certificate_end(unix_seconds: Option<i64>) {
+    if let Some(seconds) = unix_seconds {
+        gauge!("antiphon_certificate_expires_seconds").set(seconds as f64);
+    }
+}
+
 /// The metrics of the process.
 #[derive(Clone)]
 pub struct Metrics(PrometheusHandle);
+
+fn describe_more() {
+    describe_counter!(
+        "antiphon_store_sync_seconds_bucket",
+        "Syncs, or durable writes, that took at most `le` seconds."
+    );
+    describe_counter!("antiphon_store_sync_seconds_count", "Syncs, or durable writes.");
+    describe_gauge!("antiphon_store_sync_seconds_sum", "Time that syncs, or durable writes, took, seconds.");
+    describe_counter!("antiphon_refusals_total", "Requests refused and connections closed for an error, by code.");
+    describe_gauge!("antiphon_certificate_expires_seconds", "When the served certificate ends, Unix seconds.");
+}
 
 /// Another recorder was installed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -96,6 +137,7 @@ impl Metrics {
                 let handle = recorder.handle();
                 metrics::set_global_recorder(recorder).map_err(|_| ForeignRecorder)?;
                 describe();
+                describe_more();
                 Ok(Self(handle))
             })
             .clone()
@@ -121,6 +163,31 @@ impl std::fmt::Debug for Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sync_times_are_a_histogram_and_refusals_have_their_code() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        let mut times = Latencies { sum_us: 1_500_000, ..Latencies::default() };
+        (times.counts[0], times.counts[1], times.counts[15]) = (3, 2, 1);
+        metrics::with_local_recorder(&recorder, || {
+            publish_sync_times(1, &times);
+            publish_refusals(&[(ErrorCode::NotFound, 3), (ErrorCode::Internal, 0)]);
+        });
+        let text = handle.render();
+        for line in [
+            r#"antiphon_store_sync_seconds_bucket{shard="1",le="0.000064"} 3"#,
+            r#"antiphon_store_sync_seconds_bucket{shard="1",le="0.000128"} 5"#,
+            r#"antiphon_store_sync_seconds_bucket{shard="1",le="1.048576"} 5"#,
+            r#"antiphon_store_sync_seconds_bucket{shard="1",le="+Inf"} 6"#,
+            r#"antiphon_store_sync_seconds_count{shard="1"} 6"#,
+            r#"antiphon_store_sync_seconds_sum{shard="1"} 1.5"#,
+            r#"antiphon_refusals_total{code="not_found"} 3"#,
+            r#"antiphon_refusals_total{code="internal"} 0"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
 
     #[test]
     fn every_number_of_a_shard_is_rendered_with_its_label() {

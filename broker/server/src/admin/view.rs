@@ -1,6 +1,6 @@
 //! The operators' view: a page that anybody may load and that shows nothing, and `GET /view` with the numbers for it.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use antiphon_core::claims::Scope;
 use hyper::{
@@ -46,7 +46,10 @@ pub(super) fn numbers<B>(shared: &Shared, request: &Request<B>, now_ms: u64) -> 
     access::require(admin, request.headers(), now_ms, &[Scope::AdminRead, Scope::AdminWrite])?;
     let mut query = Query::read(request.uri().query().unwrap_or_default(), &["after_ms"])?;
     let after_ms = query.optional("after_ms", str::parse)?.unwrap_or(0);
-    let shards: Vec<Value> = admin.board.slots().iter().map(shard).collect();
+    let slots = admin.board.slots();
+    let shards: Vec<Value> = slots.iter().map(shard).collect();
+    let refusals = admin.board.refusals().into_iter().filter(|(_, count)| *count > 0);
+    let refusals: BTreeMap<_, _> = refusals.map(|(code, count)| (code.code(), count)).collect();
     let samples = shared.samples().to_json(after_ms);
     Ok(json_answer(
         StatusCode::OK,
@@ -57,6 +60,7 @@ pub(super) fn numbers<B>(shared: &Shared, request: &Request<B>, now_ms: u64) -> 
             "not_ready": admin.health.reasons(Instant::now()),
             "samples_max": SAMPLES_MAX,
             "shards": shards,
+            "refusals": refusals,
             "samples": samples,
         }),
     ))

@@ -24,6 +24,7 @@ use antiphon_sys::{
     mesh::{Mesh, MeshPort},
     rlimit,
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::sync::{oneshot, watch};
 
 pub use start_error::StartError;
@@ -32,12 +33,13 @@ use crate::{
     admin::{
         self, Admin, BackupError, BackupReport, Board,
         health::{DRAINING, Health, STARTING},
-        metrics::Metrics,
+        metrics::{Metrics, publish_certificate_end},
     },
     auth::{Minter, Verifier},
     config::Config,
     identity::{EdgeCertificate, Identity, fingerprint_of_pem},
     shard::{Command, Mail},
+    tls::validity,
 };
 
 /// Messages that one ring of the mesh holds. What does not fit waits in the sending shard, where it is bounded.
@@ -113,6 +115,7 @@ impl Broker {
             token: identity.admin_token().clone(),
             verifier: current_verifier,
             development: config.development.then(|| identity.minter().clone()),
+            data_dir: config.data_dir.clone(),
             backup: Box::new(move |to| Box::pin(backup(store.clone(), to))),
             explain: ask::explainer(asked.commands.clone(), asked.ringer.clone()),
         };
@@ -266,11 +269,13 @@ fn make_private(data: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(data)
 }
 
+/// Of what is served from now on; its end becomes a metric.
 fn served_fingerprint(config: &Config, identity: &Identity) -> Result<String, StartError> {
     let pem = match &config.tls {
         Some(files) => std::fs::read(&files.certificate).map_err(StartError::Certificate)?,
         None => identity.certificate_pem.clone().into_bytes(),
     };
+    publish_certificate_end(CertificateDer::from_pem_slice(&pem).ok().and_then(|der| validity::not_after(&der)));
     Ok(fingerprint_of_pem(&pem).unwrap_or_default())
 }
 

@@ -7,7 +7,7 @@ use antiphon_core::ShardId;
 use super::ShardThread;
 use crate::admin::{
     Report,
-    metrics::{ShardMetrics, publish},
+    metrics::{ShardMetrics, publish, publish_sync_times},
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -55,8 +55,13 @@ impl Published {
             return;
         }
         self.due = now + INTERVAL;
-        let report = Report { numbers: self.gather(thread), sync_times: thread.store.counters().writer.sync_times };
+        let report = Report {
+            numbers: self.gather(thread),
+            sync_times: thread.store.counters().writer.sync_times,
+            refusals: thread.node.counters().refusals,
+        };
         publish(self.shard.0, &report.numbers);
+        publish_sync_times(self.shard.0, &report.sync_times);
         thread.board.put(self.shard.0, &report, now);
         self.longest_turn = Duration::ZERO;
     }
@@ -81,7 +86,7 @@ impl Published {
             tokens_refused: self.tokens_refused,
             events_appended: core.appends,
             sends_deduplicated: core.duplicates,
-            requests_refused: core.errors,
+            requests_refused: core.refusals.total(),
             events_delivered: core.deliveries,
             events_crossed: core.deliveries_crossed,
             pages_served: core.pages,

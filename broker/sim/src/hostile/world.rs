@@ -100,7 +100,7 @@ impl World {
             self.look_at_heap();
             self.outcome.rounds += 1;
         }
-        self.outcome.refused = self.rig.counters().map(|counters| counters.errors).sum();
+        self.outcome.refused = self.rig.counters().map(|counters| counters.refusals.total()).sum();
         self.outcome.appended = self.rig.counters().map(|counters| counters.appends).sum();
         self.outcome.datagrams = self.noise.made;
         self.outcome.pings = self.witnesses.iter().map(|witness| witness.pings).sum();

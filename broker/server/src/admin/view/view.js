@@ -58,6 +58,9 @@ function show(view) {
   samples = [...samples, ...view.samples].slice(-samplesMax);
   showTiles(view.shards);
   showShards(view.shards);
+  const refusals = Object.entries(view.refusals).sort(([, one], [, other]) => other - one);
+  const counted = refusals.map(([code, count]) => `${code} ${number(count)}`).join(", ");
+  at("refusals").textContent = `Refused since the start: ${counted || "nothing"}`;
   charts.forEach((chart) => chart.draw(samples, shown()));
   const moment = at("moment");
   const before = Number(moment.value);
