@@ -18,22 +18,22 @@ use std::{
 
 use antiphon_sdk::{Client, Direction, Event, LogName, Range};
 use clap::Args;
-use tokio::process::{Child, Command};
+use tokio::{
+    io::AsyncWriteExt as _,
+    process::{Child, Command},
+};
 
 use crate::{
     broker::Broker,
     history_file::{self, Expected},
     names::Names,
-    probe::Metrics,
     run::run_name,
     target::{OwnBroker, Target},
     workload::WorkloadArgs,
 };
 
-const METRIC_APPENDED: &str = "antiphon_events_appended_total";
-/// Until so many events are there that something is killed, at most.
-const PROGRESS_TIMEOUT: Duration = Duration::from_secs(120);
-const POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// Lines that are written to an import in one call.
+const LINES_AT_ONCE: usize = 256;
 
 /// How to import.
 #[derive(Debug, Args)]
@@ -53,8 +53,8 @@ pub struct ImportArgs {
 pub struct ImportReport {
     conversations: usize,
     expected: usize,
-    killed_after: u64,
-    broker_killed_after: u64,
+    killed_after: usize,
+    broker_killed_after: usize,
     found: usize,
     wrong: usize,
     took: Duration,
@@ -74,8 +74,8 @@ impl fmt::Display for ImportReport {
         let mut row = |name: &str, value: &dyn fmt::Display| writeln!(f, "{name:<30}{value}");
         row("conversations", &self.conversations)?;
         row("events in the file", &self.expected)?;
-        row("import killed after", &format_args!("{} events", self.killed_after))?;
-        row("broker killed after", &format_args!("{} events more", self.broker_killed_after))?;
+        row("import killed after", &format_args!("{} lines", self.killed_after))?;
+        row("broker killed after", &format_args!("{} lines of the next one", self.broker_killed_after))?;
         row("events in the logs", &self.found)?;
         row("lost, repeated or changed", &self.wrong)?;
         row("the second import", &format_args!("{:.2} s", self.took.as_secs_f64()))?;
@@ -124,51 +124,38 @@ impl Scene {
     async fn go_through(mut self, names: &Names, expected: &[Vec<Expected>]) -> Result<ImportReport, Box<dyn Error>> {
         let total = expected.iter().map(Vec::len).sum();
         let mut report = ImportReport { conversations: expected.len(), expected: total, ..Default::default() };
+        let history = std::fs::read(&self.file)?;
+        let lines: Vec<&[u8]> = history.split_inclusive(|byte| *byte == b'\n').collect();
 
-        let mut first = self.import()?;
-        report.killed_after = self.until_appended(total as u64 / 4, &mut first).await?;
+        // What an import has not been given it cannot have done: both kills come in the middle, however fast it is.
+        let mut first = self.import(Path::new("-"))?;
+        feed(&mut first, &lines[..lines.len() / 4]).await?;
         first.kill().await?;
+        report.killed_after = lines.len() / 4;
 
-        let mut second = self.import()?;
-        let wanted = report.killed_after + (total as u64).saturating_sub(report.killed_after) / 4;
-        report.broker_killed_after = self.until_appended(wanted, &mut second).await? - report.killed_after;
+        let mut second = self.import(Path::new("-"))?;
+        report.broker_killed_after = lines.len() / 2;
+        feed(&mut second, &lines[..report.broker_killed_after]).await?;
         self.broker.restart()?;
         self.target.restarted(&self.broker);
+        feed(&mut second, &lines[report.broker_killed_after..]).await?;
         ended(&mut second, &mut report).await?;
 
         let service = self.target.connect_service(&names.service()).await?;
         let before = self.read(&service, names, expected, Some(&mut report)).await?;
         let begin = Instant::now();
-        ended(&mut self.import()?, &mut report).await?;
+        ended(&mut self.import(&self.file)?, &mut report).await?;
         report.took = begin.elapsed();
         report.is_same_again = self.read(&service, names, expected, None).await? == before;
         service.close().await;
         Ok(report)
     }
 
-    fn import(&self) -> std::io::Result<Child> {
+    fn import(&self, file: &Path) -> std::io::Result<Child> {
         let data: &Path = &self.broker.ready().data;
         let mut command = Command::new(&self.program);
-        command.arg("import").arg(&self.file).arg("--data").arg(data);
+        command.arg("import").arg(file).arg("--data").arg(data).stdin(Stdio::piped());
         command.stdout(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true).spawn()
-    }
-
-    /// Waits until the broker has appended so many events since it started; how many there are then.
-    async fn until_appended(&self, wanted: u64, import: &mut Child) -> Result<u64, Box<dyn Error>> {
-        let deadline = Instant::now() + PROGRESS_TIMEOUT;
-        loop {
-            let appended = Metrics::scrape(self.broker.ready().admin)?.sum(METRIC_APPENDED).unwrap_or_default() as u64;
-            if appended >= wanted {
-                return Ok(appended);
-            }
-            if let Some(status) = import.try_wait()? {
-                return Err(format!("the import ended with {status} after {appended} events").into());
-            }
-            if Instant::now() >= deadline {
-                return Err(format!("{appended} of {wanted} events after {PROGRESS_TIMEOUT:?}").into());
-            }
-            tokio::time::sleep(POLL_INTERVAL).await;
-        }
     }
 
     /// A hash over everything in all logs. What is not as it has to be is noted in `report`.
@@ -195,7 +182,18 @@ impl Scene {
     }
 }
 
+/// Writes lines to an import; waits while it does not take them.
+async fn feed(import: &mut Child, lines: &[&[u8]]) -> std::io::Result<()> {
+    let Some(stdin) = &mut import.stdin else { return Ok(()) };
+    for some in lines.chunks(LINES_AT_ONCE) {
+        stdin.write_all(&some.concat()).await?;
+    }
+    stdin.flush().await
+}
+
+/// Ends what an import reads, and waits for it.
 async fn ended(import: &mut Child, report: &mut ImportReport) -> std::io::Result<()> {
+    // `wait` closes what it reads first.
     let status = import.wait().await?;
     if !status.success() {
         report.broken.push(format!("an import ended with {status}"));
