@@ -38,8 +38,7 @@ pub fn authorize(
 ) -> Result<(), Denied> {
     if let LogName::Inbox(owner) = name {
         let own = owner == user && matches!(authority, Authority::Read);
-        let is_refused = authority == Authority::Import;
-        let granted = !is_refused && ability(authority).is_some_and(|ability| actor.is_granted(name, ability));
+        let granted = ability(authority).is_some_and(|ability| actor.is_granted(name, ability));
         return if own || granted { Ok(()) } else { Err(Denied::NotFound) };
     }
     if authority == Authority::Import {
@@ -64,13 +63,12 @@ pub fn authorize(
 
 /// Whose events are brought in does not matter, as they may have left long ago; who brings them in does.
 fn authorize_import(actor: &Actor, name: &LogName, conversation: &Conversation) -> Result<(), Denied> {
-    let is_granted = actor.is_granted(name, Ability::Manage);
-    match (is_granted && !conversation.deleted, is_granted || actor.is_granted(name, Ability::Read)) {
-        (true, _) if actor.acts_for_users() => Ok(()),
-        (false, false) => Err(Denied::NotFound),
-        _ if conversation.deleted => Err(Denied::NotFound),
-        _ => Err(Denied::Forbidden),
+    let manages = actor.is_granted(name, Ability::Manage);
+    let knows = manages || actor.is_granted(name, Ability::Read);
+    if conversation.deleted || !knows {
+        return Err(Denied::NotFound);
     }
+    if manages && actor.acts_for_users() { Ok(()) } else { Err(Denied::Forbidden) }
 }
 
 /// What a role allows by itself.
@@ -90,8 +88,10 @@ fn ability(authority: Authority) -> Option<Ability> {
         Authority::Read => Some(Ability::Read),
         Authority::Send => Some(Ability::Send),
         Authority::Signal => Some(Ability::Signal),
-        Authority::Manage | Authority::Own | Authority::Import => Some(Ability::Manage),
-        Authority::Open | Authority::Edge | Authority::Session | Authority::Join | Authority::Broker => None,
+        Authority::Manage | Authority::Own => Some(Ability::Manage),
+        Authority::Open | Authority::Edge | Authority::Session | Authority::Join => None,
+        // It takes more than a grant, and no grant opens an inbox to it.
+        Authority::Import | Authority::Broker => None,
     }
 }
 

@@ -12,9 +12,7 @@ use antiphon_protocol::{
     frames::{decode_answer, imported_id},
     limits::{BATCH_RECORDS_MAX, FRAME_BYTES_MAX},
 };
-use antiphon_sdk::{
-    Action, Answer, Client, ConversationId, ConversationKind, Error, NewConversation, RequestError, Role, UserId,
-};
+use antiphon_sdk::{Action, Answer, Client, ConversationId, ConversationKind, Error, NewConversation, RequestError};
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use tokio::sync::mpsc;
@@ -144,43 +142,24 @@ impl Worker {
             retention_s,
             ..Default::default()
         };
-        let created = loop {
-            match self.client.create_conversation(new.clone()).await {
-                Err(error) if is_for_now(&error) => tokio::time::sleep(RETRY).await,
-                Err(Error::Request(refused @ RequestError::Refused(_))) => {
-                    self.report.refuse(number, &refused);
-                    return Ok(());
-                }
-                other => break other?,
+        let created = match until_answered(|| self.client.create_conversation(new.clone())).await? {
+            Ok(created) => created,
+            Err(refused) => {
+                self.report.refuse(number, &refused);
+                return Ok(());
             }
         };
         let is_direct = kind == ConversationKind::Direct;
         let missing = if created.created || is_direct { more } else { &members[..] };
         for some in missing.chunks(MEMBERS_AT_ONCE) {
-            self.add(number, &created.id, some, &owner).await?;
+            let add = || self.client.add_members_for(&created.id, some.to_vec(), &owner);
+            if let Err(refused) = until_answered(add).await? {
+                self.report.refuse(number, &refused);
+            }
         }
         self.target(&id, LogName::Conversation(created.id));
         self.report.count(|totals| totals.conversations += 1);
         Ok(())
-    }
-
-    async fn add(
-        &self,
-        number: u64,
-        id: &ConversationId,
-        members: &[(UserId, Role)],
-        owner: &UserId,
-    ) -> Result<(), Failure> {
-        loop {
-            match self.client.add_members_for(id, members.to_vec(), owner).await {
-                Err(error) if is_for_now(&error) => tokio::time::sleep(RETRY).await,
-                Err(Error::Request(refused @ RequestError::Refused(_))) => {
-                    self.report.refuse(number, &refused);
-                    return Ok(());
-                }
-                other => return Ok(other?),
-            }
-        }
     }
 
     fn target(&mut self, conversation: &str, log: LogName) -> &mut Target {
@@ -208,8 +187,8 @@ impl Worker {
 
     async fn event(&mut self, number: u64, line: &EventLine) -> Result<(), Failure> {
         let Some(target) = self.existing(number, &line.conversation) else { return Ok(()) };
-        let is_gathered = |id: &str| target.gathered.iter().any(|event| event.id == imported_id(id));
-        if line.refers.iter().any(|(_, id)| is_gathered(id)) {
+        let is_gathered = |id: Uuid| target.gathered.iter().any(|event| event.id == id);
+        if line.refers.iter().any(|(_, id)| is_gathered(imported_id(id))) {
             self.send(&line.conversation).await?;
         }
         let Some(target) = self.targets.get(&line.conversation) else { return Ok(()) };
@@ -312,15 +291,22 @@ impl Worker {
         }
     }
 
-    /// A request until it has an answer: it may be repeated, and the broker may be away for a while.
     async fn ask(&self, frame_type: FrameType, body: Bytes) -> Result<Result<Answer, RequestError>, Failure> {
-        loop {
-            match self.client.request(frame_type, body.clone()).await {
-                Ok(answer) => return Ok(Ok(answer)),
-                Err(error) if is_for_now(&error) => tokio::time::sleep(RETRY).await,
-                Err(Error::Request(refused @ RequestError::Refused(_))) => return Ok(Err(refused)),
-                Err(error) => return Err(error.into()),
-            }
+        until_answered(|| self.client.request(frame_type, body.clone())).await
+    }
+}
+
+/// Asks until there is an answer: what is asked here may be repeated, and the broker may be away for a while.
+async fn until_answered<T, F>(ask: impl Fn() -> F) -> Result<Result<T, RequestError>, Failure>
+where
+    F: Future<Output = antiphon_sdk::Result<T>>,
+{
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(Ok(answer)),
+            Err(error) if is_for_now(&error) => tokio::time::sleep(RETRY).await,
+            Err(Error::Request(refused @ RequestError::Refused(_))) => return Ok(Err(refused)),
+            Err(error) => return Err(error.into()),
         }
     }
 }
