@@ -22,6 +22,7 @@ mod cleanup;
 mod duplicates;
 mod engine;
 mod hydration;
+pub mod lease;
 pub mod limits;
 mod log;
 mod opening;

@@ -1,0 +1,201 @@
+//! A store on a cluster: opened by whoever holds the lease, or waits for it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use antiphon_cql_engine::{
+    Engine, Term as EngineTerm,
+    lease::{Candidate, LeaseRow},
+};
+use scylla::client::session::Session;
+use tokio::{
+    runtime::Runtime,
+    sync::{oneshot, watch},
+};
+
+use crate::{
+    config::CqlConfig,
+    connect,
+    error::CqlError,
+    health::Health,
+    keeper::{Keeper, Term},
+    perform::Cluster,
+    schema,
+    server::Server,
+    shard::CqlShard,
+    statements::Statements,
+};
+
+/// Called from any thread when a shard should be polled.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// Where this process stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It connects, or looks who holds the lease.
+    Starting,
+    /// Another broker owns the logs; its clients connect to this address.
+    StandingBy {
+        /// Of the active one.
+        active: String,
+    },
+    /// It owns the logs.
+    Active {
+        /// In this term.
+        term: u64,
+    },
+    /// Another broker has taken the logs over. This process can only start anew.
+    Overtaken,
+}
+
+/// Called once when another broker has taken over; must end the process.
+pub type OvertakenHook = Arc<dyn Fn() + Send + Sync>;
+
+/// What all shards of the store share.
+pub struct Shared {
+    runtime: Mutex<Option<Runtime>>,
+    let_go: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
+    server: Server,
+    health: Arc<Health>,
+    standing: watch::Receiver<Standing>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Whose servers keep the logs.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Whether they answer.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Where this process stands, and every change of it.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+}
+
+impl Drop for Shared {
+    /// Lets the lease go, so that whoever stands by need not wait for it to end.
+    fn drop(&mut self) {
+        let take = |slot: &Mutex<Option<_>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((let_go, done)) = take(&self.let_go) {
+            let _ = let_go.send(());
+            // An answer is not needed, only the time for it.
+            let _ = done.blocking_recv();
+        }
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A connected store whose lease is not held yet.
+pub struct CqlStore {
+    runtime: Runtime,
+    cluster: Arc<Cluster>,
+    keeper: Keeper,
+    server: Server,
+    epoch: u32,
+    standing: watch::Sender<Standing>,
+}
+
+impl std::fmt::Debug for CqlStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CqlStore").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl CqlStore {
+    /// Connects and checks what the broker depends on. What the operator accepted is logged loudly.
+    pub fn connect(config: &CqlConfig, candidate: Candidate) -> Result<Self, CqlError> {
+        schema::check_name(&config.keyspace)?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("store").enable_all().build()?;
+        let (session, server, epoch) = runtime.block_on(prepare(config))?;
+        let lease_session = runtime.block_on(connect::connect(config))?;
+        let keeper = runtime.block_on(Keeper::new(Arc::new(lease_session), config, candidate))?;
+        let statements = runtime.block_on(Statements::prepare(&session, config))?;
+        let health = Arc::new(Health::default());
+        let cluster = Arc::new(Cluster { session, statements, health, give_up_after: config.give_up_after });
+        let standing = watch::Sender::new(Standing::Starting);
+        Ok(Self { runtime, cluster, keeper, server, epoch, standing })
+    }
+
+    /// Whose servers keep the logs.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Where this process stands, and every change of it.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Waits until this process owns the logs; then one shard for each waker. `overtaken` is called if it ceases to.
+    pub fn acquire(self, wakes: Vec<Wake>, overtaken: OvertakenHook) -> Vec<CqlShard> {
+        let Self { runtime, cluster, keeper, server, epoch, standing } = self;
+        let tell = |row: &LeaseRow| {
+            standing.send_if_modified(|standing| {
+                let now = Standing::StandingBy { active: row.address.clone() };
+                let is_new = *standing != now;
+                *standing = now;
+                is_new
+            });
+        };
+        let (hold, term) = runtime.block_on(keeper.acquire(tell));
+        standing.send_replace(Standing::Active { term: term.number });
+        let subscription = standing.subscribe();
+        let (let_go, asked_to_let_go) = oneshot::channel();
+        let (done, is_done) = oneshot::channel();
+        let kept = Arc::clone(&term);
+        runtime.spawn(async move {
+            let was_let_go = keeper.keep(hold, &kept, asked_to_let_go).await;
+            let _ = done.send(());
+            if !was_let_go {
+                standing.send_replace(Standing::Overtaken);
+                overtaken();
+            }
+        });
+        let handle = runtime.handle().clone();
+        let shared = Arc::new(Shared {
+            runtime: Mutex::new(Some(runtime)),
+            let_go: Mutex::new(Some((let_go, is_done))),
+            server,
+            health: Arc::clone(&cluster.health),
+            standing: subscription,
+        });
+        let engine = || Engine::new(engine_term(&term, epoch));
+        let shard = |wake| {
+            CqlShard::new(engine(), Arc::clone(&shared), Arc::clone(&cluster), Arc::clone(&term), handle.clone(), wake)
+        };
+        wakes.into_iter().map(shard).collect()
+    }
+}
+
+fn engine_term(term: &Term, epoch: u32) -> EngineTerm {
+    EngineTerm { number: term.number, stamps_after: term.stamps_after, epoch }
+}
+
+/// A session on a cluster that may be used, and the epoch of its logs.
+async fn prepare(config: &CqlConfig) -> Result<(Session, Server, u32), CqlError> {
+    let session = connect::connect(config).await?;
+    let server = Server::detect(&session).await?;
+    schema::usable_version(&session, config).await?;
+    for (downgrade, what) in server.examine(&session, config).await? {
+        if !config.accepted.contains(&downgrade) {
+            return Err(CqlError::Refused { what, downgrade });
+        }
+        tracing::warn!(accepted = downgrade.name(), "{what}");
+    }
+    let epoch = schema::epoch(&session, config).await?;
+    Ok((session, server, epoch))
+}
