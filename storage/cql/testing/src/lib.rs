@@ -13,10 +13,12 @@
 //! ```
 
 mod addresses;
+mod classes;
 mod cluster;
 mod connection;
 mod error;
 mod installation;
+mod java;
 mod node;
 mod options;
 mod settings;

@@ -9,8 +9,10 @@ use crate::{
     spawner::bound_to_parent,
 };
 
-pub(crate) const YAML: &str = "cassandra.yaml";
-pub(crate) const LOGBACK: &str = "logback.xml";
+const YAML: &str = "cassandra.yaml";
+const LOGBACK: &str = "logback.xml";
+/// Java unpacks libraries there that a killed process leaves behind.
+const TEMPORARY: &str = "tmp";
 const DAEMON: &str = "org.apache.cassandra.service.CassandraDaemon";
 
 /// Standard output is the log file. No thread names: the lines are for people who look for a reason.
@@ -57,7 +59,7 @@ const OPENS: [&str; 17] = [
 
 /// Writes a node's configuration into its folder.
 pub(crate) fn write(folder: &Path, options: &Options, addresses: &Addresses, node: usize) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
+    fs::create_dir_all(folder.join(TEMPORARY))?;
     fs::write(folder.join(LOGBACK), LOGBACK_XML)?;
     fs::write(folder.join(YAML), yaml(folder, options, addresses, node))
 }
@@ -119,36 +121,49 @@ fn token(node: usize, nodes: usize) -> i64 {
     i64::try_from(token).unwrap_or(i64::MAX)
 }
 
-/// The node's process. It dies with this one, and has no part in what the terminal says to this one's group.
+/// The node's process. It dies with this one.
 pub(crate) fn command(folder: &Path, options: &Options, installation: &Installation) -> Command {
-    let mut command = bound_to_parent(&installation.java);
-    // Nothing of the heap but what is used shall be resident: the server locks what is committed when it starts.
-    command.arg("-Xms64m").arg(format!("-Xmx{}m", options.heap_mib));
-    // A pause of milliseconds is no matter here, a thread for each processor is.
-    command.arg("-XX:+UseSerialGC").arg("-XX:+ExitOnOutOfMemoryError");
-    if options.quick_start {
-        command.arg("-XX:TieredStopAtLevel=1");
-    }
+    let mut command = bound_to_parent(&installation.java.program);
+    command.args(machine(options)).args(installation.classes.argument());
     command.args(EXPORTS.map(|package| format!("--add-exports={package}=ALL-UNNAMED")));
     command.args(OPENS.map(|package| format!("--add-opens={package}=ALL-UNNAMED")));
-    let setting = |name: &str, value: String| format!("-D{name}={value}");
-    command.args([
-        "-Djdk.attach.allowAttachSelf=true".to_owned(),
-        setting("logback.configurationFile", folder.join(LOGBACK).display().to_string()),
-        setting("cassandra.config", format!("file://{}", folder.join(YAML).display())),
-        setting("cassandra.storagedir", folder.display().to_string()),
-        setting("cassandra-foreground", "yes".to_owned()),
-        setting("cassandra.skip_wait_for_gossip_to_settle", "0".to_owned()),
-        setting("cassandra.ring_delay_ms", "1000".to_owned()),
-        setting("cassandra.shutdown_announce_in_ms", "100".to_owned()),
-        setting("cassandra.superuser_setup_delay_ms", "0".to_owned()),
-        // Otherwise each node measures it for three seconds; this is what it finds.
-        setting("cassandra.memtable.row_overhead_size", "180".to_owned()),
-        setting("cassandra.system_auth.default_rf", options.nodes.to_string()),
-        setting("cassandra.system_distributed.default_rf", options.nodes.to_string()),
-    ]);
+    command.args(properties(folder, options).map(|(name, value)| format!("-D{name}={value}")));
     command.arg("-cp").arg(installation.jars.join("*")).arg(DAEMON);
     command
+}
+
+/// How Java itself runs.
+fn machine(options: &Options) -> Vec<String> {
+    let heap = format!("-Xmx{}m", options.heap_mib);
+    // The server locks what is committed when it starts, so of the heap that should be little. Its own options have
+    // assertions on. Counters in shared memory would be files that a killed process leaves behind.
+    let always = ["-Xms64m", &heap, "-ea", "-XX:+ExitOnOutOfMemoryError", "-XX:+PerfDisableSharedMem"];
+    let quick: &[_] = if options.quick_start { &["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"] } else { &[] };
+    always.iter().chain(quick).map(ToString::to_string).collect()
+}
+
+fn properties(folder: &Path, options: &Options) -> [(&'static str, String); 13] {
+    let file = |name: &str| folder.join(name).display().to_string();
+    let nodes = options.nodes.to_string();
+    [
+        ("jdk.attach.allowAttachSelf", "true".into()),
+        ("java.io.tmpdir", file(TEMPORARY)),
+        ("logback.configurationFile", file(LOGBACK)),
+        ("cassandra.config", format!("file://{}", file(YAML))),
+        ("cassandra.storagedir", file("data")),
+        ("cassandra-foreground", "yes".into()),
+        // The others are there already, or will be seen when they come.
+        ("cassandra.skip_wait_for_gossip_to_settle", "0".into()),
+        ("cassandra.ring_delay_ms", "1000".into()),
+        ("cassandra.shutdown_announce_in_ms", "100".into()),
+        // Also the pause between its attempts, which fail until a majority of the nodes is there.
+        ("cassandra.superuser_setup_delay_ms", "300".into()),
+        // Otherwise each node measures it, for three seconds; this is what it finds.
+        ("cassandra.memtable.row_overhead_size", "180".into()),
+        // What every node should keep a copy of, so that it is there whichever nodes are away.
+        ("cassandra.system_auth.default_rf", nodes.clone()),
+        ("cassandra.system_distributed.default_rf", nodes),
+    ]
 }
 
 #[cfg(test)]
