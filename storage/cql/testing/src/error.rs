@@ -1,13 +1,22 @@
 //! What can go wrong, by what was asked for: getting nodes to run, or doing something to one that should run.
 
-use std::{io, path::PathBuf, process::ExitStatus, time::Duration};
+use std::{
+    error::Error,
+    fmt::{self, Debug},
+    io,
+    path::PathBuf,
+    process::ExitStatus,
+    time::Duration,
+};
 
 use thiserror::Error;
 
 use crate::ConnectionError;
 
 /// Why there is no cluster, or no node, to talk to.
-#[derive(Debug, Error)]
+///
+/// Its `Debug` is the message with its causes, so that `unwrap` in a test shows a server's log as lines.
+#[derive(Error)]
 #[non_exhaustive]
 pub enum LaunchError {
     /// The server is not there.
@@ -82,6 +91,14 @@ pub enum LaunchError {
     /// The process cannot be controlled.
     #[error(transparent)]
     Control(#[from] ControlError),
+}
+
+impl Debug for LaunchError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{self}")?;
+        let mut causes = std::iter::successors(self.source(), |&cause| cause.source());
+        causes.try_for_each(|cause| write!(formatter, ": {cause}"))
+    }
 }
 
 /// Why a node could not be signalled or waited for.

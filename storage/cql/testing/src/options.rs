@@ -10,9 +10,9 @@ pub const NODES_MAX: usize = 3;
 /// When a node acknowledges a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitlogSync {
-    /// After its commit log is on disk: an acknowledged write survives `kill -9` and a power cut.
+    /// After its commit log is on disk: an acknowledged write survives `kill -9` and a power cut of a node.
     Batch,
-    /// Before: the commit log is synced every 10 s. An acknowledged write survives `kill -9`, not a power cut.
+    /// Before: the commit log is synced every 10 s, and what was written since then may be lost with the node.
     Periodic,
 }
 
@@ -50,12 +50,13 @@ impl Options {
         Self { nodes, ..self }
     }
 
-    /// The heap of each node at most, in MiB. Resident is about 200 MiB more.
+    /// The heap of each node at most, in MiB. What is outside of it takes 300 MiB more.
     pub fn heap_mib(self, heap_mib: u32) -> Self {
         Self { heap_mib, ..self }
     }
 
-    /// Whether clients must authenticate; then the superuser `cassandra` has the password `cassandra`.
+    /// Whether clients must authenticate; then the superuser `cassandra` has the password `cassandra`, and
+    /// logging in takes a majority of the nodes. Nothing is forbidden to any user.
     pub fn authentication(self, authentication: bool) -> Self {
         Self { authentication, ..self }
     }

@@ -18,10 +18,6 @@ const RING_TIMEOUT: Duration = Duration::from_secs(60);
 /// How the protocol numbers "too few replicas are up" and "too few replicas wrote in time".
 const REFUSED_OR_TIMED_OUT: [u32; 2] = [0x1000, 0x1100];
 
-fn start(options: Options) -> Cluster {
-    Cluster::start(options).unwrap_or_else(|error| panic!("{error}"))
-}
-
 fn connect(node: &Node) -> Connection {
     Connection::open(node.address(), TIMEOUT).unwrap()
 }
@@ -55,7 +51,7 @@ fn has_process(pid: u32) -> bool {
 
 #[test]
 fn a_node_is_what_it_says_and_keeps_what_it_acknowledged_over_a_kill_and_a_stop() {
-    let cluster = start(Options::default());
+    let cluster = Cluster::start(Options::default()).unwrap();
     let node = cluster.node(1);
     let version = connect(node).query("SELECT release_version FROM system.local", Consistency::One).unwrap();
     assert_eq!(version, [[Some(cluster.version().number().as_bytes().to_vec())]]);
@@ -85,7 +81,8 @@ fn a_node_is_what_it_says_and_keeps_what_it_acknowledged_over_a_kill_and_a_stop(
 
 #[test]
 fn three_nodes_form_a_ring_that_survives_one_and_comes_back_from_two() {
-    let cluster = start(Options::default().nodes(3).authentication(true).write_request_timeout_ms(1_000));
+    let cluster =
+        Cluster::start(Options::default().nodes(3).authentication(true).write_request_timeout_ms(3_000)).unwrap();
     let [one, two, three] = cluster.nodes() else { panic!("{cluster:?}") };
     for node in cluster.nodes() {
         assert_eq!(connect(node).query("SELECT peer FROM system.peers", Consistency::One).unwrap().len(), 2);
@@ -119,7 +116,7 @@ fn three_nodes_form_a_ring_that_survives_one_and_comes_back_from_two() {
 #[test]
 fn clusters_do_not_collide_and_leave_nothing() {
     let clusters = thread::scope(|scope| {
-        let starting = [(); 2].map(|()| scope.spawn(|| start(Options::default())));
+        let starting = [(); 2].map(|()| scope.spawn(|| Cluster::start(Options::default()).unwrap()));
         starting.map(|cluster| cluster.join().unwrap())
     });
     // The threads that started them have ended, and they run.
