@@ -24,6 +24,9 @@ const ROWS_HAVE_PAGING_STATE: u32 = 0x02;
 const ROWS_WITHOUT_METADATA: u32 = 0x04;
 const RESULT_ROWS: u32 = 2;
 
+/// Its name and its password, as SASL's PLAIN has them.
+const SUPERUSER: &[u8] = b"\0cassandra\0cassandra";
+
 /// How many replicas must answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
@@ -130,9 +133,8 @@ impl Connection {
     }
 
     fn log_in(&mut self) -> Result<(), ConnectionError> {
-        let token = b"\0cassandra\0cassandra";
-        let mut body = 20_u32.to_be_bytes().to_vec();
-        body.extend_from_slice(token);
+        let mut body = (SUPERUSER.len() as u32).to_be_bytes().to_vec();
+        body.extend_from_slice(SUPERUSER);
         match self.ask(Opcode::AuthResponse, &body)? {
             (Opcode::AuthSuccess, _) => Ok(()),
             _ => Err(ConnectionError::Answer("not AUTH_SUCCESS")),
@@ -233,5 +235,28 @@ impl<'a> Reader<'a> {
 
     fn refusal(&mut self) -> Option<ConnectionError> {
         Some(ConnectionError::Refused { code: self.u32()?, message: self.string()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two rows of two columns without metadata: ("a", null), ("", "bc").
+    const ROWS: &[u8] = b"\0\0\0\x02\0\0\0\x04\0\0\0\x02\0\0\0\x02\
+                          \0\0\0\x01a\xff\xff\xff\xff\0\0\0\0\0\0\0\x02bc";
+
+    #[test]
+    fn rows_have_values_and_nulls() {
+        let value = |text: &str| Some(text.as_bytes().to_vec());
+        assert_eq!(rows(ROWS), Some(vec![vec![value("a"), None], vec![value(""), value("bc")]]));
+        assert_eq!(rows(b"\0\0\0\x01"), Some(vec![]), "a result without rows");
+    }
+
+    #[test]
+    fn no_part_of_rows_is_taken_for_the_whole() {
+        for length in 0..ROWS.len() {
+            assert_eq!(rows(&ROWS[..length]), None, "{length} bytes");
+        }
     }
 }
