@@ -3,20 +3,34 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::{
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, OnceLock},
     time::Duration,
 };
 
 use antiphon_cql_engine::lease::Candidate;
+use antiphon_cql_testing::{Cluster, Options};
 use antiphon_protocol::LogKey;
 use antiphon_storage::{Completion, EventLog, Op, Token, conformance::Backend};
 use antiphon_storage_cql::{CqlConfig, CqlShard, CqlStore, Downgrade, Wake, schema};
 use uuid::Uuid;
 
+/// The node of these tests, one for all of them.
+pub(crate) fn node() -> &'static Cluster {
+    static NODE: OnceLock<Cluster> = OnceLock::new();
+    NODE.get_or_init(|| Cluster::start(Options::default()).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// The cluster that `ANTIPHON_TEST_CQL` names, or a node of our own.
+fn contact_points() -> Vec<String> {
+    match std::env::var("ANTIPHON_TEST_CQL") {
+        Ok(given) => given.split(',').map(str::to_owned).collect(),
+        Err(_) => node().contact_points().iter().map(ToString::to_string).collect(),
+    }
+}
+
 /// The settings of a keyspace of its own with one copy, made if need be.
 pub(crate) fn config(keyspace: &str) -> CqlConfig {
-    let contact = std::env::var("ANTIPHON_TEST_CQL").expect("ANTIPHON_TEST_CQL names a server");
-    let mut config = CqlConfig::new(vec![contact], keyspace.to_owned());
+    let mut config = CqlConfig::new(contact_points(), keyspace.to_owned());
     config.replication_factor = 1;
     config.accepted.insert(Downgrade::LowReplication);
     block_on(schema::apply(&config)).expect("the schema is applied");
