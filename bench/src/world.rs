@@ -37,7 +37,13 @@ pub struct World {
 impl World {
     /// One user who sends, and `members` who follow the same conversation. Bodies have `bytes` bytes.
     pub fn new(members: u32, bytes: usize) -> Self {
-        let config = ShardConfig { shard: ShardId(0), shards: 1, seed: [1; 32], resume_key: ResumeKey::new([2; 32]) };
+        let config = ShardConfig {
+            shard: ShardId(0),
+            shards: 1,
+            seed: [1; 32],
+            resume_key: ResumeKey::new([2; 32]),
+            stands_by: false,
+        };
         let mut world = Self {
             shard: Shard::new(config),
             store: MemoryLog::new(),

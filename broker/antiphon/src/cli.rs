@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Make a data directory from a backup.
     Restore(Restore),
+    /// Make, show or check the tables of a store on a cluster.
+    Schema(Schema),
     /// Check every byte of a data directory that no broker uses.
     Verify(Verify),
 }
@@ -86,6 +88,26 @@ pub(crate) struct Serve {
     /// TCP keeps its order); seed=N makes the same draws again.
     #[arg(long, value_name = "PARTS", verbatim_doc_comment)]
     pub(crate) chaos: Option<Plan>,
+}
+
+/// Which store: the one of the configuration file and the `ANTIPHON_STORE_...` variables.
+#[derive(Debug, Args)]
+pub(crate) struct Schema {
+    #[command(subcommand)]
+    pub(crate) action: SchemaAction,
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = "ANTIPHON_CONFIG", global = true)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum SchemaAction {
+    /// Bring keyspaces and tables to this program's version. Safe to repeat, and by several at once.
+    Apply,
+    /// Print the statements that `apply` would run on an empty cluster, and which version is there.
+    Show,
+    /// Say whether a broker could start: version, servers, replication, clocks.
+    Check,
 }
 
 /// Where the broker's data is.

@@ -4,6 +4,7 @@ use std::{io, path::PathBuf, process::ExitCode};
 
 use antiphon_server::{StartError, auth::MintError, config::ConfigError, identity::IdentityError};
 use antiphon_storage::embedded::{BackupError, OpenError};
+use antiphon_storage_cql::CqlError;
 use thiserror::Error;
 
 use crate::chaos::ChaosError;
@@ -63,6 +64,12 @@ pub(crate) enum Failure {
     /// Reading the store.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The cluster that keeps the logs.
+    #[error("the store: {0}")]
+    Cluster(#[from] CqlError),
+    /// The store weakens a guarantee that nobody has given up.
+    #[error("{0} things weaken a guarantee; name them in `store.accept` to run all the same")]
+    Weak(usize),
     /// The store is not as it should be.
     #[error("{0} problems found")]
     Damaged(usize),

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Command::Explain(explain) => wait(command::explain::run(explain)),
         Command::Backup(backup) => wait(command::backup::run(backup)),
         Command::Restore(restore) => command::restore::run(&restore),
+        Command::Schema(schema) => command::schema::run(&schema),
         Command::Verify(verify) => command::verify::run(&verify),
     };
     match outcome {

@@ -50,6 +50,13 @@ pub enum Input {
     },
     /// An operator asks; answered with [`crate::Output::Explained`], unless the broker stops before.
     Explain(Box<Question>),
+    /// Another broker owns the logs, at this address; empty if that is not known. Only for a shard that stands by.
+    StandBy {
+        /// Where its clients connect.
+        active: String,
+    },
+    /// This broker owns the logs now: whoever comes is let in.
+    Activate,
     /// The broker is about to stop: say GOAWAY to every session and refuse new ones.
     Drain {
         /// Milliseconds until connections are closed.

@@ -43,6 +43,8 @@ pub struct ShardConfig {
     pub seed: [u8; 32],
     /// Seals resume tokens; the same for all shards and boots.
     pub resume_key: ResumeKey,
+    /// Whether another broker may own the logs: until [`Input::Activate`] nobody is let in and the store is not asked.
+    pub stands_by: bool,
 }
 
 /// One of the broker's state machines: it owns some logs and some connections, and shares nothing.
@@ -88,10 +90,14 @@ impl Shard {
     pub fn new(config: ShardConfig) -> Self {
         let routing = Routing::new(config.shards.min(SHARDS_MAX));
         let mut fx = Effects::new(config.shard, routing, config.seed);
-        let journal = Journal::start(&mut fx);
+        let journal = if config.stands_by { Journal::default() } else { Journal::start(&mut fx) };
+        let mut home = Home::new(routing.shards(), config.resume_key);
+        if config.stands_by {
+            home.stand_by(String::new());
+        }
         Self {
             fx,
-            home: Home::new(routing.shards(), config.resume_key),
+            home,
             users: Users::default(),
             journal,
             digests: Digests::default(),
@@ -118,6 +124,12 @@ impl Shard {
             Input::Stored(completion) => self.stored(completion),
             Input::Mail { from, message } => self.message(from, message),
             Input::Explain(question) => explain::ask(&mut self.fx, *question),
+            Input::StandBy { active } => self.home.stand_by(active),
+            Input::Activate => {
+                if self.home.activate() {
+                    self.journal = Journal::start(&mut self.fx);
+                }
+            }
             Input::Drain { deadline_ms } => self.home.drain(deadline_ms),
             Input::Rest => self.rest = Rest::After(None),
         }

@@ -6,6 +6,7 @@ mod broker;
 pub mod config;
 pub mod identity;
 mod shard;
+mod store;
 pub mod tls;
 
 pub use broker::{Broker, StartError};

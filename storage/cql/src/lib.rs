@@ -25,9 +25,10 @@ mod statements;
 mod store;
 mod uptime;
 
+pub use antiphon_cql_engine::lease::Candidate;
 pub use config::{Consistency, CqlConfig, Credentials, Downgrade};
 pub use error::CqlError;
 pub use health::Health;
 pub use server::{Product, Server};
 pub use shard::CqlShard;
-pub use store::{CqlStore, OvertakenHook, Shared, Standing, Wake};
+pub use store::{CqlStore, Shared, Standing, StandingHook, Wake};

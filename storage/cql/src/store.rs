@@ -7,10 +7,7 @@ use antiphon_cql_engine::{
     lease::{Candidate, LeaseRow},
 };
 use scylla::client::session::Session;
-use tokio::{
-    runtime::Runtime,
-    sync::{oneshot, watch},
-};
+use tokio::{runtime::Runtime, sync::oneshot};
 
 use crate::{
     config::CqlConfig,
@@ -31,8 +28,6 @@ pub type Wake = Arc<dyn Fn() + Send + Sync>;
 /// Where this process stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// It connects, or looks who holds the lease.
-    Starting,
     /// Another broker owns the logs; its clients connect to this address.
     StandingBy {
         /// Of the active one.
@@ -47,8 +42,8 @@ pub enum Standing {
     Overtaken,
 }
 
-/// Called once when another broker has taken over; must end the process.
-pub type OvertakenHook = Arc<dyn Fn() + Send + Sync>;
+/// Called from any thread each time the process stands otherwise. Once it is [`Standing::Overtaken`] the process must end.
+pub type StandingHook = Arc<dyn Fn(Standing) + Send + Sync>;
 
 /// What all shards of the store share.
 pub struct Shared {
@@ -56,7 +51,6 @@ pub struct Shared {
     let_go: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
     server: Server,
     health: Arc<Health>,
-    standing: watch::Receiver<Standing>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -74,11 +68,6 @@ impl Shared {
     /// Whether they answer.
     pub fn health(&self) -> &Arc<Health> {
         &self.health
-    }
-
-    /// Where this process stands, and every change of it.
-    pub fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.clone()
     }
 }
 
@@ -102,10 +91,10 @@ impl Drop for Shared {
 pub struct CqlStore {
     runtime: Runtime,
     cluster: Arc<Cluster>,
-    keeper: Keeper,
+    lease: Arc<Session>,
+    config: CqlConfig,
     server: Server,
     epoch: u32,
-    standing: watch::Sender<Standing>,
 }
 
 impl std::fmt::Debug for CqlStore {
@@ -116,18 +105,17 @@ impl std::fmt::Debug for CqlStore {
 
 impl CqlStore {
     /// Connects and checks what the broker depends on. What the operator accepted is logged loudly.
-    pub fn connect(config: &CqlConfig, candidate: Candidate) -> Result<Self, CqlError> {
+    pub fn connect(config: &CqlConfig) -> Result<Self, CqlError> {
         schema::check_name(&config.keyspace)?;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("store").enable_all().build()?;
         let (session, server, epoch) = runtime.block_on(prepare(config))?;
-        let lease_session = runtime.block_on(connect::connect(config))?;
-        let keeper = runtime.block_on(Keeper::new(Arc::new(lease_session), config, candidate))?;
+        // Its own connections: renewals do not queue behind what the shards ask.
+        let lease = Arc::new(runtime.block_on(connect::connect(config))?);
         let statements = runtime.block_on(Statements::prepare(&session, config))?;
         let health = Arc::new(Health::default());
         let cluster = Arc::new(Cluster { session, statements, health, give_up_after: config.give_up_after });
-        let standing = watch::Sender::new(Standing::Starting);
-        Ok(Self { runtime, cluster, keeper, server, epoch, standing })
+        Ok(Self { runtime, cluster, lease, config: config.clone(), server, epoch })
     }
 
     /// Whose servers keep the logs.
@@ -135,25 +123,25 @@ impl CqlStore {
         &self.server
     }
 
-    /// Where this process stands, and every change of it.
-    pub fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.subscribe()
-    }
-
-    /// Waits until this process owns the logs; then one shard for each waker. `overtaken` is called if it ceases to.
-    pub fn acquire(self, wakes: Vec<Wake>, overtaken: OvertakenHook) -> Vec<CqlShard> {
-        let Self { runtime, cluster, keeper, server, epoch, standing } = self;
+    /// Waits until `candidate` owns the logs; then one shard for each waker.
+    pub fn acquire(
+        self,
+        candidate: Candidate,
+        wakes: Vec<Wake>,
+        standing: StandingHook,
+    ) -> Result<Vec<CqlShard>, CqlError> {
+        let Self { runtime, cluster, lease, config, server, epoch } = self;
+        let keeper = runtime.block_on(Keeper::new(lease, &config, candidate))?;
+        let told = Mutex::new(None);
         let tell = |row: &LeaseRow| {
-            standing.send_if_modified(|standing| {
-                let now = Standing::StandingBy { active: row.address.clone() };
-                let is_new = *standing != now;
-                *standing = now;
-                is_new
-            });
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.as_ref() != Some(&row.address) {
+                *told = Some(row.address.clone());
+                standing(Standing::StandingBy { active: row.address.clone() });
+            }
         };
         let (hold, term) = runtime.block_on(keeper.acquire(tell));
-        standing.send_replace(Standing::Active { term: term.number });
-        let subscription = standing.subscribe();
+        standing(Standing::Active { term: term.number });
         let (let_go, asked_to_let_go) = oneshot::channel();
         let (done, is_done) = oneshot::channel();
         let kept = Arc::clone(&term);
@@ -161,8 +149,7 @@ impl CqlStore {
             let was_let_go = keeper.keep(hold, &kept, asked_to_let_go).await;
             let _ = done.send(());
             if !was_let_go {
-                standing.send_replace(Standing::Overtaken);
-                overtaken();
+                standing(Standing::Overtaken);
             }
         });
         let handle = runtime.handle().clone();
@@ -171,13 +158,12 @@ impl CqlStore {
             let_go: Mutex::new(Some((let_go, is_done))),
             server,
             health: Arc::clone(&cluster.health),
-            standing: subscription,
         });
         let engine = || Engine::new(engine_term(&term, epoch));
         let shard = |wake| {
             CqlShard::new(engine(), Arc::clone(&shared), Arc::clone(&cluster), Arc::clone(&term), handle.clone(), wake)
         };
-        wakes.into_iter().map(shard).collect()
+        Ok(wakes.into_iter().map(shard).collect())
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod import;
 mod message_line;
 pub(crate) mod publish;
 pub(crate) mod restore;
+pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod subscribe;
 pub(crate) mod token;

@@ -59,7 +59,7 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
     };
     Running::of(&broker, public.address).write(&broker.config().data_dir)?;
     announce(&broker, &public).map_err(Failure::Output)?;
-    runtime.block_on(signals.wait(&broker, &fingerprint));
+    runtime.block_on(signals.wait(&broker, &fingerprint))?;
     tracing::info!(deadline_ms = DRAIN.as_millis() as u64, "draining");
     // The gateway stays until the sessions that it carries have been told and have gone.
     let outcome = broker.stop(DRAIN);
@@ -148,7 +148,7 @@ fn development(broker: &Broker) -> Option<Development> {
     }))
 }
 
-/// One fact a line, for people and for programs that start a broker; `ready` is the last.
+/// One fact a line, for people and for programs that start a broker. `ready` follows once clients are let in.
 fn announce(broker: &Broker, public: &Public<'_>) -> io::Result<()> {
     let config = broker.config();
     let mut out = io::stdout().lock();
@@ -180,7 +180,6 @@ fn announce(broker: &Broker, public: &Public<'_>) -> io::Result<()> {
         writeln!(out, "next: {program} sub c:lobby --from 0{data}")?;
         writeln!(out, "      {program} pub c:lobby \"hello\" --user ann{data}")?;
     }
-    writeln!(out, "ready")?;
     if broker.granted_receive_buffer() < RECEIVE_BUFFER_WANTED {
         let granted = broker.granted_receive_buffer();
         tracing::warn!(granted, wanted = RECEIVE_BUFFER_WANTED, "small UDP receive buffer; raise net.core.rmem_max");
@@ -204,12 +203,19 @@ impl Signals {
     }
 
     /// Returns when the broker is to stop.
-    async fn wait(mut self, broker: &Broker, fingerprint: &Fingerprint) {
+    async fn wait(mut self, broker: &Broker, fingerprint: &Fingerprint) -> Result<(), Failure> {
         let mut watch = tokio::time::interval(WATCH);
+        let mut active = broker.is_active();
+        let mut is_said = false;
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return Ok(()),
+                _ = self.interrupt.recv() => return Ok(()),
+                Ok(_) = active.wait_for(|active| *active), if !is_said => {
+                    is_said = true;
+                    let mut out = io::stdout().lock();
+                    writeln!(out, "ready").and_then(|()| out.flush()).map_err(Failure::Output)?;
+                }
                 _ = self.hang_up.recv() => match broker.reload() {
                     Ok(served) => {
                         tracing::info!("certificate and keys read again");
@@ -221,7 +227,7 @@ impl Signals {
                 },
                 _ = watch.tick() => if broker.has_failed() {
                     tracing::error!("a shard has ended by itself");
-                    return;
+                    return Ok(());
                 },
             }
         }

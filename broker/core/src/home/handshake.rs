@@ -56,6 +56,10 @@ impl Home {
         if self.goaway.is_some() {
             return Err(Refusal::new(ErrorCode::Draining, "the broker is about to stop"));
         }
+        if let Some(active) = &self.standing_by {
+            let place = if active.is_empty() { String::new() } else { format!(", at {active}") };
+            return Err(Refusal::new(ErrorCode::NotActive, format!("another broker is active{place}")));
+        }
         let hello: control::Hello = frames::decode_request(&frame.body)?;
         if !hello.versions.contains(&VERSION) {
             let message = format!("version {VERSION} is spoken here");
@@ -270,6 +274,16 @@ impl Home {
         session.actor = actor;
         self.timers.insert((Time::from_unix_ms(expires_at_ms), Timer::Expiry(id)));
         Ok(expires_at_ms)
+    }
+
+    /// Another broker owns the logs: nobody is let in.
+    pub(crate) fn stand_by(&mut self, active: String) {
+        self.standing_by = Some(active);
+    }
+
+    /// This broker owns the logs now. False if it did before.
+    pub(crate) fn activate(&mut self) -> bool {
+        self.standing_by.take().is_some()
     }
 
     /// The broker is about to stop: tells every session, and refuses new ones.

@@ -74,6 +74,8 @@ pub(crate) struct Home {
     resume_key: ResumeKey,
     /// The GOAWAY that every session gets once the broker is about to stop.
     goaway: Option<Bytes>,
+    /// The address of the broker that owns the logs, while another one does; empty if it is not known.
+    standing_by: Option<String>,
 }
 
 impl Home {
@@ -90,6 +92,7 @@ impl Home {
             gatherings: BTreeMap::new(),
             resume_key,
             goaway: None,
+            standing_by: None,
         }
     }
 

@@ -66,9 +66,11 @@ shard_metrics! {
         subscribers_behind = "antiphon_subscribers_behind_total", "Subscriptions told to pull because their outbox was full.";
         state_dropped = "antiphon_state_dropped_total", "Cursors and signals dropped for newer ones.";
         mailbox_full = "antiphon_mailbox_full_total", "Messages that waited because another shard's ring was full.";
-        store_blocks = "antiphon_store_blocks_total", "Blocks written to the write-ahead log.";
+        store_blocks = "antiphon_store_blocks_total", "Blocks written to the write-ahead log, or batches of rows to the cluster.";
         store_syncs = "antiphon_store_syncs_total", "Syncs of the write-ahead log.";
         store_bytes = "antiphon_store_bytes_total", "Bytes written to the write-ahead log.";
+        store_requests = "antiphon_store_requests_total", "Requests to the store's cluster.";
+        store_failures = "antiphon_store_failures_total", "Requests to the store's cluster that were given up.";
     }
     gauges {
         connections = "antiphon_connections", "QUIC connections open.";

@@ -1,6 +1,7 @@
 //! The broker as a whole: opens the store, binds the sockets, starts one thread per shard and the admin listener.
 
 mod ask;
+mod cluster;
 mod start_error;
 mod threads;
 
@@ -16,7 +17,8 @@ use std::{
 };
 
 use antiphon_storage::embedded::{
-    BackupError as StoreBackupError, Embedded, EmbeddedConfig, FatalError, StoreHandle, Wake, WriterChoice,
+    BackupError as StoreBackupError, Embedded, EmbeddedConfig, EmbeddedShard, FatalError, StoreHandle, Wake,
+    WriterChoice,
 };
 use antiphon_sys::{
     doorbell::Ringer,
@@ -36,9 +38,10 @@ use crate::{
         metrics::{Metrics, publish_certificate_end},
     },
     auth::{Minter, Verifier},
-    config::Config,
+    config::{Config, StoreSettings},
     identity::{EdgeCertificate, Identity, fingerprint_of_pem},
     shard::{Command, Mail},
+    store::ShardStore,
     tls::validity,
 };
 
@@ -60,6 +63,9 @@ pub struct Broker {
     health: Health,
     shards: Vec<Shard>,
     verifier: watch::Sender<Arc<Verifier>>,
+    is_active: watch::Receiver<bool>,
+    /// Held until the broker ends.
+    _cluster: Option<cluster::ClusterStore>,
     admin_stop: Option<oneshot::Sender<()>>,
     admin_thread: Option<JoinHandle<io::Result<()>>>,
     /// The kernel chooses a socket by its place in the group, so none is closed before all are.
@@ -90,11 +96,16 @@ impl Broker {
         let health = Health::new(shards, Instant::now());
         let board = Board::new(shards);
         let metrics = Metrics::install().map_err(|_| StartError::Metrics)?;
+        // What the operator has to mend is said before anything is written.
+        let first_connection = cluster::first_connection(&config)?;
+        let store_is_here = first_connection.is_none();
         make_private(&config.data_dir).map_err(StartError::DataDirectory)?;
         let ports = Mesh::<Mail>::new(usize::from(shards), RING_CAPACITY).map_err(StartError::Threads)?;
-        let stores = open_store(&config, &ports)?;
-        let store = stores.first().and_then(|store| store.handle()).ok_or(StartError::NoStore)?;
-        tracing::info!(writer = %store.writer(), "write-ahead log");
+        let wakes: Vec<Wake> = ports.iter().map(wake).collect();
+        let (stores, store) = match &config.store {
+            StoreSettings::Embedded { .. } => open_embedded(&config, wakes.clone())?,
+            StoreSettings::Cql(_) => ((0..shards).map(|_| None).collect(), None),
+        };
         let identity = Identity::load_or_create(&config.data_dir)?;
         let fingerprint = served_fingerprint(&config, &identity)?;
         let verifier = Arc::new(config.verifier(&identity)?);
@@ -103,7 +114,7 @@ impl Broker {
         let (address, trunk_address) = (sockets.clients.local_addr(), sockets.trunks.local_addr());
         let granted_receive_buffer = sockets.clients.granted_buffers().receive;
         let shards = threads::start(&config, &identity, (&health, &board), &verifier, &sockets, ports, stores)?;
-        if !store.degraded().is_empty() {
+        if store.as_ref().is_some_and(|store| !store.degraded().is_empty()) {
             health.not_ready("a partition of the store is damaged and read-only");
         }
         let asked = shards.first().ok_or(StartError::NoStore)?;
@@ -120,7 +131,19 @@ impl Broker {
             explain: ask::explainer(asked.commands.clone(), asked.ringer.clone()),
         };
         let (admin_address, admin_stop, admin_thread) = serve_admin(config.admin_listen, admin)?;
-        health.ready_again(STARTING);
+        let (active, is_active) = watch::channel(store_is_here);
+        let cluster = match first_connection {
+            Some(connection) => {
+                let seats = shards.iter().map(|shard| (shard.commands.clone(), shard.ringer.clone())).collect();
+                let place = config.advertise.clone().unwrap_or_else(|| address.to_string());
+                let broker = cluster::Waiting { shards: seats, health: health.clone(), active, wakes, place };
+                Some(cluster::open(&config, connection, broker)?)
+            }
+            None => None,
+        };
+        if cluster.is_none() {
+            health.ready_again(STARTING);
+        }
         Ok(Self {
             config,
             identity,
@@ -132,6 +155,8 @@ impl Broker {
             health,
             shards,
             verifier,
+            is_active,
+            _cluster: cluster,
             admin_stop: Some(admin_stop),
             admin_thread: Some(admin_thread),
             _sockets: sockets,
@@ -171,6 +196,11 @@ impl Broker {
     /// The configuration in force.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Whether this broker owns the logs and lets clients in, and every change of it.
+    pub fn is_active(&self) -> watch::Receiver<bool> {
+        self.is_active.clone()
     }
 
     /// Bytes of receive buffer that the kernel granted each socket.
@@ -241,27 +271,30 @@ impl Drop for Broker {
     }
 }
 
-fn open_store(
-    config: &Config,
-    ports: &[MeshPort<Mail>],
-) -> Result<Vec<antiphon_storage::embedded::EmbeddedShard>, StartError> {
+fn wake(port: &MeshPort<Mail>) -> Wake {
+    let ringer = port.doorbell().ringer();
+    Arc::new(move || ringer.ring())
+}
+
+/// The shards' stores, and a handle on all of them together.
+type OpenStores = (Vec<Option<ShardStore>>, Option<StoreHandle>);
+
+fn open_embedded(config: &Config, wakes: Vec<Wake>) -> Result<OpenStores, StartError> {
     let fatal = Arc::new(|error: FatalError| {
         tracing::error!(%error, "the process ends, so that nothing is acknowledged that is not durable");
         std::process::exit(EXIT_IO_ERROR);
     });
-    let wake = |port: &MeshPort<Mail>| -> Wake {
-        let ringer = port.doorbell().ringer();
-        Arc::new(move || ringer.ring())
-    };
-    let mut store = EmbeddedConfig {
-        writer: WriterChoice::Auto,
-        cache_bytes: config.store_cache_bytes,
-        ..EmbeddedConfig::new(config.shards.get(), fatal)
-    };
+    let StoreSettings::Embedded { cache_bytes } = config.store else { return Err(StartError::NoStore) };
+    let mut settings =
+        EmbeddedConfig { writer: WriterChoice::Auto, cache_bytes, ..EmbeddedConfig::new(config.shards.get(), fatal) };
     if let Some(segment_bytes) = config.test_segment_bytes {
-        store = store.scaled(segment_bytes.into());
+        settings = settings.scaled(segment_bytes.into());
     }
-    Ok(Embedded::open(&config.data_dir, store, ports.iter().map(wake).collect())?)
+    let stores = Embedded::open(&config.data_dir, settings, wakes)?;
+    let store = stores.first().and_then(EmbeddedShard::handle).ok_or(StartError::NoStore)?;
+    tracing::info!(writer = %store.writer(), "write-ahead log");
+    let stores = stores.into_iter().map(|store| Some(ShardStore::Embedded(Box::new(store)))).collect();
+    Ok((stores, Some(store)))
 }
 
 /// Messages are for nobody else on this machine. A folder that exists keeps the permissions that it was given.
@@ -299,7 +332,11 @@ fn serve_admin(listen: SocketAddr, admin: Admin) -> Result<AdminParts, StartErro
     Ok((address, stop, thread))
 }
 
-async fn backup(store: StoreHandle, to: std::path::PathBuf) -> Result<BackupReport, BackupError> {
+async fn backup(store: Option<StoreHandle>, to: std::path::PathBuf) -> Result<BackupReport, BackupError> {
+    let Some(store) = store else {
+        let message = "the logs are on a cluster, which has its own snapshots".to_owned();
+        return Err(BackupError { code: antiphon_protocol::ErrorCode::InvalidField, message });
+    };
     let code = |error: &StoreBackupError| match error {
         StoreBackupError::NotEmpty(_) => antiphon_protocol::ErrorCode::AlreadyExists,
         _ => antiphon_protocol::ErrorCode::Internal,

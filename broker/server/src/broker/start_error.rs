@@ -1,8 +1,9 @@
 //! Why a broker does not start, or did not end well.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use antiphon_storage::embedded::OpenError;
+use antiphon_storage_cql::CqlError;
 use antiphon_sys::group::BindError;
 use thiserror::Error;
 
@@ -20,6 +21,12 @@ pub enum StartError {
     /// The data directory.
     #[error("the store cannot be opened: {0}")]
     Store(#[from] OpenError),
+    /// The cluster that keeps the logs.
+    #[error("the store: {0}")]
+    Cluster(#[from] CqlError),
+    /// Another process uses the data directory.
+    #[error("{path} is in use by another process", path = .0.display())]
+    DataInUse(PathBuf),
     /// The store came up without a shard; a bug.
     #[error("the store has no shard")]
     NoStore,

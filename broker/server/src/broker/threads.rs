@@ -8,7 +8,6 @@ use std::{
 
 use antiphon_core::{ResumeKey, ShardConfig, ShardId};
 use antiphon_node::{Clock, ConnectionIds, Listener, Node, NodeConfig, TransportSettings};
-use antiphon_storage::embedded::EmbeddedShard;
 use antiphon_sys::mesh::MeshPort;
 use quinn_proto::{EndpointConfig, ServerConfig, crypto::rustls::QuicServerConfig};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -20,6 +19,7 @@ use crate::{
     config::Config,
     identity::Identity,
     shard::{Datagrams, Mail, ShardThread},
+    store::ShardStore,
     tls,
 };
 
@@ -41,7 +41,7 @@ pub(super) fn start(
     verifier: &Arc<Verifier>,
     sockets: &Sockets,
     ports: Vec<MeshPort<Mail>>,
-    stores: Vec<EmbeddedShard>,
+    stores: Vec<Option<ShardStore>>,
 ) -> Result<Vec<Shard>, StartError> {
     let (server, trunk_server) = server_configs(config, identity)?;
     let clock = Clock::new(Instant::now(), unix_now());
@@ -57,6 +57,7 @@ pub(super) fn start(
                 shards: config.shards.get(),
                 seed: random()?,
                 resume_key: ResumeKey::new(*identity.resume_key().as_bytes()),
+                stands_by: store.is_none(),
             },
             endpoint: endpoint_config(config, identity, shard)?,
             server: Arc::clone(&server),

@@ -11,6 +11,7 @@
 
 mod raw;
 mod sources;
+mod store;
 mod validate;
 
 use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf, time::Duration};
@@ -23,7 +24,8 @@ use crate::{
     tls::{self, TlsError},
 };
 
-pub use raw::Overrides;
+pub use raw::{Overrides, Secret};
+pub use store::{CqlSettings, Password, StoreSettings};
 
 /// A validated configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +50,10 @@ pub struct Config {
     pub issuers: Vec<IssuerSettings>,
     /// Bounds.
     pub limits: Limits,
-    /// Cache of the store's index, for the whole process, in bytes.
-    pub store_cache_bytes: u64,
+    /// Where the logs are kept.
+    pub store: StoreSettings,
+    /// Where clients of this broker connect, as a broker that stands by tells them; `None` = where it listens.
+    pub advertise: Option<String>,
     /// How the process logs.
     pub log: LogSettings,
     /// Length of a segment of the write-ahead log, in tests that want segments full and the index flushed often; the
@@ -213,6 +217,9 @@ impl Config {
         Verifier::new(self.load_issuers()?)?;
         if let Some(files) = &self.tls {
             tls::check_files(files)?;
+        }
+        if let StoreSettings::Cql(settings) = &self.store {
+            settings.store_config()?;
         }
         Ok(())
     }

@@ -4,6 +4,16 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+/// Text that is not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
 /// What flags may set; they beat environment and file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -25,8 +35,24 @@ pub struct Overrides {
     pub trunk_listen: Option<String>,
     /// `--gateway`
     pub gateway_listen: Option<String>,
+    /// No flag: `ANTIPHON_ADVERTISE`
+    pub advertise: Option<String>,
     /// No flag: `ANTIPHON_STORE_CACHE_MIB`
     pub store_cache_mib: Option<i64>,
+    /// No flag: `ANTIPHON_STORE_ENGINE`
+    pub store_engine: Option<String>,
+    /// No flag: `ANTIPHON_STORE_CONTACT_POINTS`, with commas between them
+    pub store_contact_points: Option<Vec<String>>,
+    /// No flag: `ANTIPHON_STORE_KEYSPACE`
+    pub store_keyspace: Option<String>,
+    /// No flag: `ANTIPHON_STORE_USER`
+    pub store_user: Option<String>,
+    /// No flag: `ANTIPHON_STORE_PASSWORD`
+    pub store_password: Option<Secret>,
+    /// No flag: `ANTIPHON_STORE_ACCEPT`, with commas between them
+    pub store_accept: Option<Vec<String>>,
+    /// No flag: `ANTIPHON_STORE_REPLICATION_FACTOR`
+    pub store_replication_factor: Option<i64>,
     /// `--log-format`
     pub log_format: Option<String>,
     /// `--log-filter`
@@ -40,6 +66,7 @@ pub struct Overrides {
 pub(super) struct RawConfig {
     pub(super) listen: Option<String>,
     pub(super) admin_listen: Option<String>,
+    pub(super) advertise: Option<String>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) shards: Option<i64>,
     pub(super) development: Option<bool>,
@@ -93,7 +120,21 @@ pub(super) struct RawLimits {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawStore {
+    pub(super) engine: Option<String>,
     pub(super) cache_mib: Option<i64>,
+    pub(super) contact_points: Option<Vec<String>>,
+    pub(super) keyspace: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    /// Only from the environment.
+    #[serde(skip)]
+    pub(super) password: Option<Secret>,
+    pub(super) tls_ca: Option<PathBuf>,
+    pub(super) datacenter: Option<String>,
+    pub(super) consistency: Option<String>,
+    pub(super) replication_factor: Option<i64>,
+    pub(super) accept: Option<Vec<String>>,
+    pub(super) give_up_after_seconds: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -156,7 +197,13 @@ pub(super) struct RawGrant {
 impl RawConfig {
     /// Paths in a file count from the file's folder, so that a configuration can be moved as a whole.
     pub(super) fn anchor(&mut self, folder: &Path) {
-        let own = [&mut self.data_dir, &mut self.tls.certificate, &mut self.tls.key];
+        let own = [
+            &mut self.data_dir,
+            &mut self.tls.certificate,
+            &mut self.tls.key,
+            &mut self.store.password_file,
+            &mut self.store.tls_ca,
+        ];
         let issuers = self.issuers.iter_mut();
         let theirs = issuers.flat_map(|issuer| {
             issuer.keys.iter_mut().map(|key| &mut key.file).chain(std::iter::once(&mut issuer.key_set))
@@ -182,7 +229,15 @@ impl RawConfig {
         lay(&mut self.tls.key, higher.tls_key);
         lay(&mut self.trunk.listen, higher.trunk_listen);
         lay(&mut self.gateway.listen, higher.gateway_listen);
+        lay(&mut self.advertise, higher.advertise);
         lay(&mut self.store.cache_mib, higher.store_cache_mib);
+        lay(&mut self.store.engine, higher.store_engine);
+        lay(&mut self.store.contact_points, higher.store_contact_points);
+        lay(&mut self.store.keyspace, higher.store_keyspace);
+        lay(&mut self.store.user, higher.store_user);
+        lay(&mut self.store.password, higher.store_password);
+        lay(&mut self.store.accept, higher.store_accept);
+        lay(&mut self.store.replication_factor, higher.store_replication_factor);
         lay(&mut self.log.format, higher.log_format);
         lay(&mut self.log.filter, higher.log_filter);
         lay(&mut self.test_segment_bytes, higher.test_segment_bytes);

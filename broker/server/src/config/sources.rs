@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use super::{
     Config, ConfigError,
-    raw::{Overrides, RawConfig},
+    raw::{Overrides, RawConfig, Secret},
     validate::{self, Found},
 };
 
@@ -60,6 +60,16 @@ fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -> Re
             "ANTIPHON_STORE_CACHE_MIB" => {
                 found.store_cache_mib = Some(value.parse().map_err(|_| invalid("a whole number"))?);
             }
+            "ANTIPHON_ADVERTISE" => found.advertise = Some(value),
+            "ANTIPHON_STORE_ENGINE" => found.store_engine = Some(value),
+            "ANTIPHON_STORE_CONTACT_POINTS" => found.store_contact_points = Some(list(&value)),
+            "ANTIPHON_STORE_KEYSPACE" => found.store_keyspace = Some(value),
+            "ANTIPHON_STORE_USER" => found.store_user = Some(value),
+            "ANTIPHON_STORE_PASSWORD" => found.store_password = Some(Secret(value)),
+            "ANTIPHON_STORE_ACCEPT" => found.store_accept = Some(list(&value)),
+            "ANTIPHON_STORE_REPLICATION_FACTOR" => {
+                found.store_replication_factor = Some(value.parse().map_err(|_| invalid("a whole number"))?);
+            }
             "ANTIPHON_TLS_CERTIFICATE" => found.tls_certificate = Some(value.into()),
             "ANTIPHON_TLS_KEY" => found.tls_key = Some(value.into()),
             "ANTIPHON_TRUNK_LISTEN" => found.trunk_listen = Some(value),
@@ -73,4 +83,8 @@ fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -> Re
         }
     }
     Ok(found)
+}
+
+fn list(value: &str) -> Vec<String> {
+    value.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }

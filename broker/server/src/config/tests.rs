@@ -47,6 +47,29 @@ fn nothing_configured_is_development_on_loopback() {
 }
 
 #[test]
+fn logs_on_a_cluster_have_settings_of_their_own() {
+    let text = "[store]\nengine = \"scylla\"\ncontact_points = [\"db1:9042\", \"db2:9042\"]\nkeyspace = \"chat\"\n\
+                user = \"ann\"\npassword_file = \"secret\"\ndatacenter = \"east\"\nconsistency = \"local-quorum\"\n\
+                accept = [\"low-replication\"]\n";
+    let config = from_text(&format!("development = true\n{text}")).unwrap();
+    let StoreSettings::Cql(settings) = config.store else { panic!("not on a cluster") };
+    assert_eq!((settings.contact_points.len(), settings.keyspace.as_str(), settings.is_local), (2, "chat", true));
+    assert_eq!((settings.replication_factor, settings.accepted.len()), (3, 1));
+    let environment = variables(&[
+        ("ANTIPHON_STORE_ENGINE", "cassandra"),
+        ("ANTIPHON_STORE_CONTACT_POINTS", "db1:9042, db2:9042"),
+        ("ANTIPHON_STORE_REPLICATION_FACTOR", "1"),
+        ("ANTIPHON_STORE_ACCEPT", "low-replication"),
+        ("ANTIPHON_STORE_USER", "ann"),
+        ("ANTIPHON_STORE_PASSWORD", "geheim"),
+    ]);
+    let config = Config::load(None, environment, Overrides::default(), 1).unwrap();
+    let StoreSettings::Cql(settings) = config.store else { panic!("not on a cluster") };
+    assert_eq!((settings.contact_points.len(), settings.replication_factor), (2, 1));
+    assert!(!format!("{settings:?}").contains("geheim"));
+}
+
+#[test]
 fn sizes_for_tests_come_from_the_environment_only() {
     assert_eq!(defaults().unwrap().test_segment_bytes, None);
     let load =
@@ -111,7 +134,7 @@ fn every_variable_reaches_its_key() {
     assert_eq!((config.data_dir.as_path(), config.development), (Path::new("/d"), true));
     assert_eq!(config.tls, Some(TlsFiles { certificate: "/c".into(), key: "/k".into() }));
     assert_eq!(config.log, LogSettings { format: LogFormat::Json, filter: "debug".to_owned() });
-    assert_eq!(config.store_cache_bytes, 4 << 20);
+    assert_eq!(config.store, StoreSettings::Embedded { cache_bytes: 4 << 20 });
     for (name, value) in [("ANTIPHON_SHARDS", "many"), ("ANTIPHON_DEVELOPMENT", "yes")] {
         refused(Config::load(None, variables(&[(name, value)]), Overrides::default(), 1), &[name, "expected", value]);
     }
@@ -148,6 +171,31 @@ fn values_out_of_range_name_key_range_and_value() {
         ("[limits]\nidle_timeout_seconds = 9", &["limits.idle_timeout_seconds", "10 to 600", "not 9"]),
         ("[limits]\nidle_timeout_seconds = 4294967326", &["limits.idle_timeout_seconds", "4294967326"]),
         ("[limits]\nconnections_per_shard_max = 0", &["limits.connections_per_shard_max"]),
+        ("[store]\nengine = \"oracle\"", &["store.engine", "embedded", "scylla", "oracle"]),
+        ("[store]\nkeyspace = \"chat\"", &["store.keyspace", "store.engine"]),
+        ("[store]\nengine = \"scylla\"", &["store.contact_points", "missing"]),
+        (
+            "[store]\nengine = \"scylla\"\ncontact_points = [\"db\"]",
+            &["store.contact_points[0]", "host and port", "db"],
+        ),
+        (
+            "[store]\nengine = \"scylla\"\ncontact_points = [\"db:9042\"]\nkeyspace = \"Chat; DROP\"",
+            &["store.keyspace", "lower-case letter"],
+        ),
+        (
+            "[store]\nengine = \"scylla\"\ncontact_points = [\"db:9042\"]\naccept = [\"anything\"]",
+            &["store.accept[0]", "periodic-commitlog", "anything"],
+        ),
+        (
+            "[store]\nengine = \"scylla\"\ncontact_points = [\"db:9042\"]\nuser = \"ann\"",
+            &["store.user", "password_file"],
+        ),
+        (
+            "[store]\nengine = \"scylla\"\ncontact_points = [\"db:9042\"]\nconsistency = \"local-quorum\"",
+            &["store.datacenter", "missing"],
+        ),
+        ("[store]\nengine = \"scylla\"\ncontact_points = [\"db:9042\"]\ncache_mib = 9", &["store.cache_mib"]),
+        ("advertise = \"chat\"", &["advertise", "host and port", "chat"]),
         ("[store]\ncache_mib = 0", &["store.cache_mib", "1 to 1048576 MiB", "0"]),
         ("[log]\nformat = \"xml\"", &["log.format", "\"text\" or \"json\"", "\"xml\""]),
         ("[tls]\ncertificate = \"c\"", &["tls.key is missing"]),

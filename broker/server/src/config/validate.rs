@@ -15,9 +15,9 @@ use super::{
     Config, ConfigError, GatewaySettings, IssuerSettings, KeyFile, KeySource, Limits, LogFormat, LogSettings, TlsFiles,
     TrunkSettings,
     raw::{
-        RawClaims, RawConfig, RawGateway, RawGrant, RawIssuer, RawKey, RawLimits, RawLog, RawPath, RawStore, RawTls,
-        RawTrunk,
+        RawClaims, RawConfig, RawGateway, RawGrant, RawIssuer, RawKey, RawLimits, RawLog, RawPath, RawTls, RawTrunk,
     },
+    store,
 };
 use crate::auth::{Algorithm, ClaimMapping, ClaimPath, IssuerPolicy, TenantSource};
 
@@ -54,7 +54,8 @@ pub(super) fn validate(raw: RawConfig, found: Found) -> Result<Config, ConfigErr
         gateway,
         issuers,
         limits: limits(&raw.limits)?,
-        store_cache_bytes: store_cache_bytes(&raw.store)?,
+        store: store::store(raw.store)?,
+        advertise: advertise(raw.advertise)?,
         log: log(raw.log)?,
         test_segment_bytes: raw.test_segment_bytes.map(test_segment_bytes).transpose()?,
     };
@@ -92,7 +93,7 @@ fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-fn invalid(key: impl Into<String>, expected: &'static str, found: impl ToString) -> ConfigError {
+pub(super) fn invalid(key: impl Into<String>, expected: &'static str, found: impl ToString) -> ConfigError {
     ConfigError::Invalid { key: key.into(), expected, found: found.to_string() }
 }
 
@@ -161,9 +162,18 @@ fn limits(raw: &RawLimits) -> Result<Limits, ConfigError> {
     Ok(Limits { idle_timeout: Duration::from_secs(idle.into()), connections_per_shard_max: connections })
 }
 
-fn store_cache_bytes(raw: &RawStore) -> Result<u64, ConfigError> {
-    let mib = within("store.cache_mib", raw.cache_mib, 64, 1..=1 << 20, "1 to 1048576 MiB")?;
-    Ok(u64::from(mib) << 20)
+/// Handed to clients as it is, so it may name a host.
+fn advertise(raw: Option<String>) -> Result<Option<String>, ConfigError> {
+    let is_place = |text: &String| {
+        let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(char::is_whitespace));
+        parts.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
+    };
+    match raw {
+        Some(text) if !is_place(&text) => {
+            Err(invalid("advertise", "host and port such as chat1.example:7000", quoted(&text)))
+        }
+        other => Ok(other),
+    }
 }
 
 /// From what takes the longest write of a shard to the usual length.
@@ -173,7 +183,7 @@ fn test_segment_bytes(raw: i64) -> Result<u32, ConfigError> {
     if bytes.is_multiple_of(4096) { Ok(bytes) } else { Err(invalid("ANTIPHON_TEST_SEGMENT_BYTES", EXPECTED, raw)) }
 }
 
-fn within(
+pub(super) fn within(
     key: &str,
     raw: Option<i64>,
     default: u32,
@@ -295,6 +305,6 @@ fn tenant(key: String, id: &str) -> Result<TenantId, ConfigError> {
     chosen.ok_or_else(|| invalid(key, EXPECTED, quoted(id)))
 }
 
-fn quoted<T: std::fmt::Debug + ?Sized>(value: &T) -> String {
+pub(super) fn quoted<T: std::fmt::Debug + ?Sized>(value: &T) -> String {
     format!("{value:?}")
 }

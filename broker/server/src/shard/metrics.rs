@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 use antiphon_core::ShardId;
 
 use super::ShardThread;
-use crate::admin::{
-    Report,
-    metrics::{ShardMetrics, publish, publish_sync_times},
+use crate::{
+    admin::{
+        Report,
+        metrics::{ShardMetrics, publish, publish_sync_times},
+    },
+    store::{ShardStore, StoreNumbers},
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -55,9 +58,10 @@ impl Published {
             return;
         }
         self.due = now + INTERVAL;
+        let store = thread.store.as_ref().map(ShardStore::numbers).unwrap_or_default();
         let report = Report {
-            numbers: self.gather(thread),
-            sync_times: thread.store.counters().writer.sync_times,
+            numbers: self.gather(thread, &store),
+            sync_times: store.sync_times,
             refusals: thread.node.counters().refusals,
         };
         publish(self.shard.0, &report.numbers);
@@ -66,10 +70,9 @@ impl Published {
         self.longest_turn = Duration::ZERO;
     }
 
-    fn gather(&self, thread: &ShardThread) -> ShardMetrics {
+    fn gather(&self, thread: &ShardThread, store: &StoreNumbers) -> ShardMetrics {
         let core = thread.node.counters();
         let transport = thread.node.transport_counters();
-        let store = thread.store.counters();
         let (clients, trunks) = (&thread.clients.counters, &thread.trunks.counters);
         ShardMetrics {
             loop_turns: self.turns,
@@ -93,9 +96,11 @@ impl Published {
             subscribers_behind: core.behind,
             state_dropped: core.state_dropped,
             mailbox_full: self.mailbox_full,
-            store_blocks: store.writer.blocks,
-            store_syncs: store.writer.syncs,
-            store_bytes: store.writer.bytes,
+            store_blocks: store.blocks,
+            store_syncs: store.syncs,
+            store_bytes: store.bytes,
+            store_requests: store.requests,
+            store_failures: store.failures,
             connections: core.connections,
             sessions: core.sessions,
             logs_loaded: core.logs_resident,

@@ -23,7 +23,7 @@ use antiphon_core::{
     explain::{Explanation, Question},
 };
 use antiphon_node::{Clock, Datagram, Node};
-use antiphon_storage::{Completion, EventLog, embedded::EmbeddedShard};
+use antiphon_storage::{Completion, EventLog};
 use antiphon_sys::{
     mesh::MeshPort,
     poller::{Source, wait},
@@ -36,6 +36,7 @@ use self::{metrics::Published, questions::Questions};
 use crate::{
     admin::{Board, health::Heartbeat},
     auth::{TokenCache, Verifier},
+    store::ShardStore,
 };
 
 /// Messages taken from other shards in one turn.
@@ -65,6 +66,10 @@ pub(crate) enum Command {
     ServerConfigs(Arc<ServerConfig>, Arc<ServerConfig>),
     /// Use these keys for tokens from now on.
     Verifier(Arc<Verifier>),
+    /// Another broker owns the logs, at this address.
+    StandBy(String),
+    /// This broker owns the logs: they are here.
+    Activate(ShardStore),
     /// An operator asks.
     Explain(Box<Question>, oneshot::Sender<Box<Explanation>>),
 }
@@ -73,7 +78,8 @@ pub(crate) enum Command {
 pub(crate) struct ShardThread {
     pub(crate) shard: ShardId,
     pub(crate) node: Node,
-    pub(crate) store: EmbeddedShard,
+    /// None while another broker owns the logs; then the node asks nothing of it.
+    pub(crate) store: Option<ShardStore>,
     pub(crate) clients: Datagrams,
     pub(crate) trunks: Datagrams,
     pub(crate) port: MeshPort<Mail>,
@@ -167,9 +173,15 @@ impl Loop {
     }
 
     fn take_completions(&mut self, now: Instant) {
-        self.thread.store.poll_completions(&mut self.completions);
+        self.poll_store();
         for completion in self.completions.drain(..) {
             self.thread.node.handle(now, Input::Stored(completion));
+        }
+    }
+
+    fn poll_store(&mut self) {
+        if let Some(store) = &mut self.thread.store {
+            store.poll_completions(&mut self.completions);
         }
     }
 
@@ -211,6 +223,11 @@ impl Loop {
                 Ok(Command::ServerConfigs(clients, trunks)) => {
                     self.thread.node.set_server_configs(clients, Some(trunks));
                 }
+                Ok(Command::StandBy(active)) => self.thread.node.handle(now, Input::StandBy { active }),
+                Ok(Command::Activate(store)) => {
+                    self.thread.store = Some(store);
+                    self.thread.node.handle(now, Input::Activate);
+                }
                 Ok(Command::Explain(mut question, answer)) => {
                     self.questions.add(&mut question, answer);
                     self.thread.node.handle(now, Input::Explain(question));
@@ -229,14 +246,17 @@ impl Loop {
     fn perform_outputs(&mut self) {
         while let Some(output) = self.thread.node.poll_output() {
             match output {
-                Output::Store { op, token } => self.thread.store.submit(op, token),
+                Output::Store { op, token } => match &mut self.thread.store {
+                    Some(store) => store.submit(op, token),
+                    None => debug_assert!(false, "a node that stands by asks nothing of the store"),
+                },
                 Output::Verify { ticket, token } => self.verifications.push_back((ticket, token.0)),
                 Output::Explained(explanation) => self.questions.answer(explanation),
                 Output::Close { .. } => debug_assert!(false, "the node closes connections itself"),
             }
         }
         // A store that is polled after its submissions sends them off as one block.
-        self.thread.store.poll_completions(&mut self.completions);
+        self.poll_store();
     }
 
     fn send_mail(&mut self) {
@@ -277,11 +297,11 @@ impl Loop {
     }
 
     fn sleep(&mut self, now: Instant, is_blocked: [bool; 2]) -> io::Result<()> {
-        let port = &mut self.thread.port;
-        port.ring_pending();
-        port.doorbell().arm();
+        self.thread.port.ring_pending();
+        self.thread.port.doorbell().arm();
         // Whatever came before the bell was armed has rung nobody.
-        self.thread.store.poll_completions(&mut self.completions);
+        self.poll_store();
+        let port = &mut self.thread.port;
         if port.has_pending() || !self.completions.is_empty() {
             port.doorbell().disarm(false);
             return Ok(());
@@ -294,7 +314,7 @@ impl Loop {
         let trunks = Source::readable(&self.thread.trunks.socket).or_writable(is_blocked[1]);
         let doorbell = Source::readable(port.doorbell());
         // A store that writes through io_uring completes on a descriptor of its own; any other rings the bell.
-        let bell = match self.thread.store.wait_fd() {
+        let bell = match self.thread.store.as_ref().and_then(ShardStore::wait_fd) {
             Some(ring) => {
                 let [bell, ..] = wait([doorbell, clients, trunks, Source::readable(&ring)], timeout)?;
                 bell
@@ -310,7 +330,9 @@ impl Loop {
 
     /// Brings what was acknowledged into the index, so that the next start is quick.
     fn finish(self) {
-        self.thread.store.close();
+        if let Some(store) = self.thread.store {
+            store.close();
+        }
         tracing::debug!(shard = self.thread.shard.0, "shard stopped");
     }
 }

@@ -9,7 +9,13 @@ use scylla::client::session::Session;
 
 pub use tables::VERSION;
 
-use crate::{config::CqlConfig, connect, error::CqlError, keeper::was_applied, server::Server};
+use crate::{
+    config::{CqlConfig, Downgrade},
+    connect,
+    error::CqlError,
+    keeper::was_applied,
+    server::Server,
+};
 
 /// What a cluster has of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,13 +64,12 @@ pub async fn show(config: &CqlConfig) -> Result<(Found, Vec<String>), CqlError> 
 }
 
 /// Fails unless the schema is the one that this program works with. Answers with what weakens a guarantee.
-pub async fn check(config: &CqlConfig) -> Result<(Found, Vec<String>), CqlError> {
+pub async fn check(config: &CqlConfig) -> Result<(Found, Vec<(Downgrade, String)>), CqlError> {
     check_name(&config.keyspace)?;
     let session = connect::connect(config).await?;
     let server = Server::detect(&session).await?;
     let version = usable_version(&session, config).await?;
     let weak = server.examine(&session, config).await?;
-    let weak = weak.into_iter().map(|(downgrade, what)| format!("{what} ({})", downgrade.name())).collect();
     Ok((Found { server, version: Some(version) }, weak))
 }
 

@@ -7,11 +7,10 @@ use std::{
     time::Duration,
 };
 
-use antiphon_cql_engine::lease::Candidate;
 use antiphon_cql_testing::{Cluster, Options};
 use antiphon_protocol::LogKey;
 use antiphon_storage::{Completion, EventLog, Op, Token, conformance::Backend};
-use antiphon_storage_cql::{CqlConfig, CqlShard, CqlStore, Downgrade, Wake, schema};
+use antiphon_storage_cql::{Candidate, CqlConfig, CqlShard, CqlStore, Downgrade, Standing, Wake, schema};
 use uuid::Uuid;
 
 /// The node of these tests, one for all of them.
@@ -85,8 +84,9 @@ impl Open {
         let bell = Arc::new(Bell::default());
         let ringer = Arc::clone(&bell);
         let wake: Wake = Arc::new(move || ringer.ring());
-        let store = CqlStore::connect(config, candidate()).expect("a store");
-        let shard = store.acquire(vec![wake], Arc::new(|| panic!("nobody else is there"))).pop().expect("a shard");
+        let store = CqlStore::connect(config).expect("a store");
+        let standing = Arc::new(|standing| assert_ne!(standing, Standing::Overtaken));
+        let shard = store.acquire(candidate(), vec![wake], standing).expect("a term").pop().expect("a shard");
         Self { config: config.clone(), shard, bell, own }
     }
 
