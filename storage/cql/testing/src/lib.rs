@@ -17,15 +17,16 @@
 //!
 //! What a cluster promises:
 //!
-//! - It is ready when each node is answered by all others, with one schema; as long as a node is started, it answers.
+//! - It is ready when each node is answered by all others, and all have one schema.
 //! - Its addresses are its own, `127.A.B.1` to `127.A.B.3`: clusters of several tests and programs run side by side.
 //! - Nothing is left of it when it is dropped. If the process ends otherwise, even by `kill -9`, the kernel kills the
 //!   nodes; then only the folder in the system's temporary folder stays. That is so for a cluster in a `static`, too.
 //! - The server's settings are its defaults but for what [`Options`] has, one token a node, small memtables, and no
 //!   snapshots of what is dropped.
 //!
-//! On two processors a node answers 2.5 to 5 s after its start and a ring of three is whole after 6 to 12 s, twice that
-//! while compilers use the same processors; the first start on a machine takes 9 s more, see `classes.rs`. A node has
+//! On two processors, a node answers 3 s after it was first started, 5 s if it shall have throughput; a ring of three is
+//! whole after 10 s, and a node that is started again answers after 4 to 5.5 s. All of that takes twice as long while
+//! compilers use the same processors, and the first start on a machine 9 s more (`classes.rs` says why). A node has
 //! 0.45 GiB resident when it has started, and up to 0.85 GiB under load with the usual heap.
 //!
 //! Deliberately absent: other platforms than Linux, authorisation, TLS, several data centres, a real CQL client.

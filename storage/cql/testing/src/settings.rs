@@ -24,6 +24,9 @@ const LOGBACK_XML: &str = r#"<configuration>
 </configuration>
 "#;
 
+/// That there is no superuser yet must not be remembered for as long as usual, which is 2 s.
+const PASSWORDS: &str = "authenticator: PasswordAuthenticator\nroles_validity: 100ms\ncredentials_validity: 100ms";
+
 /// Packages that the server reaches into; it does not start, or fails later, without them.
 const EXPORTS: [&str; 10] = [
     "java.base/java.lang.ref",
@@ -84,7 +87,7 @@ rpc_address: {ip}
 storage_port: {storage_port}
 native_transport_port: {native_port}
 start_native_transport: true
-authenticator: {authenticator}
+{authenticator}
 authorizer: AllowAllAuthorizer
 {commitlog_sync}
 write_request_timeout: {write_ms}ms
@@ -103,7 +106,7 @@ cdc_raw_directory: "{folder}/cdc"
         ip = addresses.ip(node),
         storage_port = addresses.storage_port,
         native_port = addresses.native_port,
-        authenticator = if options.authentication { "PasswordAuthenticator" } else { "AllowAllAuthenticator" },
+        authenticator = if options.authentication { PASSWORDS } else { "authenticator: AllowAllAuthenticator" },
         commitlog_sync = match options.commitlog_sync {
             CommitlogSync::Batch => "commitlog_sync: batch",
             CommitlogSync::Periodic => "commitlog_sync: periodic\ncommitlog_sync_period: 10s",
@@ -142,7 +145,7 @@ fn machine(options: &Options) -> Vec<String> {
     always.iter().chain(quick).map(ToString::to_string).collect()
 }
 
-fn properties(folder: &Path, options: &Options) -> [(&'static str, String); 13] {
+fn properties(folder: &Path, options: &Options) -> [(&'static str, String); 12] {
     let file = |name: &str| folder.join(name).display().to_string();
     let nodes = options.nodes.to_string();
     [
@@ -154,7 +157,6 @@ fn properties(folder: &Path, options: &Options) -> [(&'static str, String); 13] 
         ("cassandra-foreground", "yes".into()),
         // The others are there already, or will be seen when they come.
         ("cassandra.skip_wait_for_gossip_to_settle", "0".into()),
-        ("cassandra.ring_delay_ms", "1000".into()),
         ("cassandra.shutdown_announce_in_ms", "100".into()),
         // Also the pause between its attempts, which fail until a majority of the nodes is there.
         ("cassandra.superuser_setup_delay_ms", "300".into()),
