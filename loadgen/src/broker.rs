@@ -45,6 +45,8 @@ pub struct BrokerConfig {
     pub segment_bytes: Option<u32>,
     /// Cache of its store's index, in MiB; the usual one if `None`.
     pub cache_mib: Option<u32>,
+    /// Further variables of its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Why there is no broker to talk to.
@@ -188,6 +190,7 @@ fn spawn(config: &BrokerConfig, listen: &Listen) -> Result<(Child, Ready), Broke
         if let Some(mib) = config.cache_mib {
             command.env("ANTIPHON_STORE_CACHE_MIB", mib.to_string());
         }
+        command.envs(config.environment.iter().map(|(name, value)| (name, value)));
         command.args(&config.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()
     };
     let mut child = started().map_err(|source| BrokerError::Start { program: config.program.clone(), source })?;
@@ -288,6 +291,7 @@ mod tests {
             args: vec!["--x".into()],
             segment_bytes: None,
             cache_mib: None,
+            environment: Vec::new(),
         }
     }
 

@@ -53,6 +53,8 @@ enum Command {
     Rebind(DisturbedArgs),
     /// Replay while connections are cut without a word.
     Cut(DisturbedArgs),
+    /// Replay on a Cassandra cluster while its nodes are killed, stand still, and lose their majority.
+    Nodes(DisturbedArgs),
     /// Send until the broker's disk is full, read meanwhile, give space back, then check that nothing was lost. Takes root.
     Full(FullArgs),
     /// Import conversations as from another system while the import and the broker are killed, and once more: nothing is
@@ -140,6 +142,7 @@ impl Cli {
             Command::Kill(args) => return disturbed("kill", FaultKind::Kill, args, out),
             Command::Rebind(args) => return disturbed("rebind", FaultKind::Rebind, args, out),
             Command::Cut(args) => return disturbed("cut", FaultKind::Cut, args, out),
+            Command::Nodes(args) => return disturbed("nodes", FaultKind::Nodes, args, out),
             Command::Full(args) => return args.run(out),
             Command::Import(args) => return args.run(out),
             Command::Fanout(args) => return args.run(out),
@@ -171,6 +174,9 @@ fn disturbed(
     if kind == FaultKind::Kill {
         args.target.prefer_segments(KILLED_SEGMENT_BYTES);
     }
+    if kind == FaultKind::Nodes {
+        args.target.prefer_cluster();
+    }
     if args.workload.corpus.is_none() {
         args.workload.messages.get_or_insert_with(|| enough_messages(&args.rate, args.workload.merge, kind, faults));
     }
@@ -178,11 +184,16 @@ fn disturbed(
     replay(scenario, args, Some(plan), out)
 }
 
-/// Made-up messages that last for all rounds, with half a second for each restart, as much for a kill to be aimed, and a
-/// quarter to spare.
+/// Made-up messages that last for all rounds, with half a second for each restart, as much for a kill to be aimed, what a
+/// fault of nodes lasts, and a quarter to spare.
 fn enough_messages(rate: &RateArgs, merge: Option<u32>, kind: FaultKind, faults: FaultArgs) -> u64 {
-    let aiming = if kind == FaultKind::Kill { 0.5 } else { 0.0 };
-    let seconds = f64::from(faults.rounds) * (faults.every_ms as f64 / 1e3 + 0.5 + aiming);
+    // A node that was killed takes some seconds to come back.
+    let lasting = match kind {
+        FaultKind::Kill => 1.0,
+        FaultKind::Nodes => faults.outage_ms as f64 / 1e3 + 6.0,
+        FaultKind::Rebind | FaultKind::Cut => 0.5,
+    };
+    let seconds = f64::from(faults.rounds) * (faults.every_ms as f64 / 1e3 + lasting);
     let per_second = match rate.rate() {
         Rate::Messages(rate) => rate,
         Rate::Deliveries(rate) => rate / f64::from(merge.unwrap_or(2)),

@@ -1,6 +1,9 @@
 //! What happens to a run while it runs: the broker is killed, sockets move, connections are cut.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use antiphon_sdk::{Client, Endpoint};
 use clap::Args;
@@ -9,6 +12,7 @@ use tokio::{sync::watch, task::JoinError, time::sleep};
 
 use crate::{
     broker::{Broker, BrokerError},
+    cassandra::{Cassandra, CassandraError, Harm},
     chance::Chance,
     gateway::{Gateway, GatewayError},
     session::stopped,
@@ -33,6 +37,9 @@ pub struct FaultArgs {
     /// Among cuts: kill the broker too in every N-th round; 0 = never. Needs a broker of the run's own.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub kill_every: u32,
+    /// Among faults of nodes: how long one lasts, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    pub outage_ms: u64,
     /// Kill the gateway too, in so many of the first rounds. It then runs as a process of its own: `antiphon-gateway`
     /// beside the broker's binary. Needs a broker of the run's own, and a carrier that goes through the gateway.
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -48,6 +55,8 @@ pub enum FaultKind {
     Rebind,
     /// Connections of clients end without a word.
     Cut,
+    /// Nodes of the store's cluster are killed, stand still, or lose their majority, in turn.
+    Nodes,
 }
 
 /// Faults to come.
@@ -68,6 +77,8 @@ pub struct Victims {
     pub broker: Option<Broker>,
     /// The gateway, if it is a process of its own.
     pub gateway: Option<Gateway>,
+    /// The cluster that the logs are on, if it is the run's own.
+    pub cassandra: Option<Arc<Cassandra>>,
     /// Sockets of clients.
     pub endpoints: Vec<Endpoint>,
     /// Clients.
@@ -91,6 +102,8 @@ pub struct FaultsDone {
     pub kills_at_flush: u64,
     /// Kills of the gateway.
     pub gateway_kills: u64,
+    /// Times that nodes of the store's cluster were harmed.
+    pub node_faults: u64,
     /// The broker, which runs.
     pub broker: Option<Broker>,
     /// The gateway, which runs.
@@ -109,6 +122,12 @@ pub enum FaultError {
     /// The gateway did not come back.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
+    /// There are no nodes to harm.
+    #[error("only nodes that this program started can be harmed: give --cassandra 3")]
+    NoCluster,
+    /// A node did not come back.
+    #[error(transparent)]
+    Cassandra(#[from] CassandraError),
     /// A socket could not be moved, or a client has stopped.
     #[error("a client could not be disturbed")]
     Client(#[from] antiphon_sdk::Error),
@@ -128,7 +147,7 @@ pub enum FaultError {
 impl FaultPlan {
     /// Carries the plan out, until all rounds are done or `stop` says true.
     pub async fn run(self, victims: Victims, mut stop: watch::Receiver<bool>) -> Result<FaultsDone, FaultError> {
-        let Victims { mut broker, mut gateway, endpoints, clients } = victims;
+        let Victims { mut broker, mut gateway, cassandra, endpoints, clients } = victims;
         let mut chance = Chance::new(self.seed);
         let mut done = FaultsDone::default();
         while done.rounds < self.args.rounds {
@@ -150,6 +169,13 @@ impl FaultPlan {
                     let aims = [None, Some(Moment::Rotation), Some(Moment::Flush)];
                     kill(&mut broker, aims[done.rounds as usize % aims.len()], &mut done).await?;
                 }
+                FaultKind::Nodes => {
+                    let harm = Harm::ALL[done.rounds as usize % Harm::ALL.len()];
+                    let cassandra = cassandra.clone().ok_or(FaultError::NoCluster)?;
+                    let outage = Duration::from_millis(self.args.outage_ms);
+                    tokio::task::spawn_blocking(move || outlast(&cassandra, harm, outage)).await??;
+                    done.node_faults += 1;
+                }
                 FaultKind::Rebind => {
                     for endpoint in &endpoints {
                         endpoint.rebind()?;
@@ -170,6 +196,13 @@ impl FaultPlan {
         }
         Ok(FaultsDone { broker, gateway, ..done })
     }
+}
+
+/// Harms nodes for so long.
+fn outlast(cassandra: &Cassandra, harm: Harm, outage: Duration) -> Result<(), CassandraError> {
+    cassandra.harm(harm)?;
+    std::thread::sleep(outage);
+    cassandra.heal(harm)
 }
 
 async fn kill(broker: &mut Option<Broker>, aim: Option<Moment>, done: &mut FaultsDone) -> Result<(), FaultError> {
@@ -196,6 +229,8 @@ struct Restarted {
 async fn restart(mut broker: Broker, aim: Option<Moment>) -> Result<Restarted, FaultError> {
     let restarted = tokio::task::spawn_blocking(move || -> Result<Restarted, BrokerError> {
         let has_hit = match aim {
+            // On a cluster nothing is begun in the data directory.
+            Some(_) if !broker.ready().data.join("wal").is_dir() => false,
             Some(moment) => StoreWatch::new(&broker.ready().data, moment)
                 .and_then(|watch| watch.wait(Instant::now() + AIM_PATIENCE))
                 .map_err(BrokerError::Watch)?,

@@ -21,6 +21,7 @@
 
 pub mod broker;
 pub mod carrier;
+pub mod cassandra;
 pub mod chance;
 pub mod cli;
 pub mod corpus;

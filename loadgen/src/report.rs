@@ -128,6 +128,10 @@ pub struct Report {
     pub faults: u64,
     /// Times that a client's socket moved to another port.
     pub moves: u64,
+    /// Times that nodes of the store's cluster were harmed.
+    pub node_faults: u64,
+    /// What the logs are on, if not the data directory.
+    pub store: Option<String>,
     /// Connections that were cut on purpose.
     pub cuts: u64,
     /// Times that the broker was killed.
@@ -205,6 +209,9 @@ impl fmt::Display for Report {
         {
             row("on QUIC, WebSocket, JSON", &format_args!("{quic}, {binary}, {json}"))?;
         }
+        if let Some(store) = &self.store {
+            row("store", store)?;
+        }
         row("seconds", &format_args!("{:.1}", self.seconds))?;
         row("offered messages/s", &format_args!("{:.0}", self.offered_per_second))?;
         row("sent", &format_args!("{} of {}", self.sent, self.planned))?;
@@ -220,6 +227,9 @@ impl fmt::Display for Report {
         if self.faults > 0 {
             row("fault rounds", &self.faults)?;
             row("socket moves, cuts, kills", &format_args!("{}, {}, {}", self.moves, self.cuts, self.kills))?;
+        }
+        if self.node_faults > 0 {
+            row("faults of nodes", &self.node_faults)?;
         }
         if self.gateway_kills > 0 {
             row("kills of the gateway", &self.gateway_kills)?;

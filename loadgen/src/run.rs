@@ -93,7 +93,8 @@ impl Run {
         let start = Instant::now() + LEAD;
         recorder.begin(start);
         let crew = self.begin(members, start, &recorder)?;
-        let disturbing = self.disturb(Victims { broker, gateway, endpoints, clients }, start);
+        let cassandra = target.cassandra().cloned();
+        let disturbing = self.disturb(Victims { broker, gateway, cassandra, endpoints, clients }, start);
         self.wait(&recorder).await;
         let seconds = start.elapsed().as_secs_f64();
         let faults = disturbing.end().await?;
@@ -113,12 +114,17 @@ impl Run {
             report.carriers = target.carriers().count(sessions as usize);
             report.faults = faults.rounds.into();
             report.gateway_kills = faults.gateway_kills;
+            report.node_faults = faults.node_faults;
+            report.store = target.cassandra().map(|cassandra| cassandra.describe());
             (report.moves, report.cuts, report.kills) = (faults.moves, faults.cuts, faults.restarts.len() as u64);
             (report.kills_at_rotation, report.kills_at_flush) = (faults.kills_at_rotation, faults.kills_at_flush);
             let is_kill = self.faults.is_some_and(|plan| plan.kind == FaultKind::Kill);
-            report.kills_must_hit = is_kill && faults.rounds >= KILLS_THAT_MUST_HIT;
+            // On a cluster there is no moment at which the broker's own files are half made.
+            let has_files = target.cassandra().is_none();
+            report.kills_must_hit = is_kill && has_files && faults.rounds >= KILLS_THAT_MUST_HIT;
             report.reconnects = recorder.progress().reconnects;
-            report.connections_must_last = self.faults.is_none_or(|faults| faults.kind == FaultKind::Rebind);
+            report.connections_must_last =
+                self.faults.is_none_or(|faults| matches!(faults.kind, FaultKind::Rebind | FaultKind::Nodes));
             report.restart_seconds_max = faults.restarts.iter().max().map(Duration::as_secs_f64);
         });
         drop((clients, service));

@@ -5,6 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 use crate::{
     broker::{Broker, BrokerConfig},
     carrier::Carriers,
+    cassandra::Cassandra,
     probe::{self, METRIC_DELIVERIES, METRIC_DELIVERIES_CROSSED, METRIC_FORWARDED, METRIC_FSYNCS, Metrics},
     report::ServerFigures,
     tokens::{IssuerArgs, TokenSigner},
@@ -66,9 +68,17 @@ pub struct OwnArgs {
     /// Cache of its store's index, in MiB. Default: its own choice, and 4 where its memory is measured.
     #[arg(long, value_name = "MIB", conflicts_with = "broker")]
     cache_mib: Option<u32>,
+    /// Its logs are on a Cassandra cluster of so many nodes, each with every row, which is started for this run.
+    #[arg(long, value_name = "NODES", conflicts_with_all = ["broker", "cache_mib"], value_parser = clap::value_parser!(u8).range(1..=3))]
+    cassandra: Option<u8>,
 }
 
 impl TargetArgs {
+    /// Gives a broker of one's own a cluster of three nodes, unless another one was asked for.
+    pub fn prefer_cluster(&mut self) {
+        self.own.cassandra.get_or_insert(3);
+    }
+
     /// Lets a broker of one's own have a cache of this size, unless another one was asked for.
     pub fn prefer_cache(&mut self, mib: u32) {
         self.own.cache_mib.get_or_insert(mib);
@@ -105,6 +115,7 @@ pub struct Target {
     gateway: Option<SocketAddr>,
     pid: Option<u32>,
     carriers: Carriers,
+    cassandra: Option<Arc<Cassandra>>,
     // Deleted with the target, which must outlive the broker that runs in it.
     _data: Option<TempDir>,
 }
@@ -123,6 +134,7 @@ impl Target {
             gateway: None,
             pid: args.broker_pid,
             carriers: Carriers::default(),
+            cassandra: None,
             _data: None,
         };
         Ok((target, None))
@@ -135,17 +147,30 @@ impl Target {
         let home = own.data.or_else(|| Some(temporary.as_ref()?.path().to_owned())).unwrap_or_default();
         let (data, log) = (home.join("data"), home.join("broker.log"));
         std::fs::create_dir_all(&data)?;
-        let OwnArgs { shards, segment_bytes, cache_mib, .. } = own;
-        let config = BrokerConfig { program, data, shards, log, args: Vec::new(), segment_bytes, cache_mib };
+        let OwnArgs { shards, segment_bytes, cache_mib, cassandra, .. } = own;
+        let cassandra = cassandra.map(|nodes| Cassandra::start(nodes.into(), &program)).transpose()?.map(Arc::new);
+        let environment = cassandra.as_ref().map(|cassandra| cassandra.environment()).unwrap_or_default();
+        let cache_mib = cache_mib.filter(|_| cassandra.is_none());
+        let config =
+            BrokerConfig { program, data, shards, log, args: Vec::new(), segment_bytes, cache_mib, environment };
         let (target, broker) = Self::of_own(Broker::start(config)?, issuer, temporary)?;
-        Ok((target, Some(broker)))
+        Ok((Self { cassandra, ..target }, Some(broker)))
     }
 
     /// Starts a broker in development mode, which ends with the second value.
     pub fn start_own(own: OwnBroker) -> Result<(Self, Broker), Box<dyn Error>> {
         let OwnBroker { program, data, log, shards, segment_bytes } = own;
         let program = program.map_or_else(beside_this_program, Ok)?;
-        let config = BrokerConfig { program, data, shards, log, args: Vec::new(), segment_bytes, cache_mib: None };
+        let config = BrokerConfig {
+            program,
+            data,
+            shards,
+            log,
+            args: Vec::new(),
+            segment_bytes,
+            cache_mib: None,
+            environment: Vec::new(),
+        };
         let (target, broker) = Self::of_own(Broker::start(config)?, IssuerArgs::development(), None)?;
         Ok((target, broker))
     }
@@ -164,6 +189,7 @@ impl Target {
             gateway: ready.gateway.as_deref().and_then(|url| url.strip_prefix("http://")?.parse().ok()),
             pid: Some(broker.pid()),
             carriers: Carriers::default(),
+            cassandra: None,
             _data: temporary,
         };
         Ok((target, broker))
@@ -182,6 +208,11 @@ impl Target {
     /// The ways of its sessions.
     pub fn carriers(&self) -> &Carriers {
         &self.carriers
+    }
+
+    /// The cluster that its logs are on, if it was started for this run.
+    pub fn cassandra(&self) -> Option<&Arc<Cassandra>> {
+        self.cassandra.as_ref()
     }
 
     /// A UDP socket for some of the run's sessions.

@@ -71,6 +71,10 @@ pub(crate) fn levels(consistency: Consistency) -> (Level, SerialConsistency) {
 /// The driver has one error for all that can go wrong with every node; what an operator can mend is told apart by its text.
 fn explain(config: &CqlConfig, reason: &str) -> CqlError {
     let lower = reason.to_ascii_lowercase();
+    if lower.contains("resolve any hostname") {
+        let points = config.contact_points.join(", ");
+        return CqlError::Config(format!("store.contact_points: nobody knows the name of any of {points}"));
+    }
     let is_about_credentials = ["credentials", "authentication", "password"].iter().any(|word| lower.contains(word));
     if is_about_credentials {
         let user = config.credentials.as_ref().map_or("(none)", |credentials| &credentials.user);

@@ -37,6 +37,7 @@ pub async fn apply(config: &CqlConfig) -> Result<Found, CqlError> {
     check_name(&config.keyspace)?;
     let session = connect::connect(config).await?;
     let server = Server::detect(&session).await?;
+    refuse_too_many_copies(&session, config)?;
     for statement in tables::keyspaces(config, &server, &datacenters(&session, config)) {
         run(&session, "making the keyspaces", statement).await?;
     }
@@ -84,6 +85,21 @@ pub(crate) async fn usable_version(session: &Session, config: &CqlConfig) -> Res
             found: other.map_or("has no schema".into(), |version| format!("has schema version {version} of {VERSION}")),
         }),
     }
+}
+
+/// A keyspace with more copies than nodes would be made, and then answer nobody.
+fn refuse_too_many_copies(session: &Session, config: &CqlConfig) -> Result<(), CqlError> {
+    let state = session.get_cluster_state();
+    for datacenter in datacenters(session, config) {
+        let nodes = state.get_nodes_info().iter().filter(|node| node.datacenter.as_ref() == Some(&datacenter)).count();
+        if nodes < usize::from(config.replication_factor) {
+            return Err(CqlError::Config(format!(
+                "store.replication_factor: {nodes} nodes in data centre `{datacenter}` cannot keep {} copies",
+                config.replication_factor
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn refuse_newer(config: &CqlConfig, found: Option<i32>) -> Result<(), CqlError> {

@@ -1,0 +1,113 @@
+//! A Cassandra cluster for one run, which the run's broker keeps its logs on, and what can be done to its nodes.
+
+use std::{path::Path, process::Command};
+
+use antiphon_cql_testing::{Cluster, ControlError, LaunchError, Options};
+use thiserror::Error;
+
+/// Heap of a node when several share a machine, in MiB.
+const HEAP_MIB_OF_MANY: u32 = 384;
+const KEYSPACE: &str = "loadgen";
+
+/// A cluster that ends with this value.
+#[derive(Debug)]
+pub struct Cassandra {
+    cluster: Cluster,
+    copies: usize,
+}
+
+/// Why there is none.
+#[derive(Debug, Error)]
+pub enum CassandraError {
+    /// It did not start.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// A node did not do as it was told.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The broker's program could not make its tables.
+    #[error("`antiphon schema apply` failed: {0}")]
+    Schema(String),
+}
+
+impl Cassandra {
+    /// Starts `nodes` nodes, each of which keeps every row, and makes the tables with the broker's own program.
+    pub fn start(nodes: usize, program: &Path) -> Result<Self, CassandraError> {
+        let options = Options::default().nodes(nodes);
+        let options = if nodes > 1 { options.heap_mib(HEAP_MIB_OF_MANY) } else { options };
+        let cassandra = Self { cluster: Cluster::start(options)?, copies: nodes };
+        let failed = |error: &dyn std::fmt::Display| CassandraError::Schema(error.to_string());
+        let mut apply = Command::new(program);
+        apply.args(["schema", "apply"]).envs(cassandra.environment()).env("ANTIPHON_LOG_FILTER", "warn");
+        let output = apply.output().map_err(|error| failed(&error))?;
+        if !output.status.success() {
+            return Err(failed(&String::from_utf8_lossy(&output.stderr)));
+        }
+        Ok(cassandra)
+    }
+
+    /// The variables with which a broker finds it.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let contact_points: Vec<String> = self.cluster.contact_points().iter().map(ToString::to_string).collect();
+        let variable = |name: &str, value: String| (format!("ANTIPHON_STORE_{name}"), value);
+        let mut variables = vec![
+            variable("ENGINE", "cassandra".into()),
+            variable("CONTACT_POINTS", contact_points.join(",")),
+            variable("KEYSPACE", KEYSPACE.into()),
+            variable("REPLICATION_FACTOR", self.copies.to_string()),
+        ];
+        if self.copies < 3 {
+            variables.push(variable("ACCEPT", "low-replication".into()));
+        }
+        variables
+    }
+
+    /// What it is, for a report.
+    pub fn describe(&self) -> String {
+        format!("{}, {} nodes", self.cluster.version(), self.cluster.nodes().len())
+    }
+
+    /// Does harm to nodes.
+    pub fn harm(&self, harm: Harm) -> Result<(), CassandraError> {
+        let node = |n| self.cluster.node(n);
+        match harm {
+            Harm::Kill => node(1).kill()?,
+            Harm::Pause => node(2).pause()?,
+            Harm::LoseMajority => {
+                node(2).pause()?;
+                node(3).pause()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the harm back, and waits until every node is answered by all others.
+    pub fn heal(&self, harm: Harm) -> Result<(), CassandraError> {
+        let node = |n| self.cluster.node(n);
+        match harm {
+            Harm::Kill => node(1).start()?,
+            Harm::Pause => node(2).resume()?,
+            Harm::LoseMajority => {
+                node(2).resume()?;
+                node(3).resume()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What happens to nodes of a cluster of three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Harm {
+    /// `kill -9` of one, which is started again on its data.
+    Kill,
+    /// One stands still (SIGSTOP).
+    Pause,
+    /// Two of three stand still: nothing can be written.
+    LoseMajority,
+}
+
+impl Harm {
+    /// Every one, in the order in which they come.
+    pub const ALL: [Self; 3] = [Self::Kill, Self::Pause, Self::LoseMajority];
+}
