@@ -94,13 +94,74 @@ pub struct Broker {
     config: BrokerConfig,
     child: Child,
     ready: Ready,
+    /// What it says after that.
+    lines: Receiver<String>,
+}
+
+/// For what a start waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Clients are let in.
+    Ready,
+    /// It listens; another broker may be the active one.
+    Listening,
 }
 
 impl Broker {
     /// Starts a broker at addresses of its own choice on loopback and waits until it is ready.
     pub fn start(config: BrokerConfig) -> Result<Self, BrokerError> {
-        let (child, ready) = spawn(&config, &Listen::default())?;
-        Ok(Self { config, child, ready })
+        let (child, ready, lines) = spawn(&config, &Listen::default(), Until::Ready)?;
+        Ok(Self { config, child, ready, lines })
+    }
+
+    /// Starts a broker whose logs another one owns, and waits until it listens.
+    pub fn stand_by(config: BrokerConfig) -> Result<Self, BrokerError> {
+        let (child, ready, lines) = spawn(&config, &Listen::default(), Until::Listening)?;
+        Ok(Self { config, child, ready, lines })
+    }
+
+    /// Starts it again, at the same addresses, beside a broker that owns the logs now.
+    pub fn stand_by_again(&mut self) -> Result<(), BrokerError> {
+        self.kill()?;
+        (self.child, self.ready, self.lines) = spawn(&self.config, &Listen::again(&self.ready), Until::Listening)?;
+        Ok(())
+    }
+
+    /// Waits until a broker that stood by is active.
+    pub fn wait_active(&self, within: Duration) -> Result<(), BrokerError> {
+        let deadline = Instant::now() + within;
+        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if line == "ready" {
+                return Ok(());
+            }
+        }
+        Err(BrokerError::NotReady { log_end: log_end(&self.config) })
+    }
+
+    /// SIGSTOP: it stands still.
+    pub fn pause(&self) -> Result<(), BrokerError> {
+        self.signal(rustix::process::Signal::STOP)
+    }
+
+    /// SIGCONT: it goes on, as if no time had passed.
+    pub fn resume(&self) -> Result<(), BrokerError> {
+        self.signal(rustix::process::Signal::CONT)
+    }
+
+    /// How it ends by itself; nothing if it does not.
+    pub fn wait_for_end(&mut self, within: Duration) -> Result<Option<ExitStatus>, BrokerError> {
+        Ok(wait_for_end(&mut self.child, within)?)
+    }
+
+    /// How it was started.
+    pub fn config(&self) -> &BrokerConfig {
+        &self.config
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) -> Result<(), BrokerError> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("the process id is out of range"))?;
+        Ok(rustix::process::kill_process(pid, signal).map_err(io::Error::from)?)
     }
 
     /// What it said when it became ready.
@@ -132,13 +193,10 @@ impl Broker {
 
     /// SIGTERM, then waits for the process to end by itself.
     pub fn stop(&mut self, within: Duration) -> Result<ExitStatus, BrokerError> {
-        let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) else {
-            return Err(io::Error::other("the process id is out of range").into());
-        };
         if let Some(status) = self.child.try_wait()? {
             return Ok(status);
         }
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(io::Error::from)?;
+        self.signal(rustix::process::Signal::TERM)?;
         match wait_for_end(&mut self.child, within)? {
             Some(status) => Ok(status),
             None => {
@@ -152,7 +210,7 @@ impl Broker {
     pub fn restart(&mut self) -> Result<(), BrokerError> {
         self.kill()?;
         let listen = Listen::again(&self.ready);
-        (self.child, self.ready) = spawn(&self.config, &listen)?;
+        (self.child, self.ready, self.lines) = spawn(&self.config, &listen, Until::Ready)?;
         Ok(())
     }
 
@@ -174,7 +232,9 @@ pub fn was_killed(status: ExitStatus) -> bool {
     status.signal() == Some(rustix::process::Signal::KILL.as_raw())
 }
 
-fn spawn(config: &BrokerConfig, listen: &Listen) -> Result<(Child, Ready), BrokerError> {
+type Spawned = (Child, Ready, Receiver<String>);
+
+fn spawn(config: &BrokerConfig, listen: &Listen, until: Until) -> Result<Spawned, BrokerError> {
     let started = || {
         let log = OpenOptions::new().create(true).append(true).open(&config.log)?;
         let mut command = Command::new(&config.program);
@@ -194,8 +254,9 @@ fn spawn(config: &BrokerConfig, listen: &Listen) -> Result<(Child, Ready), Broke
         command.args(&config.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()
     };
     let mut child = started().map_err(|source| BrokerError::Start { program: config.program.clone(), source })?;
-    match wait_ready(config, &mut child) {
-        Ok(ready) => Ok((child, ready)),
+    let lines = lines(&mut child);
+    match wait_ready(config, &mut child, &lines, until) {
+        Ok(ready) => Ok((child, ready, lines)),
         Err(error) => {
             let _ = child.kill();
             let _ = child.wait();
@@ -204,14 +265,24 @@ fn spawn(config: &BrokerConfig, listen: &Listen) -> Result<(Child, Ready), Broke
     }
 }
 
-fn wait_ready(config: &BrokerConfig, child: &mut Child) -> Result<Ready, BrokerError> {
-    let lines = lines(child);
+fn wait_ready(
+    config: &BrokerConfig,
+    child: &mut Child,
+    lines: &Receiver<String>,
+    until: Until,
+) -> Result<Ready, BrokerError> {
     let deadline = Instant::now() + READY_TIMEOUT;
     let mut facts = Vec::new();
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) if line == "ready" => return Ready::parse(&facts),
-            Ok(line) => facts.push(line),
+            Ok(line) => {
+                facts.push(line);
+                // The facts come in one piece, so that all are there when the last one is.
+                if let (Until::Listening, Ok(ready)) = (until, Ready::parse(&facts)) {
+                    return Ok(ready);
+                }
+            }
             Err(RecvTimeoutError::Timeout) => return Err(BrokerError::NotReady { log_end: log_end(config) }),
             Err(RecvTimeoutError::Disconnected) => {
                 // Standard output closes just before the process is gone; one that lives on is of no use.

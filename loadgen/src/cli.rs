@@ -22,7 +22,7 @@ use crate::{
     import::ImportArgs,
     measured::Measured,
     publish::PublishArgs,
-    run::Run,
+    run::{Processes, Run},
     schedule::{Rate, Schedule},
     sockets::SocketsArgs,
     stall::StallArgs,
@@ -55,6 +55,8 @@ enum Command {
     Cut(DisturbedArgs),
     /// Replay on a Cassandra cluster while its nodes are killed, stand still, and lose their majority.
     Nodes(DisturbedArgs),
+    /// Replay at two brokers on one Cassandra cluster: the active one stands still beyond its lease, the other takes over.
+    Takeover(DisturbedArgs),
     /// Send until the broker's disk is full, read meanwhile, give space back, then check that nothing was lost. Takes root.
     Full(FullArgs),
     /// Import conversations as from another system while the import and the broker are killed, and once more: nothing is
@@ -143,6 +145,7 @@ impl Cli {
             Command::Rebind(args) => return disturbed("rebind", FaultKind::Rebind, args, out),
             Command::Cut(args) => return disturbed("cut", FaultKind::Cut, args, out),
             Command::Nodes(args) => return disturbed("nodes", FaultKind::Nodes, args, out),
+            Command::Takeover(args) => return disturbed("takeover", FaultKind::Takeover, args, out),
             Command::Full(args) => return args.run(out),
             Command::Import(args) => return args.run(out),
             Command::Fanout(args) => return args.run(out),
@@ -174,8 +177,8 @@ fn disturbed(
     if kind == FaultKind::Kill {
         args.target.prefer_segments(KILLED_SEGMENT_BYTES);
     }
-    if kind == FaultKind::Nodes {
-        args.target.prefer_cluster();
+    if let FaultKind::Nodes | FaultKind::Takeover = kind {
+        args.target.prefer_cluster(if kind == FaultKind::Nodes { 3 } else { 1 });
     }
     if args.workload.corpus.is_none() {
         args.workload.messages.get_or_insert_with(|| enough_messages(&args.rate, args.workload.merge, kind, faults));
@@ -191,6 +194,7 @@ fn enough_messages(rate: &RateArgs, merge: Option<u32>, kind: FaultKind, faults:
     let lasting = match kind {
         FaultKind::Kill => 1.0,
         FaultKind::Nodes => faults.outage_ms as f64 / 1e3 + 6.0,
+        FaultKind::Takeover => 15.0,
         FaultKind::Rebind | FaultKind::Cut => 0.5,
     };
     let seconds = f64::from(faults.rounds) * (faults.every_ms as f64 / 1e3 + lasting);
@@ -218,10 +222,15 @@ fn replay(
         (_, Some(broker)) => Some(Gateway::start(broker)?),
         (_, None) => return Err(FaultError::NotOurs.into()),
     };
+    let standby = match (faults.map(|plan| plan.kind), &broker) {
+        (Some(FaultKind::Takeover), Some(broker)) => Some(target.stand_by(broker)?),
+        (Some(FaultKind::Takeover), None) => return Err(FaultError::NotOurs.into()),
+        _ => None,
+    };
     target.set_carriers(args.carrier.find(broker.as_ref(), gateway.as_ref())?);
     // One thread: the generator is to cost one core at most, and what it records needs no lock that waits.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(run.execute(Arc::new(target), broker, gateway))?;
+    let report = runtime.block_on(run.execute(Arc::new(target), Processes { broker, gateway, standby }))?;
     if let Some(path) = args.json {
         serde_json::to_writer_pretty(File::create(path)?, &report)?;
     }

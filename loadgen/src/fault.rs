@@ -22,6 +22,11 @@ use crate::{
 /// How long a kill waits for the moment that it is aimed at. Then it falls anyhow.
 const AIM_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a takeover, and then the end of the broker that was overtaken, may take.
+const TAKEOVER_PATIENCE: Duration = Duration::from_secs(60);
+/// The exit code of a broker that was overtaken.
+const EXIT_OVERTAKEN: i32 = 75;
+
 /// How often something happens.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct FaultArgs {
@@ -55,6 +60,8 @@ pub enum FaultKind {
     Rebind,
     /// Connections of clients end without a word.
     Cut,
+    /// The active broker stands still beyond its lease, another one takes over, the first one goes on.
+    Takeover,
     /// Nodes of the store's cluster are killed, stand still, or lose their majority, in turn.
     Nodes,
 }
@@ -77,6 +84,8 @@ pub struct Victims {
     pub broker: Option<Broker>,
     /// The gateway, if it is a process of its own.
     pub gateway: Option<Gateway>,
+    /// A broker on the same cluster that stands by.
+    pub standby: Option<Broker>,
     /// The cluster that the logs are on, if it is the run's own.
     pub cassandra: Option<Arc<Cassandra>>,
     /// Sockets of clients.
@@ -104,6 +113,10 @@ pub struct FaultsDone {
     pub gateway_kills: u64,
     /// Times that nodes of the store's cluster were harmed.
     pub node_faults: u64,
+    /// Times that a broker was overtaken, and the longest that took.
+    pub takeovers: Vec<Duration>,
+    /// The broker that stands by.
+    pub standby: Option<Broker>,
     /// The broker, which runs.
     pub broker: Option<Broker>,
     /// The gateway, which runs.
@@ -122,6 +135,9 @@ pub enum FaultError {
     /// The gateway did not come back.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
+    /// A broker that was overtaken goes on, or ended otherwise.
+    #[error("the broker that was overtaken did not end with exit code {EXIT_OVERTAKEN}")]
+    NotOvertaken,
     /// There are no nodes to harm.
     #[error("only nodes that this program started can be harmed: give --cassandra 3")]
     NoCluster,
@@ -147,7 +163,7 @@ pub enum FaultError {
 impl FaultPlan {
     /// Carries the plan out, until all rounds are done or `stop` says true.
     pub async fn run(self, victims: Victims, mut stop: watch::Receiver<bool>) -> Result<FaultsDone, FaultError> {
-        let Victims { mut broker, mut gateway, cassandra, endpoints, clients } = victims;
+        let Victims { mut broker, mut gateway, mut standby, cassandra, endpoints, clients } = victims;
         let mut chance = Chance::new(self.seed);
         let mut done = FaultsDone::default();
         while done.rounds < self.args.rounds {
@@ -168,6 +184,13 @@ impl FaultPlan {
                     // Two of three kills are aimed at what is hardest to recover from; the others fall anywhere.
                     let aims = [None, Some(Moment::Rotation), Some(Moment::Flush)];
                     kill(&mut broker, aims[done.rounds as usize % aims.len()], &mut done).await?;
+                }
+                FaultKind::Takeover => {
+                    let active = broker.take().ok_or(FaultError::NotOurs)?;
+                    let waiting = standby.take().ok_or(FaultError::NoCluster)?;
+                    let took_over = tokio::task::spawn_blocking(move || overtake(active, waiting)).await??;
+                    done.takeovers.push(took_over.took);
+                    (broker, standby) = (Some(took_over.active), Some(took_over.standby));
                 }
                 FaultKind::Nodes => {
                     let harm = Harm::ALL[done.rounds as usize % Harm::ALL.len()];
@@ -194,8 +217,32 @@ impl FaultPlan {
             }
             done.rounds += 1;
         }
-        Ok(FaultsDone { broker, gateway, ..done })
+        Ok(FaultsDone { broker, gateway, standby, ..done })
     }
+}
+
+/// After a takeover.
+struct TookOver {
+    active: Broker,
+    standby: Broker,
+    /// From the pause of the first to the readiness of the second.
+    took: Duration,
+}
+
+/// Lets the active broker stand still until the other has taken over. Going on, it must find that out and end; then it
+/// stands by.
+fn overtake(mut active: Broker, standby: Broker) -> Result<TookOver, FaultError> {
+    let began = Instant::now();
+    active.pause()?;
+    standby.wait_active(TAKEOVER_PATIENCE)?;
+    let took = began.elapsed();
+    active.resume()?;
+    let ended = active.wait_for_end(TAKEOVER_PATIENCE)?;
+    if ended.and_then(|status| status.code()) != Some(EXIT_OVERTAKEN) {
+        return Err(FaultError::NotOvertaken);
+    }
+    active.stand_by_again()?;
+    Ok(TookOver { active: standby, standby: active, took })
 }
 
 /// Harms nodes for so long.

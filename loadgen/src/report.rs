@@ -130,6 +130,10 @@ pub struct Report {
     pub moves: u64,
     /// Times that nodes of the store's cluster were harmed.
     pub node_faults: u64,
+    /// Times that a broker was overtaken.
+    pub takeovers: u64,
+    /// Longest time from the pause of the active broker to the readiness of the other.
+    pub takeover_seconds_max: Option<f64>,
     /// What the logs are on, if not the data directory.
     pub store: Option<String>,
     /// Connections that were cut on purpose.
@@ -230,6 +234,9 @@ impl fmt::Display for Report {
         }
         if self.node_faults > 0 {
             row("faults of nodes", &self.node_faults)?;
+        }
+        if let Some(seconds) = self.takeover_seconds_max {
+            row("takeovers, the longest", &format_args!("{}, {seconds:.1} s", self.takeovers))?;
         }
         if self.gateway_kills > 0 {
             row("kills of the gateway", &self.gateway_kills)?;

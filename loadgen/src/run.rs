@@ -56,6 +56,17 @@ pub struct Run {
     pub seed: u64,
 }
 
+/// The processes of a run.
+#[derive(Debug)]
+pub struct Processes {
+    /// The broker, if it is the run's own.
+    pub broker: Option<Broker>,
+    /// The gateway, if it is a process of its own.
+    pub gateway: Option<Gateway>,
+    /// A second broker on the same cluster, which stands by.
+    pub standby: Option<Broker>,
+}
+
 /// Members at work.
 struct Crew {
     tasks: JoinSet<Client>,
@@ -65,15 +76,9 @@ struct Crew {
 impl Run {
     /// Runs it. The progress is shown on standard error, if that is a terminal.
     ///
-    /// `broker` is the broker itself, if it was started for this run; it is killed when the run is over.
-    ///
-    /// `gateway` is one in a process of its own, with the same fate.
-    pub async fn execute(
-        self,
-        target: Arc<Target>,
-        broker: Option<Broker>,
-        gateway: Option<Gateway>,
-    ) -> Result<Report, Box<dyn Error>> {
+    /// What was started for this run is killed when it is over.
+    pub async fn execute(self, target: Arc<Target>, processes: Processes) -> Result<Report, Box<dyn Error>> {
+        let Processes { broker, gateway, standby } = processes;
         if broker.is_none() && self.faults.is_some_and(|faults| faults.kind == FaultKind::Kill) {
             return Err(FaultError::NotOurs.into());
         }
@@ -94,7 +99,7 @@ impl Run {
         recorder.begin(start);
         let crew = self.begin(members, start, &recorder)?;
         let cassandra = target.cassandra().cloned();
-        let disturbing = self.disturb(Victims { broker, gateway, cassandra, endpoints, clients }, start);
+        let disturbing = self.disturb(Victims { broker, gateway, standby, cassandra, endpoints, clients }, start);
         self.wait(&recorder).await;
         let seconds = start.elapsed().as_secs_f64();
         let faults = disturbing.end().await?;
@@ -108,13 +113,15 @@ impl Run {
         }
         let report = self.judge(&recorder, sessions, seconds, |report| {
             // A broker that was killed took its counters with it.
-            if faults.restarts.is_empty() {
+            if faults.restarts.is_empty() && faults.takeovers.is_empty() {
                 report.server = target.figures(&before, &after, report.acked, report.delivered);
             }
             report.carriers = target.carriers().count(sessions as usize);
             report.faults = faults.rounds.into();
             report.gateway_kills = faults.gateway_kills;
             report.node_faults = faults.node_faults;
+            report.takeovers = faults.takeovers.len() as u64;
+            report.takeover_seconds_max = faults.takeovers.iter().max().map(Duration::as_secs_f64);
             report.store = target.cassandra().map(|cassandra| cassandra.describe());
             (report.moves, report.cuts, report.kills) = (faults.moves, faults.cuts, faults.restarts.len() as u64);
             (report.kills_at_rotation, report.kills_at_flush) = (faults.kills_at_rotation, faults.kills_at_flush);
@@ -241,8 +248,8 @@ impl Disturbing {
     async fn end(self) -> Result<FaultsDone, FaultError> {
         match self {
             Self::Nothing(victims) => {
-                let Victims { broker, gateway, .. } = *victims;
-                Ok(FaultsDone { broker, gateway, ..FaultsDone::default() })
+                let Victims { broker, gateway, standby, .. } = *victims;
+                Ok(FaultsDone { broker, gateway, standby, ..FaultsDone::default() })
             }
             Self::Task { task, stop } => {
                 stop.send_replace(true);

@@ -4,6 +4,7 @@ use std::{
     error::Error,
     io,
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -74,9 +75,9 @@ pub struct OwnArgs {
 }
 
 impl TargetArgs {
-    /// Gives a broker of one's own a cluster of three nodes, unless another one was asked for.
-    pub fn prefer_cluster(&mut self) {
-        self.own.cassandra.get_or_insert(3);
+    /// Gives a broker of one's own a cluster of so many nodes, unless another one was asked for.
+    pub fn prefer_cluster(&mut self, nodes: u8) {
+        self.own.cassandra.get_or_insert(nodes);
     }
 
     /// Lets a broker of one's own have a cache of this size, unless another one was asked for.
@@ -114,6 +115,7 @@ pub struct Target {
     admin: Option<SocketAddr>,
     gateway: Option<SocketAddr>,
     pid: Option<u32>,
+    alternatives: Vec<SocketAddr>,
     carriers: Carriers,
     cassandra: Option<Arc<Cassandra>>,
     // Deleted with the target, which must outlive the broker that runs in it.
@@ -134,6 +136,7 @@ impl Target {
             gateway: None,
             pid: args.broker_pid,
             carriers: Carriers::default(),
+            alternatives: Vec::new(),
             cassandra: None,
             _data: None,
         };
@@ -189,6 +192,7 @@ impl Target {
             gateway: ready.gateway.as_deref().and_then(|url| url.strip_prefix("http://")?.parse().ok()),
             pid: Some(broker.pid()),
             carriers: Carriers::default(),
+            alternatives: Vec::new(),
             cassandra: None,
             _data: temporary,
         };
@@ -208,6 +212,22 @@ impl Target {
     /// The ways of its sessions.
     pub fn carriers(&self) -> &Carriers {
         &self.carriers
+    }
+
+    /// Starts a second broker on the same cluster, with the same keys, which stands by; sessions know of both.
+    pub fn stand_by(&mut self, active: &Broker) -> Result<Broker, Box<dyn Error>> {
+        let mut config = active.config().clone();
+        let home = config.data.with_file_name("standby");
+        let secrets = home.join("secrets");
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&secrets)?;
+        for secret in std::fs::read_dir(config.data.join("secrets"))? {
+            let secret = secret?;
+            std::fs::copy(secret.path(), secrets.join(secret.file_name()))?;
+        }
+        (config.data, config.log) = (home, config.log.with_file_name("standby.log"));
+        let standby = Broker::stand_by(config)?;
+        self.alternatives = vec![standby.ready().address];
+        Ok(standby)
     }
 
     /// The cluster that its logs are on, if it was started for this run.
@@ -268,6 +288,7 @@ impl Target {
         config.client_name = concat!("antiphon-loadgen/", env!("CARGO_PKG_VERSION")).into();
         config.connect_timeout = CONNECT_TIMEOUT;
         config.endpoint = Some(endpoint);
+        config.alternatives.clone_from(&self.alternatives);
         config
     }
 

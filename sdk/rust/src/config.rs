@@ -26,6 +26,9 @@ pub enum Carrier {
 pub struct Config {
     /// Where the broker listens (UDP).
     pub address: SocketAddr,
+    /// Where other brokers of the same cluster listen. One of them may be the active one when this one is not, or is gone:
+    /// after an attempt that led to nothing the next address is tried.
+    pub alternatives: Vec<SocketAddr>,
     /// The name its certificate is for; sent to the broker, and checked unless the certificate is pinned.
     pub server_name: String,
     /// Which certificate to accept.
@@ -70,6 +73,7 @@ impl Config {
     ) -> Self {
         Self {
             address,
+            alternatives: Vec::new(),
             server_name: server_name.into(),
             trust,
             token: token.into(),

@@ -1,11 +1,14 @@
 //! Which way to the broker: QUIC, or a WebSocket where UDP does not get through.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, net::SocketAddr, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Cause, Link, form::Form, quic, websocket};
 use crate::{Carrier, Config, Endpoint, Error, Result, tls};
+
+/// A connection that has stood for so long has led to a session.
+const LED_TO_SOMETHING: Duration = Duration::from_secs(5);
 
 /// The ways that a configuration allows.
 #[derive(Debug, Clone)]
@@ -14,6 +17,12 @@ pub(crate) struct Ways {
     websocket: Option<websocket::Way>,
     fallback_after: Duration,
     retry_quic_every: Duration,
+    /// Where brokers listen; the way by QUIC leads to one of them.
+    addresses: Vec<SocketAddr>,
+    /// Which of them was tried last.
+    tried: Option<usize>,
+    /// Since when the last connection has stood; none if the last attempt led to nothing.
+    stands_since: Option<Instant>,
     /// What carried the last connection that stood: UDP that did not get through a moment ago is not tried first.
     last: Option<Carrier>,
 }
@@ -39,7 +48,11 @@ impl Ways {
         if config.carrier == Carrier::WebSocket && websocket.is_none() {
             return Err(Error::NoFallback);
         }
+        let addresses = std::iter::once(config.address).chain(config.alternatives.iter().copied()).collect();
         Ok(Self {
+            addresses,
+            tried: None,
+            stands_since: None,
             quic: (config.carrier != Carrier::WebSocket).then_some(quic),
             websocket,
             fallback_after: config.fallback_after,
@@ -48,8 +61,15 @@ impl Ways {
         })
     }
 
-    /// Makes a connection, by the best way that works.
-    pub(super) fn connect(&self) -> impl Future<Output = std::result::Result<Link, Cause>> + Send + 'static {
+    /// Makes a connection, by the best way that works. A broker that stands by answers, too, and lets nobody in: what has
+    /// stood for a moment only has led to nothing.
+    pub(super) fn connect(&mut self) -> impl Future<Output = std::result::Result<Link, Cause>> + Send + 'static {
+        let has_led_to_something = self.stands_since.take().is_some_and(|since| since.elapsed() >= LED_TO_SOMETHING);
+        let next = self.tried.map_or(0, |tried| (tried + usize::from(!has_led_to_something)) % self.addresses.len());
+        self.tried = Some(next);
+        if let Some(quic) = &mut self.quic {
+            quic.address = self.addresses[next];
+        }
         let Self { quic, websocket, fallback_after, last, .. } = self.clone();
         async move {
             match (quic, websocket) {
@@ -78,6 +98,7 @@ impl Ways {
     /// Notes which way has worked, or that none has.
     pub(super) fn used(&mut self, carrier: Option<Carrier>) {
         self.last = carrier;
+        self.stands_since = carrier.map(|_| Instant::now());
     }
 
     /// Looks for a better way than `carrier` until there is one; `None` if there is none to look for.
