@@ -1,13 +1,12 @@
 //! Presence on a real Redis keeps the contract: one server, a cluster, and over TLS with a password.
 
-mod support;
-
 use antiphon_storage::conformance::presence::{
     self,
     model::{self, Plan},
 };
 use antiphon_storage_redis::{RedisConfig, Secret, Tls};
-use support::{
+
+use crate::support::{
     Redis, quick,
     server::{self, Server},
 };
