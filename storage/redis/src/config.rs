@@ -27,6 +27,9 @@ pub enum ConfigError {
     /// One address is needed, and only a cluster has more.
     #[error("{0} addresses were given; a single server has one, a cluster at least one")]
     Count(usize),
+    /// A brace would move keys to other slots.
+    #[error("{0:?} is no namespace: 1 to 32 of a-z 0-9 -")]
+    Namespace(String),
     /// The certificates to trust cannot be used.
     #[error("the certificates that Redis is to be trusted by: {0}")]
     Tls(String),
@@ -91,6 +94,10 @@ impl RedisConfig {
     }
 
     pub(crate) fn to_client(&self) -> Result<Config, ConfigError> {
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if !(1..=32).contains(&self.namespace.len()) || !self.namespace.bytes().all(fits) {
+            return Err(ConfigError::Namespace(self.namespace.clone()));
+        }
         let parsed: Vec<(Server, bool)> = self.urls.iter().map(|url| parse(url)).collect::<Result<_, _>>()?;
         let has_tls = parsed.iter().any(|(_, is_tls)| *is_tls);
         if has_tls && !parsed.iter().all(|(_, is_tls)| *is_tls) {
@@ -222,7 +229,60 @@ impl Timing {
 /// The longest wait between two attempts to connect.
 pub(crate) const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(1);
 
-const DEFAULT: (Duration, Duration, Duration) =
-    (Duration::from_secs(3), Duration::from_secs(1), Duration::from_secs(10));
-const _: () = assert!(DEFAULT.0.as_secs() + DEFAULT.1.as_secs() < STALE_WITHIN.as_secs());
-const _: () = assert!(DEFAULT.2.as_secs() + 5 * DEFAULT.1.as_secs() < FRESH_WITHIN.as_secs());
+/// What the contract promises, from what is configured: see [`Timing::default`].
+const _: () = {
+    let (command_timeout_s, stale_after_s, settle_s) = (1, 3, 10);
+    assert!(stale_after_s + command_timeout_s < STALE_WITHIN.as_secs());
+    assert!(settle_s + 5 * (RECONNECT_AFTER_MAX.as_secs() + command_timeout_s) < FRESH_WITHIN.as_secs());
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(change: impl FnOnce(&mut RedisConfig)) -> Result<(), String> {
+        let mut config = RedisConfig::single("redis://localhost:6380");
+        change(&mut config);
+        config.check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn addresses_are_checked_and_credentials_do_not_stand_in_them() {
+        assert_eq!(checked(|_| {}), Ok(()));
+        for good in ["redis://cache", "redis://[::1]:6379", "redis://[::1]", "redis://10.0.0.1:1"] {
+            assert_eq!(checked(|config| config.urls = vec![good.into()]), Ok(()), "{good}");
+        }
+        for bad in ["cache:6379", "http://cache", "redis://", "redis://u:p@cache", "redis://cache:70000", "redis://c/0"]
+        {
+            assert!(checked(|config| config.urls = vec![bad.into()]).unwrap_err().contains(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_single_server_has_one_address_and_a_cluster_at_least_one() {
+        let two = || vec!["redis://a".to_owned(), "redis://b".to_owned()];
+        assert!(checked(|config| config.urls = two()).is_err());
+        assert!(checked(|config| (config.urls, config.is_cluster) = (Vec::new(), true)).is_err());
+        assert_eq!(checked(|config| (config.urls, config.is_cluster) = (two(), true)), Ok(()));
+        let mixed = vec!["redis://a".to_owned(), "rediss://b".to_owned()];
+        assert!(checked(|config| (config.urls, config.is_cluster) = (mixed, true)).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_trusted_or_named_is_refused() {
+        for pem in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            let tls = Tls::Pem(pem.into());
+            let refused = checked(|config| (config.urls, config.tls) = (vec!["rediss://a".into()], tls));
+            assert!(refused.is_err(), "{pem:?}");
+        }
+        for namespace in ["", "a{b}", "a:b", &"x".repeat(33)] {
+            assert!(checked(|config| config.namespace = namespace.into()).is_err(), "{namespace:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_printed() {
+        let config = RedisConfig { password: Some(Secret("hidden".into())), ..RedisConfig::single("redis://a") };
+        assert!(!format!("{config:?}").contains("hidden"));
+    }
+}

@@ -19,12 +19,13 @@ use antiphon_storage::{
 use bytes::Bytes;
 use fred::{
     interfaces::PubsubInterface,
-    prelude::{Builder, Client, ClientLike, Error, EventInterface, ReconnectPolicy},
+    prelude::{Builder, Client, ClientLike, Error, ErrorKind, EventInterface, ReconnectPolicy},
     types::{Message, Value, config::UnresponsiveConfig},
 };
 use thiserror::Error;
 use tokio::{
     sync::{Notify, broadcast, mpsc},
+    task::{JoinError, JoinSet},
     time::MissedTickBehavior,
 };
 use uuid::Uuid;
@@ -168,7 +169,7 @@ enum Done {
     Taken { handle: u64, token: Token, take: Take, result: Result<Value, Error> },
     Sent(Result<(), Error>),
     Subscribed(Result<(), Error>),
-    Resubscribed { attempt: u64, result: Result<(), Error> },
+    SubscribedToNews { attempt: u64, result: Result<(), Error> },
 }
 
 struct Driver {
@@ -183,7 +184,7 @@ struct Driver {
     signals: VecDeque<(LogKey, Bytes)>,
     signals_under_way: usize,
     takes_under_way: usize,
-    /// Number of the last attempt to subscribe to everything; an older one's result is of no interest.
+    /// Number of the last attempt to subscribe to news; an older one's result is of no interest.
     subscribing: u64,
     resubscribe_at_ms: u64,
     begun: Instant,
@@ -231,22 +232,18 @@ impl Driver {
         let notify = self.desk.notify.clone();
         while !self.desk.is_closed.load(Ordering::Relaxed) {
             tokio::select! {
-                // 1. What is over makes room for what is to be done.
-                biased;
                 Some(done) = self.results.recv() => self.finish(done),
-                // 2. A connection that was made again has forgotten its subscriptions.
+                // A connection that was made again has forgotten its subscriptions.
                 event = reconnected.recv() => {
                     if event.is_ok() {
                         Counters::add(&self.desk.counters.reconnects, 1);
                     }
                     self.ledger.set_subscribed(false);
-                    self.resubscribe();
+                    self.subscribe_to_news();
+                    self.subscribe_to_signals();
                 }
-                // 3. News.
                 message = received.recv() => self.receive(message),
-                // 4. The clock.
                 _ = ticks.tick() => self.tick(),
-                // 5. What handles say.
                 () = notify.notified() => self.take_inboxes(),
             }
             self.begin();
@@ -258,7 +255,11 @@ impl Driver {
         self.ledger.tick(now_ms);
         self.desk.counters.is_stale.store(self.ledger.is_stale(), Ordering::Relaxed);
         if self.resubscribe_at_ms <= now_ms {
-            self.resubscribe();
+            self.subscribe_to_news();
+            // A cluster that moves a slot drops its subscriptions without a word.
+            if self.client.is_clustered() || !self.ledger.is_subscribed() {
+                self.subscribe_to_signals();
+            }
         }
     }
 
@@ -357,7 +358,7 @@ impl Driver {
                     self.resubscribe_at_ms = self.now_ms() + self.timing.beat.as_millis() as u64;
                 }
             }
-            Done::Resubscribed { attempt, result } => self.finish_subscribing(attempt, result),
+            Done::SubscribedToNews { attempt, result } => self.finish_subscribing(attempt, result),
         }
     }
 
@@ -423,25 +424,21 @@ impl Driver {
         }
     }
 
-    /// Asks for every subscription, whether or not it is in force: a cluster that moves a slot drops them silently.
-    fn resubscribe(&mut self) {
+    /// Asks for the news of every bucket, whether or not they come already.
+    fn subscribe_to_news(&mut self) {
         self.resubscribe_at_ms = self.now_ms() + self.timing.resubscribe.as_millis() as u64;
         self.subscribing += 1;
         let attempt = self.subscribing;
-        let news = (0..BUCKETS).map(|bucket| self.keys.news(bucket));
-        let channels: Vec<String> = news.chain(self.ledger.subscriptions().map(|log| self.keys.signals(log))).collect();
+        let channels: Vec<String> = (0..BUCKETS).map(|bucket| self.keys.news(bucket)).collect();
         let client = self.client.clone();
-        self.spawn(async move {
-            let mut result = Ok(());
-            // One by one, since each is in a slot of its own; the connection is the same, so it is quick.
-            for channel in channels {
-                result = client.ssubscribe(channel).await;
-                if result.is_err() {
-                    break;
-                }
-            }
-            Done::Resubscribed { attempt, result }
-        });
+        self.spawn(async move { Done::SubscribedToNews { attempt, result: subscribe(&client, channels).await } });
+    }
+
+    /// Asks for the signals of every log with subscribers.
+    fn subscribe_to_signals(&self) {
+        let channels: Vec<String> = self.ledger.subscriptions().map(|log| self.keys.signals(log)).collect();
+        let client = self.client.clone();
+        self.spawn(async move { Done::Subscribed(subscribe(&client, channels).await) });
     }
 
     fn finish_subscribing(&mut self, attempt: u64, result: Result<(), Error>) {
@@ -476,5 +473,31 @@ impl Driver {
         {
             self.change_subscription(change);
         }
+    }
+}
+
+/// Each channel is in a slot of its own, so each has a command of its own; many are under way at once.
+async fn subscribe(client: &Client, channels: Vec<String>) -> Result<(), Error> {
+    const AT_ONCE: usize = 128;
+    let mut under_way = JoinSet::new();
+    let mut outcome = Ok(());
+    for channel in channels {
+        if under_way.len() >= AT_ONCE {
+            outcome = outcome.and(joined(under_way.join_next().await));
+        }
+        let client = client.clone();
+        under_way.spawn(async move { client.ssubscribe(channel).await });
+    }
+    while !under_way.is_empty() {
+        outcome = outcome.and(joined(under_way.join_next().await));
+    }
+    outcome
+}
+
+fn joined(result: Option<Result<Result<(), Error>, JoinError>>) -> Result<(), Error> {
+    match result {
+        Some(Err(stopped)) => Err(Error::new(ErrorKind::Canceled, stopped.to_string())),
+        Some(Ok(result)) => result,
+        None => Ok(()),
     }
 }

@@ -74,9 +74,9 @@ mod tests {
 
     #[test]
     fn channels_are_understood() {
-        let keys = Keys::new("a:{b}".into());
+        let keys = Keys::new("a-b".into());
         assert_eq!(keys.parse_news(&keys.news(63)), Some(63));
-        assert_eq!(keys.parse_news("a:{b}:{64}:news"), None);
+        assert_eq!(keys.parse_news("a-b:{64}:news"), None);
         let log = LogKey([7; 16]);
         assert_eq!(keys.parse_signals(&keys.signals(log)), Some(log));
         assert_eq!(keys.parse_signals(&keys.news(1)), None);
