@@ -37,7 +37,13 @@ pub struct World {
 impl World {
     /// One user who sends, and `members` who follow the same conversation. Bodies have `bytes` bytes.
     pub fn new(members: u32, bytes: usize) -> Self {
-        let config = ShardConfig { shard: ShardId(0), shards: 1, seed: [1; 32], resume_key: ResumeKey::new([2; 32]) };
+        let config = ShardConfig {
+            shard: ShardId(0),
+            shards: 1,
+            seed: [1; 32],
+            resume_key: ResumeKey::new([2; 32]),
+            shares_presence: false,
+        };
         let mut world = Self {
             shard: Shard::new(config),
             store: MemoryLog::new(),
@@ -166,6 +172,7 @@ impl World {
                     self.shard.handle(self.now, Input::TokenVerified { ticket, result });
                 }
                 Output::Close { connection, code } => panic!("the shard closes {connection:?} with {code:?}"),
+                Output::Presence(op) => panic!("presence is not shared: {op:?}"),
                 Output::Explained(explained) => panic!("nobody asked for {explained:?}"),
             }
         }

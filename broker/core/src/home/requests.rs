@@ -174,7 +174,11 @@ impl Home {
             FrameType::PresenceSet => {
                 let set: control::PresenceSet = frames::decode_request(body)?;
                 if known::<control::PresenceStatus>("status", set.status)? == control::PresenceStatus::Unknown {
-                    return Err(Refusal::field(ErrorCode::InvalidField, "status", "nobody is shown as unknown by wish"));
+                    return Err(Refusal::field(
+                        ErrorCode::InvalidField,
+                        "status",
+                        "nobody is shown as unknown by wish",
+                    ));
                 }
                 self.own_inbox(id, Operation::SetPresence(set))
             }
