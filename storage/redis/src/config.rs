@@ -93,7 +93,27 @@ impl RedisConfig {
         self.to_client().map(|_| ())
     }
 
+    /// The same, but for what is in files.
+    pub fn check_addresses(&self) -> Result<(), ConfigError> {
+        self.servers().map(|_| ())
+    }
+
     pub(crate) fn to_client(&self) -> Result<Config, ConfigError> {
+        let (server, has_tls) = self.servers()?;
+        Ok(Config {
+            // A Redis that is away at the start comes later.
+            fail_fast: false,
+            username: self.username.clone(),
+            password: self.password.as_ref().map(|password| password.0.clone()),
+            server,
+            version: RespVersion::RESP3,
+            tls: if has_tls { Some(self.tls.to_client()?) } else { None },
+            ..Config::default()
+        })
+    }
+
+    /// Where to connect, and whether with TLS.
+    fn servers(&self) -> Result<(ServerConfig, bool), ConfigError> {
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         if !(1..=32).contains(&self.namespace.len()) || !self.namespace.bytes().all(fits) {
             return Err(ConfigError::Namespace(self.namespace.clone()));
@@ -109,16 +129,7 @@ impl RedisConfig {
             (false, 1) => ServerConfig::Centralized { server: hosts.remove(0) },
             (_, count) => return Err(ConfigError::Count(count)),
         };
-        Ok(Config {
-            // A Redis that is away at the start comes later.
-            fail_fast: false,
-            username: self.username.clone(),
-            password: self.password.as_ref().map(|password| password.0.clone()),
-            server,
-            version: RespVersion::RESP3,
-            tls: if has_tls { Some(self.tls.to_client()?) } else { None },
-            ..Config::default()
-        })
+        Ok((server, has_tls))
     }
 }
 

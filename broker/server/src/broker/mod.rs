@@ -38,6 +38,7 @@ use crate::{
     auth::{Minter, Verifier},
     config::Config,
     identity::{EdgeCertificate, Identity, fingerprint_of_pem},
+    presence::PresenceStore,
     shard::{Command, Mail},
     tls::validity,
 };
@@ -62,6 +63,8 @@ pub struct Broker {
     verifier: watch::Sender<Arc<Verifier>>,
     admin_stop: Option<oneshot::Sender<()>>,
     admin_thread: Option<JoinHandle<io::Result<()>>>,
+    /// Outlives the shards.
+    _presence: PresenceStore,
     /// The kernel chooses a socket by its place in the group, so none is closed before all are.
     _sockets: Sockets,
 }
@@ -102,6 +105,12 @@ impl Broker {
         let sockets = Sockets { clients: bind(config.listen)?, trunks: bind(config.trunk.listen)? };
         let (address, trunk_address) = (sockets.clients.local_addr(), sockets.trunks.local_addr());
         let granted_receive_buffer = sockets.clients.granted_buffers().receive;
+        let presence = PresenceStore::open(&config.presence)?;
+        let ports = ports.into_iter().map(|port| {
+            let presence = presence.handle(port.doorbell().ringer());
+            (port, presence)
+        });
+        let ports = ports.collect();
         let shards = threads::start(&config, &identity, (&health, &board), &verifier, &sockets, ports, stores)?;
         if !store.degraded().is_empty() {
             health.not_ready("a partition of the store is damaged and read-only");
@@ -112,6 +121,7 @@ impl Broker {
             health: health.clone(),
             metrics,
             board,
+            presence: presence.health(),
             token: identity.admin_token().clone(),
             verifier: current_verifier,
             development: config.development.then(|| identity.minter().clone()),
@@ -134,6 +144,7 @@ impl Broker {
             verifier,
             admin_stop: Some(admin_stop),
             admin_thread: Some(admin_thread),
+            _presence: presence,
             _sockets: sockets,
         })
     }

@@ -6,7 +6,7 @@ use antiphon_storage::embedded::OpenError;
 use antiphon_sys::group::BindError;
 use thiserror::Error;
 
-use crate::{config::ConfigError, identity::IdentityError, tls::TlsError};
+use crate::{config::ConfigError, identity::IdentityError, presence::PresenceError, tls::TlsError};
 
 /// One line for the operator, who can mend it.
 #[derive(Debug, Error)]
@@ -20,6 +20,9 @@ pub enum StartError {
     /// The data directory.
     #[error("the store cannot be opened: {0}")]
     Store(#[from] OpenError),
+    /// The store of presence.
+    #[error(transparent)]
+    Presence(#[from] PresenceError),
     /// The store came up without a shard; a bug.
     #[error("the store has no shard")]
     NoStore,

@@ -9,6 +9,7 @@
 //! Every error is one line that names the key, where it was written, and what was expected. A [`Config`] is consistent:
 //! nothing that holds one has to check again. `deploy/antiphon.toml` shows every key and is read by a test.
 
+mod presence;
 mod raw;
 mod sources;
 mod validate;
@@ -23,6 +24,7 @@ use crate::{
     tls::{self, TlsError},
 };
 
+pub use presence::{PresenceSettings, RedisSettings};
 pub use raw::Overrides;
 
 /// A validated configuration.
@@ -50,6 +52,8 @@ pub struct Config {
     pub limits: Limits,
     /// Cache of the store's index, for the whole process, in bytes.
     pub store_cache_bytes: u64,
+    /// Who is present, as far as this broker knows.
+    pub presence: PresenceSettings,
     /// How the process logs.
     pub log: LogSettings,
     /// Length of a segment of the write-ahead log, in tests that want segments full and the index flushed often; the
@@ -205,6 +209,9 @@ pub enum ConfigError {
     /// Certificate or key are not usable.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Presence cannot be shared like that.
+    #[error("presence: {0}")]
+    Presence(#[from] antiphon_storage_redis::ConfigError),
 }
 
 impl Config {
@@ -213,6 +220,9 @@ impl Config {
         Verifier::new(self.load_issuers()?)?;
         if let Some(files) = &self.tls {
             tls::check_files(files)?;
+        }
+        if let PresenceSettings::Redis(settings) = &self.presence {
+            settings.load()?.check()?;
         }
         Ok(())
     }

@@ -27,6 +27,10 @@ pub struct Overrides {
     pub gateway_listen: Option<String>,
     /// No flag: `ANTIPHON_STORE_CACHE_MIB`
     pub store_cache_mib: Option<i64>,
+    /// No flag: `ANTIPHON_PRESENCE_ENGINE`
+    pub presence_engine: Option<String>,
+    /// No flag: `ANTIPHON_PRESENCE_URLS`
+    pub presence_urls: Option<Vec<String>>,
     /// `--log-format`
     pub log_format: Option<String>,
     /// `--log-filter`
@@ -53,6 +57,8 @@ pub(super) struct RawConfig {
     pub(super) limits: RawLimits,
     #[serde(default)]
     pub(super) store: RawStore,
+    #[serde(default)]
+    pub(super) presence: RawPresence,
     #[serde(default)]
     pub(super) log: RawLog,
     #[serde(default)]
@@ -94,6 +100,19 @@ pub(super) struct RawLimits {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawStore {
     pub(super) cache_mib: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPresence {
+    pub(super) engine: Option<String>,
+    pub(super) urls: Option<Vec<String>>,
+    pub(super) cluster: Option<bool>,
+    pub(super) username: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) namespace: Option<String>,
+    pub(super) command_timeout_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -156,7 +175,13 @@ pub(super) struct RawGrant {
 impl RawConfig {
     /// Paths in a file count from the file's folder, so that a configuration can be moved as a whole.
     pub(super) fn anchor(&mut self, folder: &Path) {
-        let own = [&mut self.data_dir, &mut self.tls.certificate, &mut self.tls.key];
+        let own = [
+            &mut self.data_dir,
+            &mut self.tls.certificate,
+            &mut self.tls.key,
+            &mut self.presence.password_file,
+            &mut self.presence.ca,
+        ];
         let issuers = self.issuers.iter_mut();
         let theirs = issuers.flat_map(|issuer| {
             issuer.keys.iter_mut().map(|key| &mut key.file).chain(std::iter::once(&mut issuer.key_set))
@@ -183,6 +208,8 @@ impl RawConfig {
         lay(&mut self.trunk.listen, higher.trunk_listen);
         lay(&mut self.gateway.listen, higher.gateway_listen);
         lay(&mut self.store.cache_mib, higher.store_cache_mib);
+        lay(&mut self.presence.engine, higher.presence_engine);
+        lay(&mut self.presence.urls, higher.presence_urls);
         lay(&mut self.log.format, higher.log_format);
         lay(&mut self.log.filter, higher.log_filter);
         lay(&mut self.test_segment_bytes, higher.test_segment_bytes);

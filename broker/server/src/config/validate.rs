@@ -13,7 +13,7 @@ use antiphon_protocol::TenantId;
 
 use super::{
     Config, ConfigError, GatewaySettings, IssuerSettings, KeyFile, KeySource, Limits, LogFormat, LogSettings, TlsFiles,
-    TrunkSettings,
+    TrunkSettings, presence,
     raw::{
         RawClaims, RawConfig, RawGateway, RawGrant, RawIssuer, RawKey, RawLimits, RawLog, RawPath, RawStore, RawTls,
         RawTrunk,
@@ -55,6 +55,7 @@ pub(super) fn validate(raw: RawConfig, found: Found) -> Result<Config, ConfigErr
         issuers,
         limits: limits(&raw.limits)?,
         store_cache_bytes: store_cache_bytes(&raw.store)?,
+        presence: presence::validate(raw.presence)?,
         log: log(raw.log)?,
         test_segment_bytes: raw.test_segment_bytes.map(test_segment_bytes).transpose()?,
     };
@@ -92,7 +93,7 @@ fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-fn invalid(key: impl Into<String>, expected: &'static str, found: impl ToString) -> ConfigError {
+pub(super) fn invalid(key: impl Into<String>, expected: &'static str, found: impl ToString) -> ConfigError {
     ConfigError::Invalid { key: key.into(), expected, found: found.to_string() }
 }
 
@@ -173,7 +174,7 @@ fn test_segment_bytes(raw: i64) -> Result<u32, ConfigError> {
     if bytes.is_multiple_of(4096) { Ok(bytes) } else { Err(invalid("ANTIPHON_TEST_SEGMENT_BYTES", EXPECTED, raw)) }
 }
 
-fn within(
+pub(super) fn within(
     key: &str,
     raw: Option<i64>,
     default: u32,
@@ -295,6 +296,6 @@ fn tenant(key: String, id: &str) -> Result<TenantId, ConfigError> {
     chosen.ok_or_else(|| invalid(key, EXPECTED, quoted(id)))
 }
 
-fn quoted<T: std::fmt::Debug + ?Sized>(value: &T) -> String {
+pub(super) fn quoted<T: std::fmt::Debug + ?Sized>(value: &T) -> String {
     format!("{value:?}")
 }

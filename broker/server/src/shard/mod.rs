@@ -23,7 +23,7 @@ use antiphon_core::{
     explain::{Explanation, Question},
 };
 use antiphon_node::{Clock, Datagram, Node};
-use antiphon_storage::{Completion, EventLog, embedded::EmbeddedShard};
+use antiphon_storage::{Completion, EventLog, embedded::EmbeddedShard, presence::PresenceEvent};
 use antiphon_sys::{
     mesh::MeshPort,
     poller::{Source, wait},
@@ -36,6 +36,7 @@ use self::{metrics::Published, questions::Questions};
 use crate::{
     admin::{Board, health::Heartbeat},
     auth::{TokenCache, Verifier},
+    presence::ShardPresence,
 };
 
 /// Messages taken from other shards in one turn.
@@ -74,6 +75,7 @@ pub(crate) struct ShardThread {
     pub(crate) shard: ShardId,
     pub(crate) node: Node,
     pub(crate) store: EmbeddedShard,
+    pub(crate) presence: ShardPresence,
     pub(crate) clients: Datagrams,
     pub(crate) trunks: Datagrams,
     pub(crate) port: MeshPort<Mail>,
@@ -88,6 +90,7 @@ pub(crate) struct ShardThread {
 struct Loop {
     thread: ShardThread,
     completions: Vec<Completion>,
+    presence_events: Vec<PresenceEvent>,
     mail: Vec<(ShardId, Mail)>,
     verifications: VecDeque<(VerifyTicket, String)>,
     published: Published,
@@ -111,6 +114,7 @@ impl ShardThread {
     pub(crate) fn run(self) -> io::Result<()> {
         let mut running = Loop {
             completions: Vec::new(),
+            presence_events: Vec::new(),
             mail: Vec::new(),
             verifications: VecDeque::new(),
             published: Published::new(self.shard),
@@ -133,8 +137,9 @@ impl Loop {
         let may_have_more = self.receive(now)?;
         // 2. What became durable, or was read.
         self.take_completions(now);
-        // 3. What other shards say.
+        // 3. What other shards say, and the store of presence.
         self.take_mail(now);
+        self.take_presence(now);
         // 4. Tokens to verify.
         self.verify_tokens(now);
         // 5. What the process says.
@@ -181,6 +186,14 @@ impl Loop {
                 Mail::Shard(message) => self.thread.node.handle(now, Input::Mail { from, message }),
                 Mail::Datagram(datagram) => self.thread.node.handle_datagram(now, *datagram),
             }
+        }
+    }
+
+    fn take_presence(&mut self, now: Instant) {
+        let Some(presence) = &mut self.thread.presence else { return };
+        presence.poll_events(&mut self.presence_events);
+        for event in self.presence_events.drain(..) {
+            self.thread.node.handle(now, Input::Presence(event));
         }
     }
 
@@ -232,6 +245,11 @@ impl Loop {
                 Output::Store { op, token } => self.thread.store.submit(op, token),
                 Output::Verify { ticket, token } => self.verifications.push_back((ticket, token.0)),
                 Output::Explained(explanation) => self.questions.answer(explanation),
+                Output::Presence(op) => {
+                    if let Some(presence) = &mut self.thread.presence {
+                        presence.submit(op);
+                    }
+                }
                 Output::Close { .. } => debug_assert!(false, "the node closes connections itself"),
             }
         }
@@ -282,7 +300,10 @@ impl Loop {
         port.doorbell().arm();
         // Whatever came before the bell was armed has rung nobody.
         self.thread.store.poll_completions(&mut self.completions);
-        if port.has_pending() || !self.completions.is_empty() {
+        if let Some(presence) = &mut self.thread.presence {
+            presence.poll_events(&mut self.presence_events);
+        }
+        if port.has_pending() || !self.completions.is_empty() || !self.presence_events.is_empty() {
             port.doorbell().disarm(false);
             return Ok(());
         }
