@@ -187,6 +187,7 @@ struct Driver {
     /// Number of the last attempt to subscribe to news; an older one's result is of no interest.
     subscribing: u64,
     resubscribe_at_ms: u64,
+    last_error: Option<Error>,
     begun: Instant,
     scripts: Arc<(Script, Script)>,
     done: mpsc::UnboundedSender<Done>,
@@ -211,6 +212,7 @@ impl Driver {
             takes_under_way: 0,
             subscribing: 0,
             resubscribe_at_ms: 0,
+            last_error: None,
             begun: Instant::now(),
             scripts: Arc::new((Script::turn(), Script::take())),
             done,
@@ -226,6 +228,7 @@ impl Driver {
     async fn run(&mut self) {
         let mut received = self.client.message_rx();
         let mut reconnected = self.client.reconnect_rx();
+        let mut failed = self.client.error_rx();
         let _connection = self.client.connect();
         let mut ticks = tokio::time::interval(self.timing.tick());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -242,18 +245,36 @@ impl Driver {
                     self.subscribe_to_news();
                     self.subscribe_to_signals();
                 }
+                failure = failed.recv() => {
+                    if let Ok((error, _)) = failure {
+                        self.last_error = Some(error);
+                    }
+                }
                 message = received.recv() => self.receive(message),
                 _ = ticks.tick() => self.tick(),
                 () = notify.notified() => self.take_inboxes(),
             }
             self.begin();
+            self.say_health();
+        }
+    }
+
+    /// Tells metrics and the journal whether answers are right, once when it changes.
+    fn say_health(&mut self) {
+        let is_stale = self.ledger.is_stale();
+        if self.desk.counters.is_stale.swap(is_stale, Ordering::Relaxed) == is_stale {
+            return;
+        }
+        match (is_stale, self.last_error.take()) {
+            (true, Some(error)) => tracing::warn!(%error, "presence is unknown: Redis is away"),
+            (true, None) => tracing::warn!("presence is unknown: Redis does not answer"),
+            (false, _) => tracing::info!("presence is known again"),
         }
     }
 
     fn tick(&mut self) {
         let now_ms = self.now_ms();
         self.ledger.tick(now_ms);
-        self.desk.counters.is_stale.store(self.ledger.is_stale(), Ordering::Relaxed);
         if self.resubscribe_at_ms <= now_ms {
             self.subscribe_to_news();
             // A cluster that moves a slot drops its subscriptions without a word.
@@ -363,18 +384,14 @@ impl Driver {
     }
 
     fn finish_turn(&mut self, turn: &Turn, result: Result<Value, Error>) {
-        let answer = result.inspect_err(|error| tracing::debug!(%error, bucket = turn.bucket, "turn failed")).ok();
+        let answer = result.map_err(|error| self.last_error = Some(error)).ok();
         let parsed = answer.as_ref().and_then(|answer| turn::parse_answer(answer, &turn.statements));
         if let (Some(answer), None) = (&answer, &parsed) {
             tracing::debug!(?answer, "a turn that was late, or is not understood");
         }
         let counters = &self.desk.counters;
         Counters::add(if parsed.is_some() { &counters.turns } else { &counters.turns_failed }, 1);
-        let was_stale = self.ledger.is_stale();
         self.ledger.answered(self.now_ms(), turn.bucket, turn.number, parsed);
-        if was_stale != self.ledger.is_stale() {
-            counters.is_stale.store(self.ledger.is_stale(), Ordering::Relaxed);
-        }
     }
 
     fn take(&mut self, handle: u64, token: Token, take: Take) {
@@ -449,7 +466,7 @@ impl Driver {
             Ok(()) if self.ledger.is_subscribed() => {}
             Ok(()) => self.ledger.set_subscribed(true),
             Err(error) => {
-                tracing::debug!(%error, "subscribing failed");
+                self.last_error = Some(error);
                 self.ledger.set_subscribed(false);
                 self.resubscribe_at_ms = self.now_ms() + self.timing.beat.as_millis() as u64;
             }

@@ -84,8 +84,8 @@ end
 local function how_is(user)
     local look = redis.call('HMGET', bucket .. ':user:' .. user, 'version', 'set_at_ms', 'status', 'text')
     local not_before = redis.call('GET', bucket .. ':revoked:' .. user) or '0'
-    -- Of a user who is not kept, it is known that they are not there at this moment.
-    local version = look[1] or whole(now_us)
+    -- Of a user who is not kept, it is known that they are not there now, before whatever follows in this turn.
+    local version = look[1] or whole(now_us - 1)
     return { version, is_here(user) and '1' or '0', look[2] or '0', look[3] or '0', look[4] or '', not_before }
 end
 

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod conformance;
+mod faults;
 mod processes;
 mod support;

@@ -12,6 +12,7 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("a watcher gets the state of now", a_watcher_gets_the_state_of_now),
     ("the first and the last seat are transitions", the_first_and_the_last_seat_are_transitions),
     ("a seat that is restated is no transition", a_seat_that_is_restated_is_no_transition),
+    ("a seat comes with one that goes and was not known", a_seat_comes_with_one_that_goes_and_was_not_known),
     ("a device moves between processes unseen", a_device_moves_between_processes_unseen),
     ("the newest look counts", the_newest_look_counts),
     ("a look is forgotten with the presence", a_look_is_forgotten_with_the_presence),
@@ -66,6 +67,17 @@ fn a_seat_that_is_restated_is_no_transition(world: &mut World) {
     }
     world.left(a, seat(1, 1));
     assert_eq!([(); 2].map(|()| world.next_seen(b, &user(1))), [online(), Seen::offline()]);
+}
+
+fn a_seat_comes_with_one_that_goes_and_was_not_known(world: &mut World) {
+    let (a, b) = (world.start(), world.start());
+    for n in 1..=9 {
+        world.watch(a, user(n));
+        world.watch(b, user(n));
+        world.left(a, seat(n, 1));
+        world.here(a, seat(n, 2));
+        assert_eq!([a, b].map(|watcher| world.next_seen(watcher, &user(n))), [online(), online()]);
+    }
 }
 
 fn a_device_moves_between_processes_unseen(world: &mut World) {
