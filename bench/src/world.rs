@@ -43,6 +43,7 @@ impl World {
             seed: [1; 32],
             resume_key: ResumeKey::new([2; 32]),
             stands_by: false,
+            shares_presence: false,
         };
         let mut world = Self {
             shard: Shard::new(config),
@@ -172,6 +173,7 @@ impl World {
                     self.shard.handle(self.now, Input::TokenVerified { ticket, result });
                 }
                 Output::Close { connection, code } => panic!("the shard closes {connection:?} with {code:?}"),
+                Output::Presence(op) => panic!("presence is not shared: {op:?}"),
                 Output::Explained(explained) => panic!("nobody asked for {explained:?}"),
             }
         }

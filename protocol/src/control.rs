@@ -964,6 +964,7 @@ pub enum PresenceStatus {
     Online = 1,
     Away = 2,
     Busy = 3,
+    Unknown = 4,
 }
 impl PresenceStatus {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -976,6 +977,7 @@ impl PresenceStatus {
             Self::Online => "ONLINE",
             Self::Away => "AWAY",
             Self::Busy => "BUSY",
+            Self::Unknown => "UNKNOWN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -985,6 +987,7 @@ impl PresenceStatus {
             "ONLINE" => Some(Self::Online),
             "AWAY" => Some(Self::Away),
             "BUSY" => Some(Self::Busy),
+            "UNKNOWN" => Some(Self::Unknown),
             _ => None,
         }
     }

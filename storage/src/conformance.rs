@@ -5,6 +5,7 @@
 
 pub mod model;
 mod named;
+pub mod presence;
 pub mod rows;
 
 use std::collections::HashMap;

@@ -43,7 +43,7 @@ struct Attempt {
 impl Attempt {
     fn new(verdict: u8) -> Self {
         let resume_key = ResumeKey::new([7; 32]);
-        let config = ShardConfig { shard: ShardId(0), shards: 1, seed: [1; 32], resume_key };
+        let config = ShardConfig { shard: ShardId(0), shards: 1, seed: [1; 32], resume_key, stands_by: false, shares_presence: false };
         let mut attempt = Self {
             shard: Shard::new(config),
             verdict,
@@ -145,7 +145,7 @@ impl Attempt {
                 let verdict = Input::TokenVerified { ticket, result };
                 if self.verdict == 3 { self.late.push(verdict) } else { self.shard.handle(now, verdict) }
             }
-            Output::Explained(_) => {}
+            Output::Explained(_) | Output::Presence(_) => {}
             Output::Close { code, .. } => assert_eq!(self.closed.replace(code), None, "closed twice"),
         }
     }

@@ -1,6 +1,6 @@
 //! Everything that can happen to a shard.
 
-use antiphon_storage_contract::Completion;
+use antiphon_storage_contract::{Completion, presence::PresenceEvent};
 use bytes::Bytes;
 
 use crate::{
@@ -41,6 +41,8 @@ pub enum Input {
     },
     /// Answer to [`crate::Output::Store`].
     Stored(Completion),
+    /// The presence store says something.
+    Presence(PresenceEvent),
     /// A message of another shard.
     Mail {
         /// Its sender.

@@ -119,6 +119,8 @@ pub const DIGEST_INTERVAL: Duration = Duration::from_secs(1);
 pub const PRESENCE_WATCHED_MAX: usize = 64;
 /// Sessions that watch one user. Full: a further one is told how the user is now, and no transitions.
 pub const PRESENCE_WATCHERS_MAX: usize = 10_000;
+/// Watchers who are told in one turn that presence is unknown, or known again; the rest follows in later turns.
+pub const PRESENCES_RETOLD_PER_TURN: usize = 1_024;
 /// Longest text of a presence, in bytes.
 pub const PRESENCE_TEXT_BYTES_MAX: usize = 128;
 /// From the end of a user's last session until others see it: a reconnect is no transition.

@@ -1,7 +1,7 @@
 //! Everything a shard may ask of its shell.
 
 use antiphon_protocol::ErrorCode;
-use antiphon_storage_contract::{Op, Token};
+use antiphon_storage_contract::{Op, Token, presence::PresenceOp};
 
 use crate::{connection_id::ConnectionId, explain::Explanation, input::VerifyTicket};
 
@@ -16,6 +16,8 @@ pub enum Output {
         /// Names the operation.
         token: Token,
     },
+    /// State to the presence store; what it says is [`crate::Input::Presence`]. Only where presence is shared.
+    Presence(PresenceOp),
     /// Verify an access token; answer with [`crate::Input::TokenVerified`].
     Verify {
         /// Names the question.

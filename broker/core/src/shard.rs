@@ -45,6 +45,8 @@ pub struct ShardConfig {
     pub resume_key: ResumeKey,
     /// Whether another broker may own the logs: until [`Input::Activate`] nobody is let in and the store is not asked.
     pub stands_by: bool,
+    /// Whether who is present is shared with other brokers through a store of the shell's.
+    pub shares_presence: bool,
 }
 
 /// One of the broker's state machines: it owns some logs and some connections, and shares nothing.
@@ -98,7 +100,7 @@ impl Shard {
         Self {
             fx,
             home,
-            users: Users::default(),
+            users: Users::new(config.shares_presence),
             journal,
             digests: Digests::default(),
             logs: BTreeMap::new(),
@@ -122,6 +124,7 @@ impl Shard {
             Input::ConnectionClosed { connection } => self.home.closed(&mut self.fx, connection),
             Input::TokenVerified { ticket, result } => self.home.verified(&mut self.fx, ticket, result),
             Input::Stored(completion) => self.stored(completion),
+            Input::Presence(event) => self.users.presence_event(&mut self.fx, event),
             Input::Mail { from, message } => self.message(from, message),
             Input::Explain(question) => explain::ask(&mut self.fx, *question),
             Input::StandBy { active } => self.home.stand_by(active),
@@ -165,7 +168,9 @@ impl Shard {
                 self.users.set_presence(&mut self.fx, key, status, text);
             }
             ShardMessage::Watched { watch, is_allowed } => self.users.watch(&mut self.fx, &watch, is_allowed),
-            ShardMessage::Unwatch { user, connection, list } => self.users.unwatch(from, user, connection, list),
+            ShardMessage::Unwatch { user, connection, list } => {
+                self.users.unwatch(&mut self.fx, from, user, connection, list);
+            }
             ShardMessage::EffectDone { source, target, seq, is_durable } => {
                 if let Some(log) = self.logs.get_mut(&source) {
                     log.effect_done(&mut self.fx, &target, seq, is_durable);
@@ -390,7 +395,8 @@ impl Shard {
     /// Whether another turn has something to do without any further input.
     pub fn has_work(&self) -> bool {
         let is_coming_to_rest = matches!(self.rest, Rest::After(_));
-        self.home.has_deliveries() || !self.appended.is_empty() || is_coming_to_rest || self.has_due_wake()
+        let has_news = self.home.has_deliveries() || self.users.has_work();
+        has_news || !self.appended.is_empty() || is_coming_to_rest || self.has_due_wake()
     }
 
     /// When `end_turn` has to be called at the latest.

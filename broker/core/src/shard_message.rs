@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use antiphon_protocol::{
-    Class, ConversationId, ErrorCode, FrameType, LogKey, LogName, Row, UserId, control,
+    Class, ConversationId, ErrorCode, FrameType, LogKey, LogName, Row, TenantId, UserId, control,
     frames::{Import, Send, SendBatch},
 };
 use bytes::Bytes;
@@ -487,6 +487,8 @@ pub struct Watch {
     pub watcher: UserId,
     /// Number of its list.
     pub list: u32,
+    /// Whose users both are.
+    pub tenant: TenantId,
     /// Who is to be watched.
     pub target: UserId,
     /// Key of the target's inbox.

@@ -61,6 +61,7 @@ use self::{
 use crate::{
     auth::{Minter, Verifier},
     identity::AdminToken,
+    presence::PresenceHealth,
 };
 
 /// Connections served at once.
@@ -82,6 +83,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// Where the shards leave their numbers.
     pub board: Board,
+    /// How the store of presence is.
+    pub presence: PresenceHealth,
     /// Bearer token of commands on this machine.
     pub token: AdminToken,
     /// The current verifier, for other bearers; a key reload sends a new one.
@@ -143,6 +146,7 @@ impl Shared {
 /// Serves until `stop` completes; requests under way then end with their connections.
 pub async fn serve(listener: TcpListener, admin: Admin, stop: impl Future<Output = ()>) -> io::Result<()> {
     let shared = Arc::new(Shared { admin, backup_running: Mutex::new(()), samples: std::sync::Mutex::default() });
+    PresenceHealth::describe();
     let mut gauges = ProcessGauges::new(shared.admin.data_dir.clone());
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut stop = pin!(stop);
@@ -159,6 +163,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: impl Future<Output
                 shared.admin.health.sample(Instant::now());
                 publish_refusals(&shared.admin.board.refusals());
                 gauges.tick(&shared.admin.health, Instant::now());
+                shared.admin.presence.publish();
                 shared.admin.metrics.upkeep();
                 shared.samples().take(&shared.admin.board.slots(), routes::unix_ms());
             }

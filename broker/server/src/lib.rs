@@ -5,6 +5,7 @@ pub mod auth;
 mod broker;
 pub mod config;
 pub mod identity;
+pub mod presence;
 mod shard;
 mod store;
 pub mod tls;

@@ -95,7 +95,14 @@ impl Keys {
         let resume_key = ResumeKey::new(self.resume);
         let beginning = Moment::default();
         NodeConfig {
-            shard: ShardConfig { shard, shards, seed: random.seed(), resume_key, stands_by: false },
+            shard: ShardConfig {
+                shard,
+                shards,
+                seed: random.seed(),
+                resume_key,
+                stands_by: false,
+                shares_presence: false,
+            },
             endpoint: Arc::new(endpoint),
             server: Arc::new(server),
             trunk_server: None,

@@ -226,7 +226,7 @@ impl Shard {
                     stage.at(at, Happening::Verified(self.boot, self.index, ticket, Box::new(result)));
                 }
                 // The node closes connections itself, and no operator asks.
-                Output::Close { .. } | Output::Explained(_) => {}
+                Output::Close { .. } | Output::Explained(_) | Output::Presence(_) => {}
             }
         }
         self.collect_completions(stage);

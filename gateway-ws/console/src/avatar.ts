@@ -9,6 +9,7 @@ export const STATUS_NAMES: { readonly [status in PresenceStatus]: string } = {
   away: "Away",
   busy: "Busy",
   offline: "Offline",
+  unknown: "Not known",
 };
 
 /** `isSaid`: a text beside it says what it shows. */

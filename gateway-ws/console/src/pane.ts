@@ -128,7 +128,7 @@ export class Pane {
   #about(): string {
     const members = this.#session.info(this.#id)?.members;
     if (!members) return this.#id === LOBBY ? "Open to everybody" : "";
-    const there = members.filter(({ user }) => this.#session.status(user) !== "offline").length;
+    const there = members.filter(({ user }) => !["offline", "unknown"].includes(this.#session.status(user))).length;
     return `${count(members.length, "member")}${there > 0 ? `, ${there} online` : ""}`;
   }
 

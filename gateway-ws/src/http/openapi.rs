@@ -174,7 +174,7 @@ fn presence() -> Value {
         "required": ["user", "status", "text"],
         "properties": {
             "user": { "type": "string" },
-            "status": { "enum": ["offline", "online", "away", "busy"] },
+            "status": { "enum": ["offline", "online", "away", "busy", "unknown"] },
             "text": { "type": "string" },
         },
     }) } } });

@@ -29,6 +29,8 @@ pub enum PresenceStatus {
     Away,
     /// There, but not to be disturbed.
     Busy,
+    /// The broker cannot say now. Told only; it cannot be set.
+    Unknown,
 }
 
 /// How a user is now, as far as it is known: a change may be lost, and comes with the next one.
@@ -49,6 +51,7 @@ impl PresenceStatus {
             Self::Online => control::PresenceStatus::Online,
             Self::Away => control::PresenceStatus::Away,
             Self::Busy => control::PresenceStatus::Busy,
+            Self::Unknown => control::PresenceStatus::Unknown,
         }
     }
 
@@ -57,6 +60,7 @@ impl PresenceStatus {
             Ok(control::PresenceStatus::Offline) => Self::Offline,
             Ok(control::PresenceStatus::Away) => Self::Away,
             Ok(control::PresenceStatus::Busy) => Self::Busy,
+            Ok(control::PresenceStatus::Unknown) => Self::Unknown,
             // Whoever has a status of a later version is there in some way.
             Ok(control::PresenceStatus::Online) | Err(_) => Self::Online,
         }
@@ -70,6 +74,7 @@ impl fmt::Display for PresenceStatus {
             Self::Online => "online",
             Self::Away => "away",
             Self::Busy => "busy",
+            Self::Unknown => "unknown",
         })
     }
 }

@@ -20,6 +20,10 @@
 //!    and lives exactly as long as that row.
 //!
 //! Every backend bounds what it holds in flight; the shard bounds what it submits.
+//!
+//! Who is there, which nobody needs to keep, has a port of its own: [`presence`].
+
+pub mod presence;
 
 use antiphon_protocol::{LogKey, Row, UserId};
 use bytes::Bytes;

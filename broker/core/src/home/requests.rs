@@ -173,7 +173,13 @@ impl Home {
             }
             FrameType::PresenceSet => {
                 let set: control::PresenceSet = frames::decode_request(body)?;
-                known::<control::PresenceStatus>("status", set.status)?;
+                if known::<control::PresenceStatus>("status", set.status)? == control::PresenceStatus::Unknown {
+                    return Err(Refusal::field(
+                        ErrorCode::InvalidField,
+                        "status",
+                        "nobody is shown as unknown by wish",
+                    ));
+                }
                 self.own_inbox(id, Operation::SetPresence(set))
             }
             FrameType::PresenceSubscribe => {

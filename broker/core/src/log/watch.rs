@@ -45,6 +45,7 @@ impl Log {
                 seat: (request.origin.shard, request.origin.connection),
                 watcher: request.actor.user.clone(),
                 list: *list,
+                tenant: request.actor.tenant.clone(),
                 target: target.clone(),
                 key,
                 conversations: conversations.clone(),

@@ -6,6 +6,7 @@
 mod explain;
 mod following;
 mod presence;
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +15,7 @@ use antiphon_protocol::{
     control::{self, PresenceStatus},
     frames,
 };
+use antiphon_storage_contract::presence::{PresenceEvent, UserKey};
 use bytes::Bytes;
 
 use following::Following;
@@ -56,13 +58,18 @@ struct User {
 }
 
 /// The connected users whose inboxes this shard owns, by key of the inbox.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Users {
     users: BTreeMap<LogKey, User>,
     presences: Presences,
 }
 
 impl Users {
+    /// Nobody. `shares_presence` with other brokers, through a store.
+    pub(crate) fn new(shares_presence: bool) -> Self {
+        Self { users: BTreeMap::new(), presences: Presences::new(shares_presence) }
+    }
+
     /// A session begins: evicts the device's older connection and lets the new one be welcomed.
     pub(crate) fn register(&mut self, fx: &mut Effects, admission: Admission) {
         let Admission { registration, from, not_before_ms, memberships } = admission;
@@ -92,6 +99,7 @@ impl Users {
         } else if was_present && !user.is_present() {
             self.presences.left(fx, registration.key);
         }
+        self.share(fx, &registration);
         fx.post(from, ShardMessage::Registered { registration, not_before_ms });
     }
 
@@ -110,6 +118,25 @@ impl Users {
         if was_present && !is_present {
             self.presences.left(fx, registration.key);
         }
+        self.share(fx, registration);
+    }
+
+    /// Lets other brokers know which devices of the session's user are here, if they are to know.
+    fn share(&mut self, fx: &mut Effects, registration: &Registration) {
+        let Some(shared) = self.presences.shared_mut() else { return };
+        let devices = self.users.get(&registration.key).map(User::present_devices).unwrap_or_default();
+        let user = UserKey { tenant: registration.actor.tenant.clone(), user: registration.actor.user.clone() };
+        shared.set_devices(fx, registration.key, &user, devices);
+    }
+
+    /// The store of presence says something.
+    pub(crate) fn presence_event(&mut self, fx: &mut Effects, event: PresenceEvent) {
+        self.presences.event(fx, event);
+    }
+
+    /// Whether somebody is to be told something in the next turn.
+    pub(crate) fn has_work(&self) -> bool {
+        self.presences.has_work()
     }
 
     /// The user says how to be shown.
@@ -123,8 +150,15 @@ impl Users {
     }
 
     /// A session watches a user no more.
-    pub(crate) fn unwatch(&mut self, from: ShardId, user: LogKey, connection: ConnectionId, list: u32) {
-        self.presences.unwatch(user, (from, connection), list);
+    pub(crate) fn unwatch(
+        &mut self,
+        fx: &mut Effects,
+        from: ShardId,
+        user: LogKey,
+        connection: ConnectionId,
+        list: u32,
+    ) {
+        self.presences.unwatch(fx, user, (from, connection), list);
     }
 
     /// Adds what is kept of users.
@@ -190,6 +224,11 @@ impl User {
     /// Whether a device is connected that counts.
     fn is_present(&self) -> bool {
         self.seats().any(|seat| !seat.is_background)
+    }
+
+    /// The devices that count.
+    fn present_devices(&self) -> BTreeSet<DeviceId> {
+        self.devices.iter().filter(|(_, seat)| !seat.is_background).map(|(device, _)| device.clone()).collect()
     }
 
     fn seat(&self, device: &DeviceId) -> Option<&Seat> {

@@ -1,29 +1,35 @@
-//! Who is there: transitions only, to those who asked. In memory only: a restart begins with everybody offline.
+//! Who is there: transitions only, to those who asked. In memory only: a restart begins with everybody offline, unless
+//! presence is shared, which outlives a broker for a while (see [`super::shared`]).
 //!
 //! A user is present from the first session until ten seconds after the last one is gone, so that a reconnect is no
 //! transition. What the user set (a status, a text) is shown while present and forgotten with the presence. Who may
 //! watch whom is decided by the target's inbox before a watcher gets here (see `log::watch`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use antiphon_protocol::{
     FrameType, LogKey, UserId,
     control::{self, PresenceStatus},
     frames,
 };
+use antiphon_storage_contract::presence::{PresenceEvent, UserKey};
 use bytes::Bytes;
 
+use super::shared::{News, Shared};
 use crate::{
     connection_id::ConnectionId,
     effects::Effects,
     held::Held,
-    limits::{PRESENCE_GRACE, PRESENCE_WATCHERS_MAX},
+    limits::{PRESENCE_GRACE, PRESENCE_WATCHERS_MAX, PRESENCES_RETOLD_PER_TURN},
     routing::ShardId,
     shard_message::{ShardMessage, Watch},
     time::Time,
 };
 
-type Shown = (PresenceStatus, String);
+pub(super) type Shown = (PresenceStatus, String);
 
 #[derive(Debug)]
 struct Watcher {
@@ -51,23 +57,49 @@ impl Presence {
             (None, true) => (PresenceStatus::Online, String::new()),
         }
     }
+
+    /// Tells the watchers that the user is shown like this from now on.
+    fn show(&mut self, fx: &mut Effects, key: LogKey, user: &UserId, shown: Shown) {
+        let frame = frame(user, &shown);
+        self.shown = shown;
+        for seat in self.watchers.keys() {
+            tell(fx, *seat, key, frame.clone());
+        }
+    }
 }
 
 /// The presences of the users whose inboxes this shard owns.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Presences {
     users: BTreeMap<LogKey, (UserId, Presence)>,
     grace: BTreeSet<(Time, LogKey)>,
+    /// If other brokers have a say.
+    shared: Option<Shared>,
+    /// Everybody may be shown in another way than before; those up to this one have been looked at.
+    retelling: Option<Bound<LogKey>>,
 }
 
 impl Presences {
+    pub(super) fn new(is_shared: bool) -> Self {
+        let shared = is_shared.then(Shared::default);
+        Self { users: BTreeMap::new(), grace: BTreeSet::new(), shared, retelling: None }
+    }
+
+    pub(super) fn shared_mut(&mut self) -> Option<&mut Shared> {
+        self.shared.as_mut()
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        self.retelling.is_some()
+    }
+
     fn entry(&mut self, key: LogKey, user: &UserId) -> &mut Presence {
         &mut self.users.entry(key).or_insert_with(|| (user.clone(), Presence::default())).1
     }
 
     /// Adds who is shown, and to how many.
     pub(super) fn add_held(&self, held: &mut Held) {
-        held.users += self.users.len();
+        held.users += self.users.len() + self.shared.as_ref().map_or(0, Shared::len);
         held.timers += self.grace.len();
         held.watchers += self.users.values().map(|(_, presence)| presence.watchers.len()).sum::<usize>();
     }
@@ -104,15 +136,55 @@ impl Presences {
             if let Some((_, presence)) = self.users.get_mut(&key) {
                 (presence.is_present, presence.grace_ends, presence.set) = (false, None, None);
             }
+            if let Some(shared) = &mut self.shared {
+                shared.gone(fx, key);
+            }
             self.show(fx, key);
-            self.forget(key);
+            self.forget(fx, key);
         }
+        self.retell(fx);
+    }
+
+    /// The store of presence says something.
+    pub(super) fn event(&mut self, fx: &mut Effects, event: PresenceEvent) {
+        let news = self.shared.as_mut().map_or(News::Nothing, |shared| shared.event(event));
+        match news {
+            News::Nothing => {}
+            News::OfAll => self.retelling = Some(Bound::Unbounded),
+            News::Of { key, is_first: false } => self.show(fx, key),
+            News::Of { key, is_first: true } => {
+                // Watchers wait for it, whatever it is.
+                if let (Some(shown), Some((user, presence))) = (self.shown(key), self.users.get_mut(&key)) {
+                    presence.show(fx, key, user, shown);
+                }
+            }
+        }
+    }
+
+    /// Tells watchers, a bounded number in a turn, how those are shown whom they watch, if it is not as before.
+    fn retell(&mut self, fx: &mut Effects) {
+        let Some(mut after) = self.retelling else { return };
+        let mut told = 0;
+        while told < PRESENCES_RETOLD_PER_TURN {
+            let next = self.users.range((after, Bound::Unbounded)).next();
+            let Some((key, watchers)) = next.map(|(key, (_, presence))| (*key, presence.watchers.len())) else {
+                self.retelling = None;
+                return;
+            };
+            self.show(fx, key);
+            told += 1 + watchers;
+            after = Bound::Excluded(key);
+        }
+        self.retelling = Some(after);
     }
 
     /// The user says how to be shown.
     pub(super) fn set(&mut self, fx: &mut Effects, key: LogKey, status: PresenceStatus, text: String) {
         let Some((_, presence)) = self.users.get_mut(&key) else { return };
-        presence.set = Some((status, text));
+        presence.set = Some((status, text.clone()));
+        if let Some(shared) = &mut self.shared {
+            shared.set_look(fx, key, status, text);
+        }
         self.show(fx, key);
     }
 
@@ -121,21 +193,32 @@ impl Presences {
         if !is_allowed {
             return tell(fx, watch.seat, watch.key, frame(&watch.target, &Shown::default()));
         }
+        self.entry(watch.key, &watch.target);
+        if let Some(shared) = &mut self.shared {
+            let user = UserKey { tenant: watch.tenant.clone(), user: watch.target.clone() };
+            shared.watch(fx, watch.key, &user);
+            // A store that is away makes what was shown before void.
+            self.show(fx, watch.key);
+        }
+        let is_known = self.shared.is_none() || self.shown(watch.key).is_some();
         let presence = self.entry(watch.key, &watch.target);
-        let shown = frame(&watch.target, &presence.shown);
         if presence.watchers.len() < PRESENCE_WATCHERS_MAX || presence.watchers.contains_key(&watch.seat) {
             presence.watchers.insert(watch.seat, Watcher { list: watch.list, user: watch.watcher.clone() });
         }
-        tell(fx, watch.seat, watch.key, shown);
+        // Before the store has answered there is nothing to say; its answer goes to all watchers.
+        if is_known {
+            let shown = frame(&watch.target, &presence.shown);
+            tell(fx, watch.seat, watch.key, shown);
+        }
     }
 
     /// A session does not watch the user any more, as of this list of it.
-    pub(super) fn unwatch(&mut self, key: LogKey, seat: (ShardId, ConnectionId), list: u32) {
+    pub(super) fn unwatch(&mut self, fx: &mut Effects, key: LogKey, seat: (ShardId, ConnectionId), list: u32) {
         let Some((_, presence)) = self.users.get_mut(&key) else { return };
         if presence.watchers.get(&seat).is_some_and(|watcher| watcher.list <= list) {
             presence.watchers.remove(&seat);
         }
-        self.forget(key);
+        self.forget(fx, key);
     }
 
     /// The user blocked somebody, who is shown nothing any more.
@@ -149,25 +232,37 @@ impl Presences {
             }
             stays
         });
-        self.forget(key);
+        self.forget(fx, key);
+    }
+
+    /// How the user is to be shown now; `None` while nobody knows.
+    fn shown(&self, key: LogKey) -> Option<Shown> {
+        match &self.shared {
+            Some(shared) => shared.shown(key),
+            None => self.users.get(&key).map(|(_, presence)| presence.current()),
+        }
     }
 
     /// Tells the watchers if anything has changed.
     fn show(&mut self, fx: &mut Effects, key: LogKey) {
-        let Some((user, presence)) = self.users.get_mut(&key) else { return };
-        let current = presence.current();
-        if current != presence.shown {
-            let frame = frame(user, &current);
-            presence.shown = current;
-            for seat in presence.watchers.keys() {
-                tell(fx, *seat, key, frame.clone());
-            }
+        let Some(current) = self.shown(key) else { return };
+        if let Some((user, presence)) = self.users.get_mut(&key)
+            && current != presence.shown
+        {
+            presence.show(fx, key, user, current);
         }
     }
 
     /// Keeps nothing of a user who is neither present nor watched.
-    fn forget(&mut self, key: LogKey) {
-        if self.users.get(&key).is_some_and(|(_, presence)| !presence.is_present && presence.watchers.is_empty()) {
+    fn forget(&mut self, fx: &mut Effects, key: LogKey) {
+        let Some((_, presence)) = self.users.get(&key).filter(|(_, presence)| presence.watchers.is_empty()) else {
+            return;
+        };
+        let is_present = presence.is_present;
+        if let Some(shared) = &mut self.shared {
+            shared.unwatch(fx, key);
+        }
+        if !is_present {
             self.users.remove(&key);
         }
     }

@@ -12,6 +12,7 @@ use antiphon_protocol::{
     control::{self, Role, subscribe::From},
     frames,
 };
+use antiphon_storage_contract::presence::PresenceOp;
 use bytes::Bytes;
 use prost::Message;
 use uuid::Uuid;
@@ -46,6 +47,9 @@ pub(crate) struct Cluster {
     pub(crate) edges: Vec<Edge>,
     /// Answers to operators' questions, and the shard that gave them.
     pub(crate) explained: Vec<(usize, Explanation)>,
+    /// What was stated to the store of presence, if there is one, and the shard that did.
+    pub(crate) stated: Vec<(usize, PresenceOp)>,
+    shares_presence: bool,
     verdicts: VecDeque<(usize, VerifyTicket, String)>,
     slots: Vec<u32>,
     boot: u8,
@@ -54,6 +58,15 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(shards: usize) -> Self {
+        Self::with(shards, false)
+    }
+
+    /// Whose presence is shared with other brokers; the test is the store.
+    pub(crate) fn sharing_presence(shards: usize) -> Self {
+        Self::with(shards, true)
+    }
+
+    fn with(shards: usize, shares_presence: bool) -> Self {
         let mut cluster = Self {
             now: Time::from_unix_ms(START_MS),
             shards: Vec::new(),
@@ -65,6 +78,8 @@ impl Cluster {
             held_mail: BTreeSet::new(),
             edges: Vec::new(),
             explained: Vec::new(),
+            stated: Vec::new(),
+            shares_presence,
             verdicts: VecDeque::new(),
             slots: vec![0; shards],
             boot: 0,
@@ -76,11 +91,12 @@ impl Cluster {
 
     fn boot(&mut self, shards: usize) {
         self.boot += 1;
+        let shares_presence = self.shares_presence;
         let config = |shard: usize| {
             let mut seed = [self.boot; 32];
             seed[0] = shard as u8;
             let (shard, resume_key) = (ShardId(shard as u16), ResumeKey::new([7; 32]));
-            ShardConfig { shard, shards: shards as u16, seed, resume_key }
+            ShardConfig { shard, shards: shards as u16, seed, resume_key, stands_by: false, shares_presence }
         };
         self.shards = (0..shards).map(|shard| Shard::new(config(shard))).collect();
         self.slots = vec![0; shards];
@@ -250,6 +266,7 @@ impl Cluster {
                     Output::Store { op, token } => self.store.submit(shard, op, token),
                     Output::Verify { ticket, token } => self.verdicts.push_back((shard, ticket, token.0)),
                     Output::Explained(explanation) => self.explained.push((shard, *explanation)),
+                    Output::Presence(op) => self.stated.push((shard, op)),
                     Output::Close { connection, code } => self.close(shard, connection, code),
                 }
             }

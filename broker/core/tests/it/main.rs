@@ -49,6 +49,8 @@ mod pages;
 #[cfg(test)]
 mod presence;
 #[cfg(test)]
+mod presence_shared;
+#[cfg(test)]
 mod random;
 #[cfg(test)]
 mod relations;

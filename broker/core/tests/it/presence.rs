@@ -8,18 +8,18 @@ use antiphon_protocol::{
 
 use super::{harness::*, members::remove};
 
-fn watch(c: &mut Cluster, who: Who, users: &[&str]) {
+pub(crate) fn watch(c: &mut Cluster, who: Who, users: &[&str]) {
     let users = users.iter().map(|user| (*user).to_owned()).collect();
     c.call(who, FrameType::PresenceSubscribe, &control::PresenceSubscribe { users }).ok::<()>();
 }
 
-fn set(c: &mut Cluster, who: Who, status: PresenceStatus, text: &str) {
+pub(crate) fn set(c: &mut Cluster, who: Who, status: PresenceStatus, text: &str) {
     let set = control::PresenceSet { status: status.into(), text: text.into() };
     c.call(who, FrameType::PresenceSet, &set).ok::<()>();
 }
 
 /// What came since the last call.
-fn seen(c: &mut Cluster, who: Who) -> Vec<String> {
+pub(crate) fn seen(c: &mut Cluster, who: Who) -> Vec<String> {
     let told = std::mem::take(&mut c.client_mut(who).told);
     let presence = |told| match told {
         Told::Presence(presence) => {

@@ -70,6 +70,9 @@ mod pages;
 #[path = "../it/presence.rs"]
 mod presence;
 #[cfg(test)]
+#[path = "../it/presence_shared.rs"]
+mod presence_shared;
+#[cfg(test)]
 #[path = "../it/random.rs"]
 mod random;
 #[cfg(test)]

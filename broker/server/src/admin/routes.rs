@@ -20,7 +20,7 @@ use super::{
     response::{Answer, Refusal, json_answer, text_answer},
     view,
 };
-use crate::{auth::TokenRequest, identity};
+use crate::{auth::TokenRequest, identity, presence::STALE};
 
 /// Longest request body, in bytes.
 const BODY_BYTES_MAX: usize = 16 << 10;
@@ -66,7 +66,11 @@ fn healthz(admin: &Admin) -> Answer {
 fn readyz(admin: &Admin) -> Answer {
     let reasons = admin.health.reasons(Instant::now());
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json_answer(status, &json!({ "ready": reasons.is_empty(), "reasons": reasons }))
+    let mut answer = json!({ "ready": reasons.is_empty(), "reasons": reasons });
+    if admin.presence.is_stale() {
+        answer["notes"] = json!([STALE]);
+    }
+    json_answer(status, &answer)
 }
 
 fn metrics(admin: &Admin) -> Answer {

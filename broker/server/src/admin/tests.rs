@@ -52,6 +52,7 @@ impl World {
             health: health.clone(),
             metrics: Metrics::install().unwrap(),
             board: board.clone(),
+            presence: PresenceHealth::default(),
             token: identity.admin_token().clone(),
             verifier: verifiers,
             development: development.then(|| identity.minter().clone()),

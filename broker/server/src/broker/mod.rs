@@ -40,6 +40,7 @@ use crate::{
     auth::{Minter, Verifier},
     config::{Config, StoreSettings},
     identity::{EdgeCertificate, Identity, fingerprint_of_pem},
+    presence::PresenceStore,
     shard::{Command, Mail},
     store::ShardStore,
     tls::validity,
@@ -68,6 +69,8 @@ pub struct Broker {
     _cluster: Option<cluster::ClusterStore>,
     admin_stop: Option<oneshot::Sender<()>>,
     admin_thread: Option<JoinHandle<io::Result<()>>>,
+    /// Outlives the shards.
+    _presence: PresenceStore,
     /// The kernel chooses a socket by its place in the group, so none is closed before all are.
     _sockets: Sockets,
 }
@@ -113,6 +116,12 @@ impl Broker {
         let sockets = Sockets { clients: bind(config.listen)?, trunks: bind(config.trunk.listen)? };
         let (address, trunk_address) = (sockets.clients.local_addr(), sockets.trunks.local_addr());
         let granted_receive_buffer = sockets.clients.granted_buffers().receive;
+        let presence = PresenceStore::open(&config.presence)?;
+        let ports = ports.into_iter().map(|port| {
+            let presence = presence.handle(port.doorbell().ringer());
+            (port, presence)
+        });
+        let ports = ports.collect();
         let shards = threads::start(&config, &identity, (&health, &board), &verifier, &sockets, ports, stores)?;
         if store.as_ref().is_some_and(|store| !store.degraded().is_empty()) {
             health.not_ready("a partition of the store is damaged and read-only");
@@ -123,6 +132,7 @@ impl Broker {
             health: health.clone(),
             metrics,
             board,
+            presence: presence.health(),
             token: identity.admin_token().clone(),
             verifier: current_verifier,
             development: config.development.then(|| identity.minter().clone()),
@@ -159,6 +169,7 @@ impl Broker {
             _cluster: cluster,
             admin_stop: Some(admin_stop),
             admin_thread: Some(admin_thread),
+            _presence: presence,
             _sockets: sockets,
         })
     }

@@ -7,7 +7,7 @@ use antiphon_storage_cql::CqlError;
 use antiphon_sys::group::BindError;
 use thiserror::Error;
 
-use crate::{config::ConfigError, identity::IdentityError, tls::TlsError};
+use crate::{config::ConfigError, identity::IdentityError, presence::PresenceError, tls::TlsError};
 
 /// One line for the operator, who can mend it.
 #[derive(Debug, Error)]
@@ -27,6 +27,9 @@ pub enum StartError {
     /// Another process uses the data directory.
     #[error("{path} is in use by another process", path = .0.display())]
     DataInUse(PathBuf),
+    /// The store of presence.
+    #[error(transparent)]
+    Presence(#[from] PresenceError),
     /// The store came up without a shard; a bug.
     #[error("the store has no shard")]
     NoStore,

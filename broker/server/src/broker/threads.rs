@@ -18,6 +18,7 @@ use crate::{
     auth::{TokenCache, Verifier},
     config::Config,
     identity::Identity,
+    presence::ShardPresence,
     shard::{Datagrams, Mail, ShardThread},
     store::ShardStore,
     tls,
@@ -40,14 +41,14 @@ pub(super) fn start(
     (health, board): (&Health, &Board),
     verifier: &Arc<Verifier>,
     sockets: &Sockets,
-    ports: Vec<MeshPort<Mail>>,
+    ports: Vec<(MeshPort<Mail>, ShardPresence)>,
     stores: Vec<Option<ShardStore>>,
 ) -> Result<Vec<Shard>, StartError> {
     let (server, trunk_server) = server_configs(config, identity)?;
     let clock = Clock::new(Instant::now(), unix_now());
     let mut shards = Vec::new();
     let count = usize::from(config.shards.get());
-    for (index, (port, store)) in ports.into_iter().zip(stores).enumerate() {
+    for (index, ((port, presence), store)) in ports.into_iter().zip(stores).enumerate() {
         let shard = ShardId(index as u16);
         let clients = sockets.clients.socket(index).map_err(StartError::Threads)?;
         let trunks = sockets.trunks.socket(index).map_err(StartError::Threads)?;
@@ -58,6 +59,7 @@ pub(super) fn start(
                 seed: random()?,
                 resume_key: ResumeKey::new(*identity.resume_key().as_bytes()),
                 stands_by: store.is_none(),
+                shares_presence: presence.is_some(),
             },
             endpoint: endpoint_config(config, identity, shard)?,
             server: Arc::clone(&server),
@@ -73,6 +75,7 @@ pub(super) fn start(
             shard,
             node,
             store,
+            presence,
             clients: Datagrams::new(clients, Listener::Clients, shard, count),
             trunks: Datagrams::new(trunks, Listener::Trunks, shard, count),
             port,

@@ -9,6 +9,7 @@
 //! Every error is one line that names the key, where it was written, and what was expected. A [`Config`] is consistent:
 //! nothing that holds one has to check again. `deploy/antiphon.toml` shows every key and is read by a test.
 
+mod presence;
 mod raw;
 mod sources;
 mod store;
@@ -24,6 +25,7 @@ use crate::{
     tls::{self, TlsError},
 };
 
+pub use presence::{PresenceSettings, RedisSettings};
 pub use raw::{Overrides, Secret};
 pub use store::{CqlSettings, Password, StoreSettings};
 
@@ -54,6 +56,8 @@ pub struct Config {
     pub store: StoreSettings,
     /// Where clients of this broker connect, as a broker that stands by tells them; `None` = where it listens.
     pub advertise: Option<String>,
+    /// Who is present, as far as this broker knows.
+    pub presence: PresenceSettings,
     /// How the process logs.
     pub log: LogSettings,
     /// Length of a segment of the write-ahead log, in tests that want segments full and the index flushed often; the
@@ -209,6 +213,9 @@ pub enum ConfigError {
     /// Certificate or key are not usable.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Presence cannot be shared like that.
+    #[error("presence: {0}")]
+    Presence(#[from] antiphon_storage_redis::ConfigError),
 }
 
 impl Config {
@@ -220,6 +227,9 @@ impl Config {
         }
         if let StoreSettings::Cql(settings) = &self.store {
             settings.store_config()?;
+        }
+        if let PresenceSettings::Redis(settings) = &self.presence {
+            settings.load()?.check()?;
         }
         Ok(())
     }

@@ -53,6 +53,10 @@ pub struct Overrides {
     pub store_accept: Option<Vec<String>>,
     /// No flag: `ANTIPHON_STORE_REPLICATION_FACTOR`
     pub store_replication_factor: Option<i64>,
+    /// No flag: `ANTIPHON_PRESENCE_ENGINE`
+    pub presence_engine: Option<String>,
+    /// No flag: `ANTIPHON_PRESENCE_URLS`
+    pub presence_urls: Option<Vec<String>>,
     /// `--log-format`
     pub log_format: Option<String>,
     /// `--log-filter`
@@ -80,6 +84,8 @@ pub(super) struct RawConfig {
     pub(super) limits: RawLimits,
     #[serde(default)]
     pub(super) store: RawStore,
+    #[serde(default)]
+    pub(super) presence: RawPresence,
     #[serde(default)]
     pub(super) log: RawLog,
     #[serde(default)]
@@ -135,6 +141,19 @@ pub(super) struct RawStore {
     pub(super) replication_factor: Option<i64>,
     pub(super) accept: Option<Vec<String>>,
     pub(super) give_up_after_seconds: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPresence {
+    pub(super) engine: Option<String>,
+    pub(super) urls: Option<Vec<String>>,
+    pub(super) cluster: Option<bool>,
+    pub(super) username: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) namespace: Option<String>,
+    pub(super) command_timeout_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -203,6 +222,8 @@ impl RawConfig {
             &mut self.tls.key,
             &mut self.store.password_file,
             &mut self.store.tls_ca,
+            &mut self.presence.password_file,
+            &mut self.presence.ca,
         ];
         let issuers = self.issuers.iter_mut();
         let theirs = issuers.flat_map(|issuer| {
@@ -238,6 +259,8 @@ impl RawConfig {
         lay(&mut self.store.password, higher.store_password);
         lay(&mut self.store.accept, higher.store_accept);
         lay(&mut self.store.replication_factor, higher.store_replication_factor);
+        lay(&mut self.presence.engine, higher.presence_engine);
+        lay(&mut self.presence.urls, higher.presence_urls);
         lay(&mut self.log.format, higher.log_format);
         lay(&mut self.log.filter, higher.log_filter);
         lay(&mut self.test_segment_bytes, higher.test_segment_bytes);

@@ -74,6 +74,10 @@ fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -> Re
             "ANTIPHON_TLS_KEY" => found.tls_key = Some(value.into()),
             "ANTIPHON_TRUNK_LISTEN" => found.trunk_listen = Some(value),
             "ANTIPHON_GATEWAY_LISTEN" => found.gateway_listen = Some(value),
+            "ANTIPHON_PRESENCE_ENGINE" => found.presence_engine = Some(value),
+            "ANTIPHON_PRESENCE_URLS" => {
+                found.presence_urls = Some(value.split(',').map(|url| url.trim().to_owned()).collect());
+            }
             "ANTIPHON_LOG_FORMAT" => found.log_format = Some(value),
             "ANTIPHON_LOG_FILTER" => found.log_filter = Some(value),
             "ANTIPHON_TEST_SEGMENT_BYTES" => {

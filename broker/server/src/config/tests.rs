@@ -89,6 +89,7 @@ fn the_shipped_example_is_complete_and_valid() {
     assert_eq!((config.listen.port(), config.shards.get(), config.development), (7000, 4, false));
     assert_eq!(config.limits, defaults().unwrap().limits, "the example shows the defaults");
     assert_eq!(config.log, defaults().unwrap().log, "the example shows the defaults");
+    assert_eq!(config.presence, defaults().unwrap().presence, "the example shows the defaults");
     let tls = config.tls.unwrap();
     assert!(tls.key.ends_with("deploy/tls/privkey.pem") && tls.certificate.ends_with("deploy/tls/fullchain.pem"));
     let [own, stock] = &config.issuers[..] else { panic!("two issuers") };
@@ -322,4 +323,45 @@ fn development_tokens_count_in_development_mode_only() {
     config.development = false;
     let refused = config.verifier(&identity).unwrap().verify(&token, now_ms);
     assert_eq!(refused, Err(crate::auth::TokenError::IssuerUnknown));
+}
+
+#[test]
+fn presence_is_this_process_alone_unless_redis_is_named() {
+    assert_eq!(defaults().unwrap().presence, PresenceSettings::Process);
+    let mut text = "development = true\n[presence]\nengine = \"redis\"\nurls = [\"redis://cache:6380\"]\n".to_owned();
+    let PresenceSettings::Redis(redis) = from_text(&text).unwrap().presence else { panic!("redis was named") };
+    assert_eq!((redis.urls.as_slice(), redis.is_cluster), (["redis://cache:6380".to_owned()].as_slice(), false));
+    assert_eq!((redis.namespace.as_str(), redis.command_timeout), ("antiphon", Duration::from_secs(1)));
+    text.push_str(
+        "username = \"u\"\npassword_file = \"p\"\nca = \"ca.pem\"\nnamespace = \"chat-1\"\ncommand_timeout_ms = 100\n",
+    );
+    let PresenceSettings::Redis(redis) = from_text(&text).unwrap().presence else { panic!("redis was named") };
+    assert!(redis.password_file.unwrap().is_absolute() && redis.ca.unwrap().is_absolute());
+    let named = variables(&[("ANTIPHON_PRESENCE_ENGINE", "redis"), ("ANTIPHON_PRESENCE_URLS", "redis://a, redis://b")]);
+    refused(Config::load(None, named, Overrides::default(), 1), &["presence", "2 addresses"]);
+}
+
+#[test]
+fn what_redis_cannot_be_is_refused() {
+    let presence = |lines: &str| from_text(&format!("development = true\n[presence]\n{lines}\n"));
+    refused(presence("engine = \"memcached\""), &["presence.engine", "process or redis", "memcached"]);
+    refused(presence("engine = \"redis\""), &["presence.urls", "redis://HOST:PORT"]);
+    refused(presence("urls = [\"redis://u:p@cache\"]"), &["presence", "u:p@cache"]);
+    refused(presence("urls = [\"redis://a\"]\nnamespace = \"{a}\""), &["presence", "namespace"]);
+    refused(presence("command_timeout_ms = 5000"), &["presence.command_timeout_ms", "100 to 1500"]);
+}
+
+#[test]
+fn the_files_of_presence_are_read_when_the_configuration_is_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("antiphon.toml");
+    let text =
+        "development = true\n[presence]\nengine = \"redis\"\nurls = [\"redis://cache\"]\npassword_file = \"p\"\n";
+    fs::write(&path, text).unwrap();
+    let config = Config::load(Some(&path), [], Overrides::default(), 1).unwrap();
+    assert!(config.check().unwrap_err().to_string().contains("cannot be read"));
+    fs::write(folder.path().join("p"), "secret\n").unwrap();
+    config.check().unwrap();
+    let PresenceSettings::Redis(redis) = &config.presence else { panic!("redis was named") };
+    assert_eq!(redis.load().unwrap().password.unwrap().0, "secret");
 }

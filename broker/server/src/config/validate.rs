@@ -13,7 +13,7 @@ use antiphon_protocol::TenantId;
 
 use super::{
     Config, ConfigError, GatewaySettings, IssuerSettings, KeyFile, KeySource, Limits, LogFormat, LogSettings, TlsFiles,
-    TrunkSettings,
+    TrunkSettings, presence,
     raw::{
         RawClaims, RawConfig, RawGateway, RawGrant, RawIssuer, RawKey, RawLimits, RawLog, RawPath, RawTls, RawTrunk,
     },
@@ -56,6 +56,7 @@ pub(super) fn validate(raw: RawConfig, found: Found) -> Result<Config, ConfigErr
         limits: limits(&raw.limits)?,
         store: store::store(raw.store)?,
         advertise: advertise(raw.advertise)?,
+        presence: presence::validate(raw.presence)?,
         log: log(raw.log)?,
         test_segment_bytes: raw.test_segment_bytes.map(test_segment_bytes).transpose()?,
     };

@@ -23,7 +23,7 @@ use antiphon_core::{
     explain::{Explanation, Question},
 };
 use antiphon_node::{Clock, Datagram, Node};
-use antiphon_storage::{Completion, EventLog};
+use antiphon_storage::{Completion, EventLog, presence::PresenceEvent};
 use antiphon_sys::{
     mesh::MeshPort,
     poller::{Source, wait},
@@ -36,6 +36,7 @@ use self::{metrics::Published, questions::Questions};
 use crate::{
     admin::{Board, health::Heartbeat},
     auth::{TokenCache, Verifier},
+    presence::ShardPresence,
     store::ShardStore,
 };
 
@@ -80,6 +81,7 @@ pub(crate) struct ShardThread {
     pub(crate) node: Node,
     /// None while another broker owns the logs; then the node asks nothing of it.
     pub(crate) store: Option<ShardStore>,
+    pub(crate) presence: ShardPresence,
     pub(crate) clients: Datagrams,
     pub(crate) trunks: Datagrams,
     pub(crate) port: MeshPort<Mail>,
@@ -94,6 +96,7 @@ pub(crate) struct ShardThread {
 struct Loop {
     thread: ShardThread,
     completions: Vec<Completion>,
+    presence_events: Vec<PresenceEvent>,
     mail: Vec<(ShardId, Mail)>,
     verifications: VecDeque<(VerifyTicket, String)>,
     published: Published,
@@ -117,6 +120,7 @@ impl ShardThread {
     pub(crate) fn run(self) -> io::Result<()> {
         let mut running = Loop {
             completions: Vec::new(),
+            presence_events: Vec::new(),
             mail: Vec::new(),
             verifications: VecDeque::new(),
             published: Published::new(self.shard),
@@ -139,8 +143,9 @@ impl Loop {
         let may_have_more = self.receive(now)?;
         // 2. What became durable, or was read.
         self.take_completions(now);
-        // 3. What other shards say.
+        // 3. What other shards say, and the store of presence.
         self.take_mail(now);
+        self.take_presence(now);
         // 4. Tokens to verify.
         self.verify_tokens(now);
         // 5. What the process says.
@@ -193,6 +198,14 @@ impl Loop {
                 Mail::Shard(message) => self.thread.node.handle(now, Input::Mail { from, message }),
                 Mail::Datagram(datagram) => self.thread.node.handle_datagram(now, *datagram),
             }
+        }
+    }
+
+    fn take_presence(&mut self, now: Instant) {
+        let Some(presence) = &mut self.thread.presence else { return };
+        presence.poll_events(&mut self.presence_events);
+        for event in self.presence_events.drain(..) {
+            self.thread.node.handle(now, Input::Presence(event));
         }
     }
 
@@ -252,6 +265,11 @@ impl Loop {
                 },
                 Output::Verify { ticket, token } => self.verifications.push_back((ticket, token.0)),
                 Output::Explained(explanation) => self.questions.answer(explanation),
+                Output::Presence(op) => {
+                    if let Some(presence) = &mut self.thread.presence {
+                        presence.submit(op);
+                    }
+                }
                 Output::Close { .. } => debug_assert!(false, "the node closes connections itself"),
             }
         }
@@ -301,8 +319,11 @@ impl Loop {
         self.thread.port.doorbell().arm();
         // Whatever came before the bell was armed has rung nobody.
         self.poll_store();
+        if let Some(presence) = &mut self.thread.presence {
+            presence.poll_events(&mut self.presence_events);
+        }
         let port = &mut self.thread.port;
-        if port.has_pending() || !self.completions.is_empty() {
+        if port.has_pending() || !self.completions.is_empty() || !self.presence_events.is_empty() {
             port.doorbell().disarm(false);
             return Ok(());
         }

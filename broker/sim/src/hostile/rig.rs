@@ -140,7 +140,7 @@ impl Rig {
                     let result = verdict(&token.0, now_ms);
                     host.node.handle(now, Input::TokenVerified { ticket, result });
                 }
-                Output::Close { .. } | Output::Explained(_) => {}
+                Output::Close { .. } | Output::Explained(_) | Output::Presence(_) => {}
             }
         }
         let mut completions = std::mem::take(&mut host.store.refused);

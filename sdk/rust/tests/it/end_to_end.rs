@@ -9,16 +9,16 @@ use bytes::Bytes;
 
 use crate::real::Real;
 
-fn user(id: &str) -> UserId {
+pub(crate) fn user(id: &str) -> UserId {
     id.parse().unwrap()
 }
 
-async fn group(creator: &Client, id: &str, members: &[&str]) -> Conversation {
+pub(crate) async fn group(creator: &Client, id: &str, members: &[&str]) -> Conversation {
     let group = NewConversation::group(id.parse().unwrap(), members.iter().map(|id| user(id)));
     creator.create_conversation(group).await.unwrap()
 }
 
-async fn next_event(subscription: &mut Subscription) -> Event {
+pub(crate) async fn next_event(subscription: &mut Subscription) -> Event {
     loop {
         if let Item::Event(event) = subscription.next().await.expect("the subscription goes on") {
             return event;
@@ -28,12 +28,12 @@ async fn next_event(subscription: &mut Subscription) -> Event {
 
 /// The events of a user's inbox, which say what the broker knows of the user's conversations: a little later than the
 /// conversations do.
-async fn inbox_of(client: &Client, id: &str) -> Subscription {
+pub(crate) async fn inbox_of(client: &Client, id: &str) -> Subscription {
     client.subscribe(&LogName::Inbox(user(id)), From::Start).await.unwrap()
 }
 
 /// Waits until a watched user is shown like this.
-async fn sees(client: &Client, whom: &str, status: PresenceStatus) -> String {
+pub(crate) async fn sees(client: &Client, whom: &str, status: PresenceStatus) -> String {
     let (whom, mut presences) = (user(whom), client.presences());
     let shown = presences.wait_for(|all| all.get(&whom).is_some_and(|presence| presence.status == status)).await;
     shown.unwrap()[&whom].text.clone()

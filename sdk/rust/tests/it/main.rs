@@ -11,4 +11,9 @@ mod network;
 #[cfg(test)]
 mod real;
 #[cfg(test)]
+mod redis;
+#[cfg(test)]
+#[path = "../../../../storage/redis/tests/it/support/server.rs"]
+mod redis_server;
+#[cfg(test)]
 mod websocket;

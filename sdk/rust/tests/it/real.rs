@@ -23,9 +23,22 @@ pub(crate) struct Real {
 
 impl Real {
     pub(crate) fn start() -> Self {
+        Self::with(Overrides::default())
+    }
+
+    /// Shares presence with others on the same Redis.
+    pub(crate) fn on_redis(url: &str) -> Self {
+        Self::with(Overrides {
+            presence_engine: Some("redis".into()),
+            presence_urls: Some(vec![url.to_owned()]),
+            ..Overrides::default()
+        })
+    }
+
+    fn with(flags: Overrides) -> Self {
         let data = tempfile::tempdir().unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let broker = start(&data, any, any);
+        let broker = start(&data, any, any, flags);
         let identity = Identity::load_or_create(&broker.config().data_dir).unwrap();
         Self { minter: identity.minter().clone(), broker: Some(broker), data }
     }
@@ -38,7 +51,7 @@ impl Real {
     pub(crate) fn restart(&mut self) {
         let (address, trunk) = (self.broker().address(), self.broker().trunk_address());
         self.broker = None;
-        self.broker = Some(start(&self.data, address, trunk));
+        self.broker = Some(start(&self.data, address, trunk, Overrides::default()));
     }
 
     /// A token of this second.
@@ -63,7 +76,7 @@ impl Real {
     }
 }
 
-fn start(data: &TempDir, listen: SocketAddr, trunk: SocketAddr) -> Broker {
+fn start(data: &TempDir, listen: SocketAddr, trunk: SocketAddr, flags: Overrides) -> Broker {
     let flags = Overrides {
         listen: Some(listen.to_string()),
         trunk_listen: Some(trunk.to_string()),
@@ -71,7 +84,7 @@ fn start(data: &TempDir, listen: SocketAddr, trunk: SocketAddr) -> Broker {
         data_dir: Some(data.path().join("data")),
         shards: Some(2),
         development: Some(true),
-        ..Overrides::default()
+        ..flags
     };
     Broker::start(BrokerConfig::load(None, [], flags, 2).unwrap()).unwrap()
 }

@@ -89,7 +89,7 @@ export const ENUMERATIONS: { readonly [name: string]: readonly string[] } = {
   MemberChange: ["added", "joined", "removed", "left", "role"],
   ConversationChange: ["created", "updated", "deleted"],
   RemovalReason: ["removed", "left", "deleted"],
-  PresenceStatus: ["offline", "online", "away", "busy"],
+  PresenceStatus: ["offline", "online", "away", "busy", "unknown"],
 };
 
 export interface Field {

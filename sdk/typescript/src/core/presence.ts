@@ -17,7 +17,8 @@ import {
 import { PRESENCE_WATCHED_MAX, REQUESTS_MAX } from "./limits.js";
 import type { Link } from "./link.js";
 
-export type PresenceStatus = "offline" | "online" | "away" | "busy";
+/** `unknown` is told while the broker cannot say; it cannot be set. */
+export type PresenceStatus = "offline" | "online" | "away" | "busy" | "unknown";
 
 /** How a user is now, as far as it is known: a change may be lost, and comes with the next one. */
 export interface Presence {
@@ -125,5 +126,5 @@ export class Watch {
 /** Whoever has a status of a later version is there in some way. */
 export function readStatus(status: string | number): PresenceStatus {
   if (status === "" || status === "offline") return "offline";
-  return status === "away" || status === "busy" ? status : "online";
+  return status === "away" || status === "busy" || status === "unknown" ? status : "online";
 }
