@@ -33,6 +33,7 @@ local now = math.floor(now_us / 1000)
 local function whole(n)
     return string.format('%.0f', n)
 end
+local runs_out = whole(now + seat_ttl)
 
 -- A turn that was given up by its process may arrive after later ones, through an older connection.
 local turn_key = bucket .. ':turn:' .. process
@@ -68,8 +69,10 @@ local function changed(user)
     local look = redis.call('HMGET', key, 'set_at_ms', 'status', 'text')
     local here = is_here(user) and '1' or '0'
     publish('user', id, user, version, here, look[1] or '0', look[2] or '0', look[3] or '')
+    return version
 end
 
+-- Answers with what is in force.
 local function revoke(user, not_before)
     local key = bucket .. ':revoked:' .. user
     local stored = redis.call('GET', key) or '0'
@@ -83,29 +86,29 @@ end
 
 local function how_is(user)
     local look = redis.call('HMGET', bucket .. ':user:' .. user, 'version', 'set_at_ms', 'status', 'text')
-    local not_before = redis.call('GET', bucket .. ':revoked:' .. user) or '0'
     -- Of a user who is not kept, it is known that they are not there now, before whatever follows in this turn.
     local version = look[1] or whole(now_us - 1)
-    return { version, is_here(user) and '1' or '0', look[2] or '0', look[3] or '0', look[4] or '', not_before }
+    return { version, is_here(user) and '1' or '0', look[2] or '0', look[3] or '0', look[4] or '', revoke(user, '0') }
 end
 
+-- Mostly a seat that is stated again, which takes no more commands than it must.
 local function here(user, seat, set_at, status, text, not_before)
     local key, seats = bucket .. ':user:' .. user, bucket .. ':seats:' .. user
-    local was_here = is_here(user)
-    redis.call('SADD', seats, seat)
+    local is_first = redis.call('SADD', seats, seat) == 1 and redis.call('SCARD', seats) == 1
     redis.call('PEXPIRE', seats, keep)
-    redis.call('ZADD', bucket .. ':due', whole(now + seat_ttl), user .. '/' .. seat)
-    redis.call('PEXPIRE', bucket .. ':due', keep)
-    local look = redis.call('HMGET', key, 'set_at_ms', 'status', 'text')
-    if not was_here or tonumber(set_at) > tonumber(look[1] or '0') then
+    redis.call('ZADD', bucket .. ':due', runs_out, user .. '/' .. seat)
+    local look = redis.call('HMGET', key, 'version', 'set_at_ms', 'status', 'text')
+    -- A server that runs out of memory may have let go of one key and not of the other.
+    is_first = is_first or not look[1]
+    if is_first or tonumber(set_at) > tonumber(look[2] or '0') then
         redis.call('HSET', key, 'set_at_ms', set_at, 'status', status, 'text', text)
-        if not was_here or status ~= look[2] or text ~= look[3] then
-            changed(user)
+        if is_first or status ~= look[3] or text ~= look[4] then
+            look[1] = changed(user)
         end
+        look[2], look[3], look[4] = set_at, status, text
     end
     redis.call('PEXPIRE', key, keep)
-    revoke(user, not_before)
-    return how_is(user)
+    return { look[1], '1', look[2], look[3], look[4], revoke(user, not_before) }
 end
 
 local function remove(user, seat)
@@ -134,6 +137,8 @@ while n <= #ARGV do
     answers[#answers + 1] = statement[2](unpack(ARGV, n + 1, n + statement[1]))
     n = n + 1 + statement[1]
 end
+
+redis.call('PEXPIRE', bucket .. ':due', keep)
 
 -- After the statements, so that a process which is late renews its seats first; bounded, so that a turn is short.
 if now >= hold then
