@@ -189,6 +189,7 @@ impl FaultPlan {
                     let active = broker.take().ok_or(FaultError::NotOurs)?;
                     let waiting = standby.take().ok_or(FaultError::NoCluster)?;
                     let took_over = tokio::task::spawn_blocking(move || overtake(active, waiting)).await??;
+                    let took_over = took_over.ok_or(FaultError::NotOvertaken)?;
                     done.takeovers.push(took_over.took);
                     (broker, standby) = (Some(took_over.active), Some(took_over.standby));
                 }
@@ -230,8 +231,8 @@ struct TookOver {
 }
 
 /// Lets the active broker stand still until the other has taken over. Going on, it must find that out and end; then it
-/// stands by.
-fn overtake(mut active: Broker, standby: Broker) -> Result<TookOver, FaultError> {
+/// stands by. Nothing if it did not end so.
+fn overtake(mut active: Broker, standby: Broker) -> Result<Option<TookOver>, BrokerError> {
     let began = Instant::now();
     active.pause()?;
     standby.wait_active(TAKEOVER_PATIENCE)?;
@@ -239,10 +240,10 @@ fn overtake(mut active: Broker, standby: Broker) -> Result<TookOver, FaultError>
     active.resume()?;
     let ended = active.wait_for_end(TAKEOVER_PATIENCE)?;
     if ended.and_then(|status| status.code()) != Some(EXIT_OVERTAKEN) {
-        return Err(FaultError::NotOvertaken);
+        return Ok(None);
     }
     active.stand_by_again()?;
-    Ok(TookOver { active: standby, standby: active, took })
+    Ok(Some(TookOver { active: standby, standby: active, took }))
 }
 
 /// Harms nodes for so long.

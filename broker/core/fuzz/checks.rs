@@ -43,7 +43,14 @@ struct Attempt {
 impl Attempt {
     fn new(verdict: u8) -> Self {
         let resume_key = ResumeKey::new([7; 32]);
-        let config = ShardConfig { shard: ShardId(0), shards: 1, seed: [1; 32], resume_key, stands_by: false, shares_presence: false };
+        let config = ShardConfig {
+            shard: ShardId(0),
+            shards: 1,
+            seed: [1; 32],
+            resume_key,
+            stands_by: false,
+            shares_presence: false,
+        };
         let mut attempt = Self {
             shard: Shard::new(config),
             verdict,

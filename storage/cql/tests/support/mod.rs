@@ -77,10 +77,10 @@ impl Bell {
 
 impl Open {
     pub(crate) fn fresh(config: &CqlConfig) -> Self {
-        Self::open(config, Uuid::new_v4().as_u128())
+        Self::with(config, Uuid::new_v4().as_u128())
     }
 
-    fn open(config: &CqlConfig, own: u128) -> Self {
+    fn with(config: &CqlConfig, own: u128) -> Self {
         let bell = Arc::new(Bell::default());
         let ringer = Arc::clone(&bell);
         let wake: Wake = Arc::new(move || ringer.ring());
@@ -130,6 +130,6 @@ impl Backend for Open {
     fn reopen(self: Box<Self>) -> Box<dyn Backend> {
         let Self { config, shard, own, .. } = *self;
         drop(shard);
-        Box::new(Self::open(&config, own))
+        Box::new(Self::with(&config, own))
     }
 }
