@@ -166,8 +166,11 @@ impl Keeper {
             }
             // Refused, or an outcome that nobody knows: what the row says now decides.
             refused => {
-                let is_ours = hold.recall(self.read().await?);
-                if is_ours { refused.map(|_| true) } else { Ok(false) }
+                if !hold.recall(self.read().await?) {
+                    return Ok(false);
+                }
+                refused?;
+                Err(CqlError::statement("renewing the lease", "an earlier attempt was carried out after all"))
             }
         }
     }

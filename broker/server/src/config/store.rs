@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
-use antiphon_storage_cql::{Consistency, CqlConfig, Credentials, Downgrade};
+use antiphon_storage_cql::{Consistency, CqlConfig, Credentials, Downgrade, schema};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -189,10 +189,8 @@ fn cluster(raw: RawStore) -> Result<CqlSettings, ConfigError> {
 
 fn keyspace(raw: Option<String>) -> Result<String, ConfigError> {
     let name = raw.unwrap_or_else(|| "antiphon".to_owned());
-    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    let begins_well = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
-    if begins_well && name.len() <= 32 && name.bytes().all(is_plain) {
+    if schema::is_keyspace(&name) {
         return Ok(name);
     }
-    Err(invalid("store.keyspace", "a lower-case letter and then up to 31 of a-z, 0-9 and _", quoted(&name)))
+    Err(invalid("store.keyspace", schema::KEYSPACE_EXPECTED, quoted(&name)))
 }

@@ -111,15 +111,21 @@ fn refuse_newer(config: &CqlConfig, found: Option<i32>) -> Result<(), CqlError> 
     }
 }
 
-/// Names are put into statements as they are.
-pub(crate) fn check_name(keyspace: &str) -> Result<(), CqlError> {
+/// What a keyspace may be called: names are put into statements as they are.
+pub const KEYSPACE_EXPECTED: &str = "a lower-case letter and then up to 31 of a-z, 0-9 and _";
+
+/// Whether a keyspace may be called so; see [`KEYSPACE_EXPECTED`].
+pub fn is_keyspace(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    let begins_well = keyspace.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
-    if begins_well && keyspace.len() <= 32 && keyspace.bytes().all(is_plain) {
+    let begins_well = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+    begins_well && name.len() <= 32 && name.bytes().all(is_plain)
+}
+
+pub(crate) fn check_name(keyspace: &str) -> Result<(), CqlError> {
+    if is_keyspace(keyspace) {
         return Ok(());
     }
-    let expected = "a lower-case letter and then up to 31 of a-z, 0-9 and _";
-    Err(CqlError::Config(format!("store.keyspace: expected {expected}, not `{keyspace}`")))
+    Err(CqlError::Config(format!("store.keyspace: expected {KEYSPACE_EXPECTED}, not `{keyspace}`")))
 }
 
 fn datacenters(session: &Session, config: &CqlConfig) -> Vec<String> {
