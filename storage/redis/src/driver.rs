@@ -2,12 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::JoinHandle,
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Instant,
 };
 
@@ -19,150 +14,29 @@ use antiphon_storage::{
 use bytes::Bytes;
 use fred::{
     interfaces::PubsubInterface,
-    prelude::{Builder, Client, ClientLike, Error, ErrorKind, EventInterface, ReconnectPolicy},
-    types::{Message, Value, config::UnresponsiveConfig},
+    prelude::{Client, ClientLike, Error, ErrorKind, EventInterface},
+    types::{Message, Value},
 };
-use thiserror::Error;
 use tokio::{
-    sync::{Notify, broadcast, mpsc},
+    sync::{broadcast, mpsc},
     task::{JoinError, JoinSet},
     time::MissedTickBehavior,
 };
 use uuid::Uuid;
 
 use crate::{
-    config::{ConfigError, RECONNECT_AFTER_MAX, RedisConfig, Timing},
-    handle::{RedisHandle, Shared, Wake},
+    config::Timing,
+    counters::Counters,
+    handle::Shared,
     keys::{BUCKETS, Keys},
     ledger::{Change, Ledger, Turn},
     script::Script,
+    store::Door,
     turn,
 };
 
 /// Signals that are being sent. Further ones wait in [`SIGNALS_MAX`].
 const SIGNALS_UNDER_WAY_MAX: usize = 256;
-/// News and signals that were received and not looked at. More: they are counted as missed, and everything is read again.
-const RECEIVED_MAX: usize = 1 << 16;
-
-/// Why the store cannot be started. A Redis that is away is no reason.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The configuration is of no use.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Something else of the client.
-    #[error("the client of Redis: {0}")]
-    Client(String),
-    /// No thread, or no runtime on it.
-    #[error("the thread of the presence store: {0}")]
-    Thread(#[from] std::io::Error),
-}
-
-/// What the store did, for metrics.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Whether answers may be wrong now.
-    pub is_stale: AtomicBool,
-    /// Turns that were answered.
-    pub turns: AtomicU64,
-    /// Turns that failed; what they stated is stated again.
-    pub turns_failed: AtomicU64,
-    /// Connections that were made again.
-    pub reconnects: AtomicU64,
-    /// Signals that were not sent.
-    pub signals_dropped: AtomicU64,
-    /// Rate limits that this process decided alone.
-    pub takes_local: AtomicU64,
-    /// Times that news came faster than they were looked at.
-    pub news_missed: AtomicU64,
-}
-
-impl Counters {
-    fn add(counter: &AtomicU64, n: u64) {
-        counter.fetch_add(n, Ordering::Relaxed);
-    }
-}
-
-/// What the outside and the driver share.
-#[derive(Default)]
-struct Desk {
-    notify: Arc<Notify>,
-    arrivals: Mutex<Vec<Arc<Shared>>>,
-    is_closed: AtomicBool,
-    counters: Arc<Counters>,
-}
-
-/// This process's part of the presence that several processes share.
-pub struct RedisPresence {
-    desk: Arc<Desk>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl fmt::Debug for RedisPresence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisPresence").field("counters", &self.desk.counters).finish_non_exhaustive()
-    }
-}
-
-impl RedisPresence {
-    /// Starts the thread. Handles may be made at once, also while Redis is away.
-    pub fn start(config: &RedisConfig) -> Result<Self, StartError> {
-        let client = client(config)?;
-        let desk = Arc::new(Desk::default());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (keys, timing, shared) = (Keys::new(config.namespace.clone()), config.timing, desk.clone());
-        let thread = std::thread::Builder::new().name("presence".into()).spawn(move || {
-            runtime.block_on(async { Driver::new(client, keys, timing, shared).run().await });
-            // What is under way is of no use to anybody any more.
-            runtime.shutdown_background();
-        })?;
-        Ok(Self { desk, thread: Some(thread) })
-    }
-
-    /// A handle, for one shard. `wake` is called on the driver's thread when it has events.
-    pub fn handle(&self, wake: Arc<dyn Fn() + Send + Sync>) -> RedisHandle {
-        let shared = Shared::new(wake as Wake, self.desk.notify.clone());
-        self.desk.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(shared.clone());
-        self.desk.notify.notify_one();
-        RedisHandle::new(shared)
-    }
-
-    /// What it did so far.
-    pub fn counters(&self) -> Arc<Counters> {
-        self.desk.counters.clone()
-    }
-}
-
-impl Drop for RedisPresence {
-    fn drop(&mut self) {
-        self.desk.is_closed.store(true, Ordering::Relaxed);
-        self.desk.notify.notify_one();
-        // A panic of the thread was printed by it.
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
-
-fn client(config: &RedisConfig) -> Result<Client, StartError> {
-    let timing = config.timing;
-    let max_delay_ms = RECONNECT_AFTER_MAX.as_millis() as u32;
-    let mut builder = Builder::from_config(config.to_client()?);
-    builder.set_policy(ReconnectPolicy::new_exponential(0, 20, max_delay_ms, 2));
-    builder.with_performance_config(|performance| {
-        performance.default_command_timeout = timing.command_timeout;
-        performance.broadcast_channel_capacity = RECEIVED_MAX;
-    });
-    builder.with_connection_config(|connection| {
-        connection.connection_timeout = timing.command_timeout;
-        connection.internal_command_timeout = timing.command_timeout;
-        // Whoever asked asks again; a command that is sent twice by itself would be one too many.
-        connection.max_command_attempts = 1;
-        connection.reconnect_on_auth_error = true;
-        connection.unresponsive =
-            UnresponsiveConfig { max_timeout: Some(timing.stale_after), interval: timing.command_timeout };
-    });
-    builder.build().map_err(|error| StartError::Client(error.to_string()))
-}
-
 /// What became of something under way.
 enum Done {
     Turn { turn: Turn, result: Result<Value, Error> },
@@ -172,11 +46,11 @@ enum Done {
     SubscribedToNews { attempt: u64, result: Result<(), Error> },
 }
 
-struct Driver {
+pub(crate) struct Driver {
     client: Client,
     keys: Keys,
     timing: Timing,
-    desk: Arc<Desk>,
+    door: Arc<Door>,
     ledger: Ledger,
     handles: BTreeMap<u64, Arc<Shared>>,
     last_handle: u64,
@@ -188,6 +62,7 @@ struct Driver {
     subscribing: u64,
     resubscribe_at_ms: u64,
     last_error: Option<Error>,
+    was_stale: bool,
     begun: Instant,
     scripts: Arc<(Script, Script)>,
     done: mpsc::UnboundedSender<Done>,
@@ -195,15 +70,17 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(client: Client, keys: Keys, timing: Timing, desk: Arc<Desk>) -> Self {
+    pub(crate) fn new(client: Client, keys: Keys, timing: Timing, door: Arc<Door>) -> Self {
         // Unbounded in type; bounded by what may be under way at once.
         let (done, results) = mpsc::unbounded_channel();
+        let process = Uuid::new_v4().simple().to_string();
+        let ledger = Ledger::new(timing, process, 0, door.counters.clone());
         Self {
             client,
             keys,
             timing,
-            desk,
-            ledger: Ledger::new(timing, Uuid::new_v4().simple().to_string(), 0),
+            door,
+            ledger,
             handles: BTreeMap::new(),
             last_handle: 0,
             local_buckets: Buckets::default(),
@@ -213,6 +90,7 @@ impl Driver {
             subscribing: 0,
             resubscribe_at_ms: 0,
             last_error: None,
+            was_stale: false,
             begun: Instant::now(),
             scripts: Arc::new((Script::turn(), Script::take())),
             done,
@@ -225,21 +103,21 @@ impl Driver {
     }
 
     /// Until the store is dropped.
-    async fn run(&mut self) {
+    pub(crate) async fn run(&mut self) {
         let mut received = self.client.message_rx();
         let mut reconnected = self.client.reconnect_rx();
         let mut failed = self.client.error_rx();
         let _connection = self.client.connect();
         let mut ticks = tokio::time::interval(self.timing.tick());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let notify = self.desk.notify.clone();
-        while !self.desk.is_closed.load(Ordering::Relaxed) {
+        let notify = self.door.notify.clone();
+        while !self.door.is_closed.load(Ordering::Relaxed) {
             tokio::select! {
                 Some(done) = self.results.recv() => self.finish(done),
                 // A connection that was made again has forgotten its subscriptions.
                 event = reconnected.recv() => {
                     if event.is_ok() {
-                        Counters::add(&self.desk.counters.reconnects, 1);
+                        Counters::add(&self.door.counters.reconnects, 1);
                     }
                     self.ledger.set_subscribed(false);
                     self.subscribe_to_news();
@@ -259,10 +137,10 @@ impl Driver {
         }
     }
 
-    /// Tells metrics and the journal whether answers are right, once when it changes.
+    /// Tells the journal whether answers are right, once when it changes.
     fn say_health(&mut self) {
         let is_stale = self.ledger.is_stale();
-        if self.desk.counters.is_stale.swap(is_stale, Ordering::Relaxed) == is_stale {
+        if std::mem::replace(&mut self.was_stale, is_stale) == is_stale {
             return;
         }
         match (is_stale, self.last_error.take()) {
@@ -285,7 +163,7 @@ impl Driver {
     }
 
     fn take_inboxes(&mut self) {
-        let arrivals = std::mem::take(&mut *self.desk.arrivals.lock().unwrap_or_else(PoisonError::into_inner));
+        let arrivals = std::mem::take(&mut *self.door.arrivals.lock().unwrap_or_else(PoisonError::into_inner));
         for shared in arrivals {
             self.last_handle += 1;
             self.ledger.attach(self.last_handle, shared.clone());
@@ -331,7 +209,7 @@ impl Driver {
         // While the store is away nobody hears them, and afterwards they are old.
         let over = if self.ledger.is_stale() { self.signals.len() } else { over };
         self.signals.drain(..over);
-        Counters::add(&self.desk.counters.signals_dropped, dropped + over as u64);
+        Counters::add(&self.door.counters.signals_dropped, dropped + over as u64);
     }
 
     /// Begins what may begin.
@@ -371,7 +249,7 @@ impl Driver {
             Done::Taken { handle, token, take, result } => self.finish_take(handle, token, &take, result),
             Done::Sent(result) => {
                 self.signals_under_way -= 1;
-                Counters::add(&self.desk.counters.signals_dropped, u64::from(result.is_err()));
+                Counters::add(&self.door.counters.signals_dropped, u64::from(result.is_err()));
             }
             // The next attempt at all of them comes soon.
             Done::Subscribed(result) => {
@@ -389,7 +267,7 @@ impl Driver {
         if let (Some(answer), None) = (&answer, &parsed) {
             tracing::debug!(?answer, "a turn that was late, or is not understood");
         }
-        let counters = &self.desk.counters;
+        let counters = &self.door.counters;
         Counters::add(if parsed.is_some() { &counters.turns } else { &counters.turns_failed }, 1);
         self.ledger.answered(self.now_ms(), turn.bucket, turn.number, parsed);
     }
@@ -422,7 +300,7 @@ impl Driver {
     }
 
     fn take_local(&mut self, handle: u64, token: Token, take: &Take) {
-        Counters::add(&self.desk.counters.takes_local, 1);
+        Counters::add(&self.door.counters.takes_local, 1);
         let retry_after_ms = self.local_buckets.take(self.now_ms(), take);
         self.ledger.answer(handle, token, Ok(Answer::Verdict { retry_after_ms, is_local: true }));
     }
@@ -475,7 +353,7 @@ impl Driver {
 
     fn receive(&mut self, message: Result<Message, broadcast::error::RecvError>) {
         let Ok(message) = message else {
-            Counters::add(&self.desk.counters.news_missed, 1);
+            Counters::add(&self.door.counters.news_missed, 1);
             return self.ledger.missed_news();
         };
         let payload = message.value.as_bytes().map(Bytes::copy_from_slice).unwrap_or_default();

@@ -23,13 +23,16 @@
 //! could not be stated again.
 
 mod config;
+mod counters;
 mod driver;
 mod handle;
 mod keys;
 mod ledger;
 mod script;
+mod store;
 mod turn;
 
 pub use config::{ConfigError, RedisConfig, Secret, Timing, Tls};
-pub use driver::{Counters, RedisPresence, StartError};
+pub use counters::Counters;
 pub use handle::RedisHandle;
+pub use store::{RedisPresence, StartError};

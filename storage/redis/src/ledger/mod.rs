@@ -2,30 +2,27 @@
 //! feeds back answers, news and the time.
 
 mod bucket;
+mod statements;
 #[cfg(test)]
 mod tests;
 mod user;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use antiphon_protocol::LogKey;
 use antiphon_storage::{
     Token,
-    presence::{
-        Answer, Look, PresenceError, PresenceOp, Question, SEATS_MAX, SUBSCRIPTIONS_MAX, Seat, Seen, UserKey,
-        WATCHES_MAX,
-    },
+    presence::{Answer, PresenceError, Question, Seat, Seen, UserKey},
 };
-use bytes::Bytes;
 
 use bucket::{Asked, Bucket, Item, Recovery, millis};
-use user::SeatKey;
 
 use crate::{
     config::Timing,
+    counters::Counters,
     handle::Shared,
     keys::{BUCKETS, bucket_of},
     turn::{Answered, News, Outcome, Statement, UserState},
@@ -62,12 +59,13 @@ pub(crate) struct Ledger {
     last_number: u64,
     subscribers: BTreeMap<LogKey, BTreeSet<u64>>,
     is_subscribed: bool,
-    is_stale: bool,
+    /// Whether answers may be wrong is read by others, who must know it no later than a handle is told.
+    counters: Arc<Counters>,
 }
 
 impl Ledger {
     /// Of a process with this name, which no other process has or had.
-    pub(crate) fn new(timing: Timing, process: String, now_ms: u64) -> Self {
+    pub(crate) fn new(timing: Timing, process: String, now_ms: u64, counters: Arc<Counters>) -> Self {
         Self {
             timing,
             process,
@@ -76,7 +74,7 @@ impl Ledger {
             last_number: 0,
             subscribers: BTreeMap::new(),
             is_subscribed: false,
-            is_stale: false,
+            counters,
         }
     }
 
@@ -85,138 +83,11 @@ impl Ledger {
     }
 
     pub(crate) fn is_stale(&self) -> bool {
-        self.is_stale
+        self.counters.is_stale.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn attach(&mut self, id: u64, shared: Arc<Shared>) {
-        let is_stale = self.is_stale;
-        shared.tell(|desk| desk.set_stale(is_stale));
-        let (seats, watches, subscriptions) = Default::default();
-        self.handles.insert(id, Handle { shared, seats, watches, subscriptions });
-    }
-
-    /// A handle is gone: its seats are stated no more and run out.
-    pub(crate) fn detach(&mut self, id: u64) -> Vec<Change> {
-        let Some(handle) = self.handles.remove(&id) else { return Vec::new() };
-        for Seat { owner, device, incarnation } in handle.seats {
-            let bucket = &mut self.buckets[bucket_of(&owner)];
-            if let Some(user) = bucket.users.get_mut(&owner) {
-                user.seats.remove(&(id, device, incarnation));
-            }
-            bucket.forget(&owner);
-        }
-        for key in handle.watches {
-            self.unwatch(id, &key);
-        }
-        handle.subscriptions.into_iter().filter_map(|log| self.unsubscribe(id, log)).collect()
-    }
-
-    /// A seat is there, or gone.
-    pub(crate) fn state(&mut self, id: u64, seat: Seat, look: Option<Look>) {
-        let Some(handle) = self.handles.get_mut(&id) else { return };
-        let key: SeatKey = (id, seat.device.clone(), seat.incarnation);
-        let bucket = &mut self.buckets[bucket_of(&seat.owner)];
-        match look {
-            Some(look) if handle.seats.len() >= SEATS_MAX && !handle.seats.contains(&seat) => {
-                let (op, error) = (PresenceOp::Here { seat, look }, PresenceError::Full(SEATS_MAX));
-                return handle.shared.tell(|desk| desk.refuse(op, error));
-            }
-            Some(look) => {
-                let user = bucket.users.entry(seat.owner.clone()).or_default();
-                if user.seats.is_empty() || look.set_at_ms > user.look.set_at_ms {
-                    user.look = look;
-                }
-                user.seats.insert(key.clone());
-                handle.seats.insert(seat.clone());
-            }
-            None => {
-                if let Some(user) = bucket.users.get_mut(&seat.owner) {
-                    user.seats.remove(&key);
-                }
-                handle.seats.remove(&seat);
-                bucket.forget(&seat.owner);
-            }
-        }
-        bucket.state_seat(&seat.owner, key);
-    }
-
-    pub(crate) fn watch(&mut self, id: u64, key: UserKey) {
-        let is_stale = self.is_stale;
-        let Some(handle) = self.handles.get_mut(&id) else { return };
-        if handle.watches.len() >= WATCHES_MAX && !handle.watches.contains(&key) {
-            let (op, error) = (PresenceOp::Watch(key), PresenceError::Full(WATCHES_MAX));
-            return handle.shared.tell(|desk| desk.refuse(op, error));
-        }
-        handle.watches.insert(key.clone());
-        let bucket = &mut self.buckets[bucket_of(&key)];
-        let user = bucket.users.entry(key.clone()).or_default();
-        user.watchers.insert(id);
-        match &user.seen {
-            _ if is_stale => handle.shared.tell(|desk| desk.watch(key.clone(), Seen::Unknown)),
-            Some(seen) => return handle.shared.tell(|desk| desk.watch(key, seen.clone())),
-            None => {
-                user.waiting.insert(id);
-            }
-        }
-        bucket.look_at(&key);
-    }
-
-    pub(crate) fn unwatch(&mut self, id: u64, key: &UserKey) {
-        let bucket = &mut self.buckets[bucket_of(key)];
-        if let Some(user) = bucket.users.get_mut(key) {
-            user.watchers.remove(&id);
-            user.waiting.remove(&id);
-            if user.watchers.is_empty() {
-                // Nobody keeps it up to date from now on.
-                user.seen = None;
-                user.begin_life();
-            }
-        }
-        bucket.forget(key);
-        if let Some(handle) = self.handles.get_mut(&id) {
-            handle.watches.remove(key);
-            handle.shared.tell(|desk| desk.unwatch(key));
-        }
-    }
-
-    pub(crate) fn subscribe(&mut self, id: u64, log: LogKey) -> Option<Change> {
-        let handle = self.handles.get_mut(&id)?;
-        if handle.subscriptions.len() >= SUBSCRIPTIONS_MAX && !handle.subscriptions.contains(&log) {
-            let (op, error) = (PresenceOp::Subscribe(log), PresenceError::Full(SUBSCRIPTIONS_MAX));
-            handle.shared.tell(|desk| desk.refuse(op, error));
-            return None;
-        }
-        handle.subscriptions.insert(log);
-        let subscribers = self.subscribers.entry(log).or_default();
-        subscribers.insert(id);
-        (subscribers.len() == 1).then_some(Change::Begins(log))
-    }
-
-    pub(crate) fn unsubscribe(&mut self, id: u64, log: LogKey) -> Option<Change> {
-        if let Some(handle) = self.handles.get_mut(&id) {
-            handle.subscriptions.remove(&log);
-        }
-        let subscribers = self.subscribers.get_mut(&log)?;
-        subscribers.remove(&id);
-        if !subscribers.is_empty() {
-            return None;
-        }
-        self.subscribers.remove(&log);
-        Some(Change::Ends(log))
-    }
-
-    /// Logs with subscribers.
-    pub(crate) fn subscriptions(&self) -> impl Iterator<Item = LogKey> {
-        self.subscribers.keys().copied()
-    }
-
-    /// A signal has come. One that nobody wants shows a subscription that should have ended.
-    pub(crate) fn signal(&mut self, log: LogKey, payload: &Bytes) -> Option<Change> {
-        let Some(subscribers) = self.subscribers.get(&log) else { return Some(Change::Ends(log)) };
-        for handle in subscribers.iter().filter_map(|id| self.handles.get(id)) {
-            handle.shared.tell(|desk| desk.signal(log, payload.clone()));
-        }
-        None
+    fn set_stale(&self, is_stale: bool) {
+        self.counters.is_stale.store(is_stale, Ordering::Relaxed);
     }
 
     /// A question about a user.
@@ -227,7 +98,7 @@ impl Ledger {
         };
         let bucket = bucket_of(user);
         let asked = Asked { handle: id, token, question };
-        match self.is_stale {
+        match self.is_stale() {
             true => self.give_up([asked]),
             false => self.buckets[bucket].ask(asked),
         }
@@ -389,14 +260,14 @@ impl Ledger {
             is_away = true;
         }
         self.give_up(unanswered);
-        if is_away && !self.is_stale {
+        if is_away && !self.is_stale() {
             self.become_stale();
         }
         self.look_for_health(now_ms);
     }
 
     fn become_stale(&mut self) {
-        self.is_stale = true;
+        self.set_stale(true);
         for handle in self.handles.values() {
             handle.shared.tell(|desk| desk.set_stale(true));
         }
@@ -411,10 +282,10 @@ impl Ledger {
     fn look_for_health(&mut self, now_ms: u64) {
         let stale_after = millis(self.timing.stale_after);
         let is_right = |bucket: &Bucket| bucket.is_whole() && bucket.right_at_ms + stale_after >= now_ms;
-        if !self.is_stale || !self.is_subscribed || !self.buckets.iter().all(is_right) {
+        if !self.is_stale() || !self.is_subscribed || !self.buckets.iter().all(is_right) {
             return;
         }
-        self.is_stale = false;
+        self.set_stale(false);
         for (key, user) in self.buckets.iter().flat_map(|bucket| &bucket.users) {
             for handle in user.watchers.iter().filter_map(|id| self.handles.get(id)) {
                 if let Some(seen) = &user.seen {

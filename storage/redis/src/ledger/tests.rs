@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use antiphon_protocol::control::PresenceStatus;
-use antiphon_storage::presence::PresenceEvent;
+use antiphon_storage::presence::{Look, PresenceEvent};
 use tokio::sync::Notify;
 
 use super::*;
@@ -25,7 +25,7 @@ const HANDLE: u64 = 1;
 
 impl Rig {
     fn new() -> Self {
-        let mut ledger = Ledger::new(Timing::default(), "p".into(), 0);
+        let mut ledger = Ledger::new(Timing::default(), "p".into(), 0, Arc::default());
         let shared = Shared::new(Arc::new(|| {}), Arc::new(Notify::new()));
         ledger.attach(HANDLE, shared.clone());
         ledger.set_subscribed(true);
