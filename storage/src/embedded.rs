@@ -48,7 +48,7 @@ pub mod writer;
 pub use backup::{BackupError, BackupReport, restore};
 pub use choice::{ChosenWriter, Writer, WriterChoice, WriterKind};
 pub use counters::{Counters, WriterCounters};
-pub use format::{FORMAT_VERSION, Format, OpenError};
+pub use format::{FORMAT_VERSION, Format, OpenError, lock};
 pub use index::{Index, InlineIndex};
 pub use latency::{BOUNDS_US, Latencies};
 pub use memory_table::MemoryTable;

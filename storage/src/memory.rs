@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 
 use antiphon_protocol::{LogKey, Row, UserId};
 use antiphon_storage_contract::{
-    Completion, Direction, EventLog, Loaded, Op, Outcome, ReadRows, RecordWrite, StoreError, Token,
+    Completion, Direction, EventLog, Loaded, Op, Outcome, RECORD_KEY_BYTES_MAX, ReadRows, RecordWrite, StoreError,
+    Token,
 };
 use bytes::Bytes;
 use uuid::Uuid;
-
-/// Longest key of a record, in bytes.
-const RECORD_KEY_BYTES_MAX: usize = 256;
 
 /// A store in memory.
 #[derive(Debug, Clone, Default)]

@@ -58,10 +58,13 @@ pub struct ReadRows {
     pub bytes_max: usize,
 }
 
+/// Longest key of a record, in bytes. A longer one is a [`StoreError::Misuse`].
+pub const RECORD_KEY_BYTES_MAX: usize = 256;
+
 /// One record to write or, without a value, to delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordWrite {
-    /// Key within the log, at most 256 bytes.
+    /// Key within the log, at most [`RECORD_KEY_BYTES_MAX`] bytes.
     pub key: Bytes,
     /// New value; `None` deletes.
     pub value: Option<Bytes>,

@@ -4,50 +4,37 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::uptime;
 
+/// A cluster that has been silent for so long is away, milliseconds.
+const AWAY_AFTER_MS: u64 = 2_000;
+
 /// What the last statements said. Shared by every shard.
 #[derive(Debug, Default)]
 pub struct Health {
     /// Since when nothing has succeeded, milliseconds of uptime; 0 = the last one has.
-    away_since: AtomicU64,
-    /// Statements that took longer than a slow one should.
-    slow: AtomicU64,
-    retries: AtomicU64,
+    silent_since: AtomicU64,
 }
 
-/// From here on a statement counts as slow, in milliseconds.
-pub(crate) const SLOW_MS: u64 = 500;
-
 impl Health {
-    pub(crate) fn succeeded(&self, took_ms: u64) {
-        if self.away_since.load(Ordering::Relaxed) != 0 {
-            self.away_since.store(0, Ordering::Relaxed);
-        }
-        if took_ms >= SLOW_MS {
-            self.slow.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn succeeded(&self) {
+        if self.silent_since.load(Ordering::Relaxed) != 0 {
+            self.silent_since.store(0, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn failed(&self) {
-        self.retries.fetch_add(1, Ordering::Relaxed);
-        let now = (uptime::now().as_millis() as u64).max(1);
-        let _ = self.away_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        let now = uptime_ms().max(1);
+        let _ = self.silent_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// For how long nothing has succeeded, in milliseconds; nothing while statements succeed.
-    pub fn away_ms(&self) -> Option<u64> {
-        match self.away_since.load(Ordering::Relaxed) {
-            0 => None,
-            since => Some((uptime::now().as_millis() as u64).saturating_sub(since)),
+    /// Whether nothing has succeeded for two seconds.
+    pub fn is_away(&self) -> bool {
+        match self.silent_since.load(Ordering::Relaxed) {
+            0 => false,
+            since => uptime_ms().saturating_sub(since) >= AWAY_AFTER_MS,
         }
     }
+}
 
-    /// Statements that were repeated so far.
-    pub fn retries(&self) -> u64 {
-        self.retries.load(Ordering::Relaxed)
-    }
-
-    /// Statements that took longer than half a second so far.
-    pub fn slow(&self) -> u64 {
-        self.slow.load(Ordering::Relaxed)
-    }
+fn uptime_ms() -> u64 {
+    uptime::now().as_millis() as u64
 }

@@ -95,7 +95,7 @@ impl Keeper {
     }
 
     /// Watches until the lease can be taken; `tell` hears who holds it meanwhile.
-    pub(crate) async fn acquire(&self, tell: impl Fn(&LeaseRow)) -> (Hold, Arc<Term>) {
+    pub(crate) async fn acquire(&self, mut tell: impl FnMut(&LeaseRow)) -> (Hold, Arc<Term>) {
         let mut watch = Watch::new(self.candidate.clone());
         loop {
             match self.try_acquire(&mut watch).await {

@@ -28,8 +28,6 @@ use crate::{health::Health, keeper::Term, statements::Statements};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// After so long without an answer a request is tried once only: its sender hears sooner.
-const AWAY_AFTER_MS: u64 = 2_000;
 
 /// First byte of a record that was deleted, and of one that exists; what follows is its value.
 const GONE: u8 = 0;
@@ -53,11 +51,11 @@ impl Cluster {
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let is_away = self.health.away_ms().is_some_and(|ms| ms >= AWAY_AFTER_MS);
-            let attempt = Instant::now();
+            // While it is away a request is tried once only: its sender hears sooner.
+            let is_away = self.health.is_away();
             let reason = match self.attempt(request, term).await {
                 Ok(reply) => {
-                    self.health.succeeded(attempt.elapsed().as_millis() as u64);
+                    self.health.succeeded();
                     // Only now is it known that the term was held when a majority had the write.
                     if reply != Reply::Done || term.is_held() {
                         return Ok(reply);
@@ -149,16 +147,12 @@ impl Cluster {
             }
             Request::WriteDuplicates { log, slice, entries, at } => {
                 let log = key(*log);
-                let row = |it| duplicate(log, *slice, it);
-                let rows = entries.iter().map(|it| {
-                    let (log, slice, id, sender) = row(it);
-                    (log, slice, id, sender, signed(it.seq))
-                });
+                let rows = entries.iter().map(|it| (log, *slice, it.client_message_id, &it.sender, signed(it.seq)));
                 self.put(&on.write_duplicate, rows, term.stamp(*at)?).await
             }
             Request::DropDuplicates { log, slice, entries, at } => {
                 let log = key(*log);
-                let rows = entries.iter().map(|it| duplicate(log, *slice, it));
+                let rows = entries.iter().map(|it| (log, *slice, it.client_message_id, &it.sender));
                 self.put(&on.drop_duplicate, rows, term.stamp(*at)?).await
             }
             Request::WriteRecords { log, records, at } => {
@@ -211,17 +205,13 @@ where
     rows.map(|row| row.map(&out).map_err(|error| error.to_string())).collect()
 }
 
-pub(crate) fn key(log: LogKey) -> Uuid {
+fn key(log: LogKey) -> Uuid {
     Uuid::from_bytes(log.0)
 }
 
 /// Positions are below 2^53; what is above means "to the end".
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn duplicate(log: Uuid, slice: i32, it: &antiphon_cql_engine::request::Duplicate) -> (Uuid, i32, Uuid, &str) {
-    (log, slice, it.client_message_id, &it.sender)
 }
 
 fn described(mut stored: Bytes) -> Option<(u64, Bytes)> {

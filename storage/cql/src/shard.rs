@@ -7,11 +7,8 @@ use std::sync::{
 
 use antiphon_cql_engine::{Counters, Engine, Failure, Reply, RequestId};
 use antiphon_storage_contract::{Completion, EventLog, Op, Token};
-use tokio::runtime::Handle;
 
 use crate::{
-    keeper::Term,
-    perform::Cluster,
     store::{Shared, Wake},
     uptime,
 };
@@ -22,9 +19,6 @@ type Answer = (RequestId, Result<Reply, Failure>);
 pub struct CqlShard {
     engine: Engine,
     shared: Arc<Shared>,
-    cluster: Arc<Cluster>,
-    term: Arc<Term>,
-    runtime: Handle,
     wake: Wake,
     answers: (Sender<Answer>, Receiver<Answer>),
 }
@@ -36,15 +30,8 @@ impl std::fmt::Debug for CqlShard {
 }
 
 impl CqlShard {
-    pub(crate) fn new(
-        engine: Engine,
-        shared: Arc<Shared>,
-        cluster: Arc<Cluster>,
-        term: Arc<Term>,
-        runtime: Handle,
-        wake: Wake,
-    ) -> Self {
-        Self { engine, shared, cluster, term, runtime, wake, answers: channel() }
+    pub(crate) fn new(engine: Engine, shared: Arc<Shared>, wake: Wake) -> Self {
+        Self { engine, shared, wake, answers: channel() }
     }
 
     /// What was done so far.
@@ -59,9 +46,9 @@ impl CqlShard {
 
     fn begin_requests(&mut self) {
         while let Some((id, request)) = self.engine.poll_request(uptime::wall_us()) {
-            let (cluster, term) = (Arc::clone(&self.cluster), Arc::clone(&self.term));
+            let (cluster, term) = (Arc::clone(&self.shared.cluster), Arc::clone(&self.shared.term));
             let (answers, wake) = (self.answers.0.clone(), self.wake.clone());
-            self.runtime.spawn(async move {
+            self.shared.spawn(async move {
                 let result = cluster.perform(&request, &term).await;
                 // A shard that is gone needs no answer.
                 if answers.send((id, result)).is_ok() {

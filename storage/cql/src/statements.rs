@@ -35,7 +35,11 @@ impl Statements {
     /// Prepares all of them.
     pub(crate) async fn prepare(session: &Session, config: &CqlConfig) -> Result<Self, CqlError> {
         let keyspace = &config.keyspace;
-        let prepare = |text: &str| prepare(session, text.replace("KS", keyspace));
+        let prepare = async |text: &str| {
+            let mut prepared = prepare(session, keyspace, text).await?;
+            prepared.set_is_idempotent(true);
+            Ok::<_, CqlError>(prepared)
+        };
         const ROWS: &str = "SELECT seq, row FROM KS.events WHERE log = ? AND bucket = ? AND seq >= ? AND seq < ?";
         let up = format!("{ROWS} ORDER BY seq ASC LIMIT ?");
         let down = format!("{ROWS} ORDER BY seq DESC LIMIT ?");
@@ -80,11 +84,10 @@ impl Statements {
     }
 }
 
-async fn prepare(session: &Session, text: String) -> Result<PreparedStatement, CqlError> {
-    let prepared = session.prepare(text).await;
-    let mut prepared = prepared.map_err(|error| CqlError::statement("preparing the statements", error))?;
-    prepared.set_is_idempotent(true);
-    Ok(prepared)
+/// `text` with the keyspace's name in the place of `KS`.
+async fn prepare(session: &Session, keyspace: &str, text: &str) -> Result<PreparedStatement, CqlError> {
+    let prepared = session.prepare(text.replace("KS", keyspace)).await;
+    prepared.map_err(|error| CqlError::statement("preparing the statements", error))
 }
 
 /// The statements on the lease. Each is carried out only if the row still says what it said before.
@@ -101,8 +104,7 @@ impl LeaseStatements {
         let (_, serial) = crate::connect::levels(config.consistency);
         let keyspace = config.coordination();
         let lwt = async |text: &str| {
-            let prepared = session.prepare(text.replace("KS", &keyspace)).await;
-            let mut prepared = prepared.map_err(|error| CqlError::statement("preparing the statements", error))?;
+            let mut prepared = prepare(session, &keyspace, text).await?;
             prepared.set_serial_consistency(Some(serial));
             Ok::<_, CqlError>(prepared)
         };

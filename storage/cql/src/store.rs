@@ -1,6 +1,6 @@
 //! A store on a cluster: opened by whoever holds the lease, or waits for it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use antiphon_cql_engine::{
     Engine, Term as EngineTerm,
@@ -47,10 +47,13 @@ pub type StandingHook = Arc<dyn Fn(Standing) + Send + Sync>;
 
 /// What all shards of the store share.
 pub struct Shared {
-    runtime: Mutex<Option<Runtime>>,
-    let_go: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) term: Arc<Term>,
     server: Server,
-    health: Arc<Health>,
+    /// There until this is dropped.
+    runtime: Option<Runtime>,
+    /// Asks the keeper to let the lease go; it says when it has.
+    let_go: Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -67,21 +70,25 @@ impl Shared {
 
     /// Whether they answer.
     pub fn health(&self) -> &Arc<Health> {
-        &self.health
+        &self.cluster.health
+    }
+
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(work);
+        }
     }
 }
 
 impl Drop for Shared {
     /// Lets the lease go, so that whoever stands by need not wait for it to end.
     fn drop(&mut self) {
-        let take = |slot: &Mutex<Option<_>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((let_go, done)) = take(&self.let_go) {
+        if let Some((let_go, done)) = self.let_go.take() {
             let _ = let_go.send(());
             // An answer is not needed, only the time for it.
             let _ = done.blocking_recv();
         }
-        if let Some(runtime) = runtime {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
@@ -106,7 +113,6 @@ impl std::fmt::Debug for CqlStore {
 impl CqlStore {
     /// Connects and checks what the broker depends on. What the operator accepted is logged loudly.
     pub fn connect(config: &CqlConfig) -> Result<Self, CqlError> {
-        schema::check_name(&config.keyspace)?;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("store").enable_all().build()?;
         let (session, server, epoch) = runtime.block_on(prepare(config))?;
@@ -132,11 +138,10 @@ impl CqlStore {
     ) -> Result<Vec<CqlShard>, CqlError> {
         let Self { runtime, cluster, lease, config, server, epoch } = self;
         let keeper = runtime.block_on(Keeper::new(lease, &config, candidate))?;
-        let told = Mutex::new(None);
+        let mut told = None;
         let tell = |row: &LeaseRow| {
-            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
             if told.as_ref() != Some(&row.address) {
-                *told = Some(row.address.clone());
+                told = Some(row.address.clone());
                 standing(Standing::StandingBy { active: row.address.clone() });
             }
         };
@@ -152,29 +157,17 @@ impl CqlStore {
                 standing(Standing::Overtaken);
             }
         });
-        let handle = runtime.handle().clone();
-        let shared = Arc::new(Shared {
-            runtime: Mutex::new(Some(runtime)),
-            let_go: Mutex::new(Some((let_go, is_done))),
-            server,
-            health: Arc::clone(&cluster.health),
-        });
-        let engine = || Engine::new(engine_term(&term, epoch));
-        let shard = |wake| {
-            CqlShard::new(engine(), Arc::clone(&shared), Arc::clone(&cluster), Arc::clone(&term), handle.clone(), wake)
-        };
+        let engine_term = EngineTerm { number: term.number, stamps_after: term.stamps_after, epoch };
+        let let_go = Some((let_go, is_done));
+        let shared = Arc::new(Shared { cluster, term, server, runtime: Some(runtime), let_go });
+        let shard = |wake| CqlShard::new(Engine::new(engine_term), Arc::clone(&shared), wake);
         Ok(wakes.into_iter().map(shard).collect())
     }
 }
 
-fn engine_term(term: &Term, epoch: u32) -> EngineTerm {
-    EngineTerm { number: term.number, stamps_after: term.stamps_after, epoch }
-}
-
 /// A session on a cluster that may be used, and the epoch of its logs.
 async fn prepare(config: &CqlConfig) -> Result<(Session, Server, u32), CqlError> {
-    let session = connect::connect(config).await?;
-    let server = Server::detect(&session).await?;
+    let (session, server) = schema::open(config).await?;
     schema::usable_version(&session, config).await?;
     for (downgrade, what) in server.examine(&session, config).await? {
         if !config.accepted.contains(&downgrade) {

@@ -1,12 +1,9 @@
 //! Whether a write keeps the contract, judged by its log's bounds alone; the same rules for every backend here.
 
 use antiphon_protocol::Row;
-use antiphon_storage_contract::{Op, StoreError};
+use antiphon_storage_contract::{Op, RECORD_KEY_BYTES_MAX, StoreError};
 
 use super::{payload, query::Bounds};
-
-/// Longest key of a record, in bytes.
-pub(crate) const RECORD_KEY_BYTES_MAX: usize = 256;
 
 /// A write that keeps the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -82,6 +82,16 @@ struct VersionOnly {
     version: u32,
 }
 
+/// Takes a data directory for this process until the file is dropped.
+pub fn lock(dir: &Path) -> Result<File, OpenError> {
+    let file = File::options().create(true).append(true).open(dir.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked(dir.to_owned())),
+        Err(fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
 /// Where things are in a data directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout(PathBuf);
@@ -119,14 +129,8 @@ impl Layout {
         self.0.join("damaged")
     }
 
-    /// Takes the directory for this process until the file is dropped.
     pub(crate) fn lock(&self) -> Result<File, OpenError> {
-        let file = File::options().create(true).append(true).open(self.0.join("lock"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked(self.0.clone())),
-            Err(fs::TryLockError::Error(error)) => Err(error.into()),
-        }
+        lock(&self.0)
     }
 
     /// What the directory is; nothing if it is empty.

@@ -1,21 +1,22 @@
 //! An operator's question, from the admin thread to a shard's and back.
 
-use std::sync::mpsc;
-
 use antiphon_core::explain::Question;
-use antiphon_sys::doorbell::Ringer;
 use tokio::sync::oneshot;
 
-use crate::{admin::ExplainFn, shard::Command};
+use crate::{
+    admin::ExplainFn,
+    shard::{Command, Control},
+};
 
-/// Asks the shard behind these; which one it is makes no difference.
-pub(super) fn explainer(commands: mpsc::Sender<Command>, ringer: Ringer) -> ExplainFn {
+/// Asks this shard; which one it is makes no difference.
+pub(super) fn explainer(shard: Control) -> ExplainFn {
     Box::new(move |question: Question| {
         let (answer, answered) = oneshot::channel();
-        let sent = commands.send(Command::Explain(Box::new(question), answer));
-        ringer.ring();
+        let is_asked = shard.tell(Command::Explain(Box::new(question), answer));
         Box::pin(async move {
-            sent.ok()?;
+            if !is_asked {
+                return None;
+            }
             // A shard that stops drops the questions that it holds.
             answered.await.ok().map(|explanation| *explanation)
         })

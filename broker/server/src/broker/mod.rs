@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::DirBuilderExt,
     path::Path,
-    sync::{Arc, mpsc},
+    sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -21,7 +21,6 @@ use antiphon_storage::embedded::{
     WriterChoice,
 };
 use antiphon_sys::{
-    doorbell::Ringer,
     group::{GroupOptions, SocketGroup},
     mesh::{Mesh, MeshPort},
     rlimit,
@@ -41,7 +40,7 @@ use crate::{
     config::{Config, StoreSettings},
     identity::{EdgeCertificate, Identity, fingerprint_of_pem},
     presence::PresenceStore,
-    shard::{Command, Mail},
+    shard::{Command, Control, Mail},
     store::ShardStore,
     tls::validity,
 };
@@ -85,8 +84,7 @@ struct Sockets {
 /// What the process holds of a shard thread.
 #[derive(Debug)]
 struct Shard {
-    commands: mpsc::Sender<Command>,
-    ringer: Ringer,
+    control: Control,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -106,7 +104,7 @@ impl Broker {
         let ports = Mesh::<Mail>::new(usize::from(shards), RING_CAPACITY).map_err(StartError::Threads)?;
         let wakes: Vec<Wake> = ports.iter().map(wake).collect();
         let (stores, store) = match &config.store {
-            StoreSettings::Embedded { .. } => open_embedded(&config, wakes.clone())?,
+            StoreSettings::Embedded { cache_bytes } => open_embedded(&config, *cache_bytes, wakes.clone())?,
             StoreSettings::Cql(_) => ((0..shards).map(|_| None).collect(), None),
         };
         let identity = Identity::load_or_create(&config.data_dir)?;
@@ -138,16 +136,16 @@ impl Broker {
             development: config.development.then(|| identity.minter().clone()),
             data_dir: config.data_dir.clone(),
             backup: Box::new(move |to| Box::pin(backup(store.clone(), to))),
-            explain: ask::explainer(asked.commands.clone(), asked.ringer.clone()),
+            explain: ask::explainer(asked.control.clone()),
         };
         let (admin_address, admin_stop, admin_thread) = serve_admin(config.admin_listen, admin)?;
         let (active, is_active) = watch::channel(store_is_here);
         let cluster = match first_connection {
             Some(connection) => {
-                let seats = shards.iter().map(|shard| (shard.commands.clone(), shard.ringer.clone())).collect();
+                let controls = shards.iter().map(|shard| shard.control.clone()).collect();
                 let place = config.advertise.clone().unwrap_or_else(|| address.to_string());
-                let broker = cluster::Waiting { shards: seats, health: health.clone(), active, wakes, place };
-                Some(cluster::open(&config, connection, broker)?)
+                let broker = cluster::Waiting { shards: controls, health: health.clone(), active, wakes, place };
+                Some(cluster::open(&config.data_dir, connection, broker)?)
             }
             None => None,
         };
@@ -255,8 +253,7 @@ impl Broker {
     fn tell(&self, command: impl Fn() -> Command) {
         for shard in &self.shards {
             // A thread that has ended needs no command.
-            let _ = shard.commands.send(command());
-            shard.ringer.ring();
+            shard.control.tell(command());
         }
     }
 
@@ -290,12 +287,11 @@ fn wake(port: &MeshPort<Mail>) -> Wake {
 /// The shards' stores, and a handle on all of them together.
 type OpenStores = (Vec<Option<ShardStore>>, Option<StoreHandle>);
 
-fn open_embedded(config: &Config, wakes: Vec<Wake>) -> Result<OpenStores, StartError> {
+fn open_embedded(config: &Config, cache_bytes: u64, wakes: Vec<Wake>) -> Result<OpenStores, StartError> {
     let fatal = Arc::new(|error: FatalError| {
         tracing::error!(%error, "the process ends, so that nothing is acknowledged that is not durable");
         std::process::exit(EXIT_IO_ERROR);
     });
-    let StoreSettings::Embedded { cache_bytes } = config.store else { return Err(StartError::NoStore) };
     let mut settings =
         EmbeddedConfig { writer: WriterChoice::Auto, cache_bytes, ..EmbeddedConfig::new(config.shards.get(), fatal) };
     if let Some(segment_bytes) = config.test_segment_bytes {

@@ -1,6 +1,6 @@
 //! Why a broker does not start, or did not end well.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, net::SocketAddr};
 
 use antiphon_storage::embedded::OpenError;
 use antiphon_storage_cql::CqlError;
@@ -24,9 +24,6 @@ pub enum StartError {
     /// The cluster that keeps the logs.
     #[error("the store: {0}")]
     Cluster(#[from] CqlError),
-    /// Another process uses the data directory.
-    #[error("{path} is in use by another process", path = .0.display())]
-    DataInUse(PathBuf),
     /// The store of presence.
     #[error(transparent)]
     Presence(#[from] PresenceError),

@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     identity::Identity,
     presence::ShardPresence,
-    shard::{Datagrams, Mail, ShardThread},
+    shard::{Control, Datagrams, Mail, ShardThread},
     store::ShardStore,
     tls,
 };
@@ -70,7 +70,7 @@ pub(super) fn start(
             clock,
         });
         let (commands, receiver) = mpsc::channel();
-        let ringer = port.doorbell().ringer();
+        let control = Control { commands, ringer: port.doorbell().ringer() };
         let thread = ShardThread {
             shard,
             node,
@@ -87,7 +87,7 @@ pub(super) fn start(
         };
         let name = format!("shard-{index}");
         let thread = thread::Builder::new().name(name).spawn(move || thread.run()).map_err(StartError::Threads)?;
-        shards.push(Shard { commands, ringer, thread: Some(thread) });
+        shards.push(Shard { control, thread: Some(thread) });
     }
     Ok(shards)
 }

@@ -15,7 +15,13 @@ mod sources;
 mod store;
 mod validate;
 
-use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use thiserror::Error;
 
@@ -26,7 +32,7 @@ use crate::{
 };
 
 pub use presence::{PresenceSettings, RedisSettings};
-pub use raw::{Overrides, Secret};
+pub use raw::Overrides;
 pub use store::{CqlSettings, Password, StoreSettings};
 
 /// A validated configuration.
@@ -216,6 +222,17 @@ pub enum ConfigError {
     /// Presence cannot be shared like that.
     #[error("presence: {0}")]
     Presence(#[from] antiphon_storage_redis::ConfigError),
+}
+
+/// A file that the configuration names.
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    fs::read(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
+}
+
+/// A password in a file. Editors end one with a line break, which is no part of it.
+fn read_password(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    Ok(fs::read_to_string(path).map_err(unreadable)?.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 impl Config {

@@ -1,16 +1,13 @@
 //! `[presence]`: whether this broker decides alone who is present, or shares it with others.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use antiphon_storage_redis::{RedisConfig, Secret, Timing, Tls};
 
 use super::{
     ConfigError,
     raw::RawPresence,
+    read, read_password,
     validate::{invalid, quoted, within},
 };
 
@@ -45,21 +42,16 @@ pub struct RedisSettings {
 impl RedisSettings {
     /// Reads the files that are named.
     pub fn load(&self) -> Result<RedisConfig, ConfigError> {
-        let unreadable = |path: &Path, source| ConfigError::Unreadable { path: path.to_owned(), source };
-        let password = self.password_file.as_deref().map(|path| {
-            let text = fs::read_to_string(path).map_err(|source| unreadable(path, source))?;
-            // Editors end a file with a line break, which is no part of a password.
-            Ok::<_, ConfigError>(Secret(text.trim_end_matches(['\r', '\n']).to_owned()))
-        });
+        let password = self.password_file.as_deref().map(read_password).transpose()?;
         let tls = match &self.ca {
-            Some(path) => Tls::Pem(fs::read(path).map_err(|source| unreadable(path, source))?),
+            Some(path) => Tls::Pem(read(path)?),
             None => Tls::System,
         };
         Ok(RedisConfig {
             urls: self.urls.clone(),
             is_cluster: self.is_cluster,
             username: self.username.clone(),
-            password: password.transpose()?,
+            password: password.map(Secret),
             tls,
             namespace: self.namespace.clone(),
             timing: Timing { command_timeout: self.command_timeout, ..Timing::default() },

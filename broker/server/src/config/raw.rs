@@ -2,17 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use antiphon_core::Secret;
 use serde::Deserialize;
-
-/// Text that is not printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret")
-    }
-}
 
 /// What flags may set; they beat environment and file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,9 +2,11 @@
 
 use std::{fs, path::Path};
 
+use antiphon_core::Secret;
+
 use super::{
     Config, ConfigError,
-    raw::{Overrides, RawConfig, Secret},
+    raw::{Overrides, RawConfig},
     validate::{self, Found},
 };
 

@@ -1,7 +1,13 @@
 //! Where the logs are kept: in the data directory, or on a CQL cluster.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use antiphon_core::Secret;
 use antiphon_storage_cql::{Consistency, CqlConfig, Credentials, Downgrade, schema};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -10,7 +16,8 @@ use rustls::{
 
 use super::{
     ConfigError,
-    raw::{RawStore, Secret},
+    raw::RawStore,
+    read, read_password,
     validate::{invalid, quoted, within},
 };
 
@@ -63,7 +70,7 @@ impl CqlSettings {
     pub fn store_config(&self) -> Result<CqlConfig, ConfigError> {
         let mut config = CqlConfig::new(self.contact_points.clone(), self.keyspace.clone());
         config.credentials = self.user.as_ref().map(|(user, password)| password.read(user)).transpose()?;
-        config.tls = self.tls_ca.as_ref().map(tls).transpose()?;
+        config.tls = self.tls_ca.as_deref().map(tls).transpose()?;
         config.datacenter.clone_from(&self.datacenter);
         config.consistency = if self.is_local { Consistency::LocalQuorum } else { Consistency::Quorum };
         config.replication_factor = self.replication_factor;
@@ -77,18 +84,15 @@ impl Password {
     fn read(&self, user: &str) -> Result<Credentials, ConfigError> {
         let password = match self {
             Self::Given(password) => password.0.clone(),
-            Self::File(path) => {
-                let unreadable = |source| ConfigError::Unreadable { path: path.clone(), source };
-                std::fs::read_to_string(path).map_err(unreadable)?.trim_end_matches(['\r', '\n']).to_owned()
-            }
+            Self::File(path) => read_password(path)?,
         };
         Ok(Credentials { user: user.to_owned(), password })
     }
 }
 
-fn tls(ca: &PathBuf) -> Result<Arc<ClientConfig>, ConfigError> {
+fn tls(ca: &Path) -> Result<Arc<ClientConfig>, ConfigError> {
     let unusable = || invalid("store.tls_ca", "PEM certificates of roots", ca.display());
-    let pem = std::fs::read(ca).map_err(|source| ConfigError::Unreadable { path: ca.clone(), source })?;
+    let pem = read(ca)?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         roots.add(certificate.map_err(|_| unusable())?).map_err(|_| unusable())?;

@@ -13,7 +13,7 @@ use std::{
     io,
     sync::{
         Arc,
-        mpsc::{Receiver, TryRecvError},
+        mpsc::{Receiver, Sender, TryRecvError},
     },
     time::{Duration, Instant},
 };
@@ -25,6 +25,7 @@ use antiphon_core::{
 use antiphon_node::{Clock, Datagram, Node};
 use antiphon_storage::{Completion, EventLog, presence::PresenceEvent};
 use antiphon_sys::{
+    doorbell::Ringer,
     mesh::MeshPort,
     poller::{Source, wait},
 };
@@ -73,6 +74,22 @@ pub(crate) enum Command {
     Activate(ShardStore),
     /// An operator asks.
     Explain(Box<Question>, oneshot::Sender<Box<Explanation>>),
+}
+
+/// The way to a shard's thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Control {
+    pub(crate) commands: Sender<Command>,
+    pub(crate) ringer: Ringer,
+}
+
+impl Control {
+    /// Tells the thread. False if it has ended.
+    pub(crate) fn tell(&self, command: Command) -> bool {
+        let is_sent = self.commands.send(command).is_ok();
+        self.ringer.ring();
+        is_sent
+    }
 }
 
 /// Everything that a shard thread owns.

@@ -452,7 +452,7 @@ impl Engine {
 
     fn go_on_reading(&mut self, number: u64) {
         let Some(reading) = self.readings.get_mut(&number) else { return };
-        let known = self.logs.get(&reading.log).and_then(Log::readable);
+        let known = self.logs.get(&reading.op.log()).and_then(Log::readable);
         match reading.next(known, self.out.term.epoch) {
             Next::Asks(request) => {
                 let is_page = matches!(reading.op, Op::Read { .. });
@@ -475,7 +475,7 @@ impl Engine {
 
     fn read(&mut self, number: u64, result: Result<Reply, Failure>) {
         let Some(reading) = self.readings.get_mut(&number) else { return };
-        let known = self.logs.get(&reading.log).and_then(Log::readable);
+        let known = self.logs.get(&reading.op.log()).and_then(Log::readable);
         let result = result.map_err(unavailable);
         let finished = match result {
             Ok(reply) => reading.take(reply, known),

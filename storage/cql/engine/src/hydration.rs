@@ -13,7 +13,7 @@ use crate::{
     limits::READ_ROWS_MAX,
     log::{Fresh, Known},
     request::{Reply, Request},
-    rows::parse,
+    rows::{missing, parse},
 };
 
 /// A checkpoint and the row through which it describes the log.
@@ -151,8 +151,4 @@ impl Hydration {
         known.fresh = Some(Fresh { checkpoint, tail });
         Progress::Finished(Box::new(known), std::mem::take(&mut self.ended))
     }
-}
-
-fn missing(seq: u64) -> StoreError {
-    StoreError::Degraded(format!("row {seq} is missing"))
 }

@@ -31,8 +31,6 @@ pub const DUPLICATES_WAITING_MAX: usize = 1_024;
 pub const LOGS_KNOWN_MAX: usize = 1 << 18;
 /// Logs whose last append has an unknown outcome that are remembered by name. More: every bucket so far counts as cut off.
 pub const LOGS_IN_DOUBT_MAX: usize = 1 << 16;
-/// Longest key of a record, in bytes.
-pub const RECORD_KEY_BYTES_MAX: usize = 256;
 
 const _: () = {
     assert!(BUCKET_ROWS_MIN >= 50, "a page of fifty rows");

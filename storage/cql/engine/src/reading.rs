@@ -1,7 +1,7 @@
 //! Reads under way.
 
-use antiphon_protocol::{LogKey, Row};
-use antiphon_storage_contract::{Loaded, Op, Outcome, StoreError, Token};
+use antiphon_protocol::Row;
+use antiphon_storage_contract::{Loaded, Op, Outcome, RECORD_KEY_BYTES_MAX, StoreError, Token};
 use bytes::Bytes;
 
 use crate::{
@@ -15,7 +15,6 @@ use crate::{
 /// One read.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    pub(crate) log: LogKey,
     pub(crate) token: Token,
     /// What was asked, should the log have to be taken up again.
     pub(crate) op: Op,
@@ -60,11 +59,11 @@ pub(crate) enum Next {
 }
 
 /// Above every key of a record.
-const AFTER_EVERY_KEY: [u8; crate::limits::RECORD_KEY_BYTES_MAX + 1] = [0xff; _];
+const AFTER_EVERY_KEY: [u8; RECORD_KEY_BYTES_MAX + 1] = [0xff; _];
 
 impl Reading {
     pub(crate) fn new(op: Op, token: Token) -> Self {
-        Self { log: op.log(), token, op, stage: Stage::New }
+        Self { token, op, stage: Stage::New }
     }
 
     /// Begins, or goes on after [`Self::take`]. `known` is the log, if reads may be answered from it.
@@ -80,22 +79,11 @@ impl Reading {
                 self.stage = Stage::New;
                 Next::Waits
             }
-            (Stage::Tail(checkpoint, walk), Some(known)) => match walk.next(self.log, &known.buckets, known.floor) {
-                Some(Ok(request)) => Next::Asks(request),
-                Some(Err(error)) => Next::Answers(Err(error)),
-                None => {
-                    let walk = std::mem::replace(walk, Walk::all(0, 0));
-                    Next::Answers(Ok(loaded(known, epoch, checkpoint.take(), walk.into_rows())))
-                }
-            },
-            (Stage::Page(walk) | Stage::Stored(walk), Some(known)) => {
-                match walk.next(self.log, &known.buckets, known.floor) {
+            (Stage::Tail(_, walk) | Stage::Page(walk) | Stage::Stored(walk), Some(known)) => {
+                match walk.next(self.op.log(), &known.buckets, known.floor) {
                     Some(Ok(request)) => Next::Asks(request),
                     Some(Err(error)) => Next::Answers(Err(error)),
-                    None => {
-                        let rows = std::mem::replace(walk, Walk::all(0, 0)).into_rows();
-                        Next::Answers(Ok(self.outcome(rows)))
-                    }
+                    None => Next::Answers(Ok(self.outcome(known, epoch))),
                 }
             }
             (Stage::New | Stage::Head | Stage::Index, Some(_)) => Next::Waits,
@@ -104,7 +92,7 @@ impl Reading {
 
     /// The first step.
     fn begin(&mut self, known: Option<&Known>) -> Option<Next> {
-        let log = self.log;
+        let log = self.op.log();
         match (&self.op, known) {
             (Op::GetRecord { key, .. }, _) => {
                 self.stage = Stage::Records(Scan::default());
@@ -191,7 +179,7 @@ impl Reading {
         if from >= to {
             return Next::Answers(Ok(Outcome::Records(std::mem::take(&mut scan.found))));
         }
-        Next::Asks(Request::ScanRecords { log: self.log, from, to, records_max: scan.asked })
+        Next::Asks(Request::ScanRecords { log: self.op.log(), from, to, records_max: scan.asked })
     }
 
     fn take_records(&mut self, records: Vec<(Bytes, Option<Bytes>)>) -> Option<Outcome> {
@@ -210,8 +198,15 @@ impl Reading {
         is_over.then(|| Outcome::Records(std::mem::take(&mut scan.found)))
     }
 
-    fn outcome(&self, rows: Vec<Row>) -> Outcome {
+    /// What the rows come to that were read.
+    fn outcome(&mut self, known: &Known, epoch: u32) -> Outcome {
+        let (checkpoint, rows) = match std::mem::replace(&mut self.stage, Stage::New) {
+            Stage::Tail(checkpoint, walk) => (checkpoint, walk.into_rows()),
+            Stage::Page(walk) | Stage::Stored(walk) => (None, walk.into_rows()),
+            Stage::New | Stage::Head | Stage::Index | Stage::Records(_) => (None, Vec::new()),
+        };
         match &self.op {
+            Op::Load { .. } => loaded(known, epoch, checkpoint, rows),
             Op::FindDuplicate { sender, client_message_id, .. } => {
                 let is_it =
                     |row: &Row| row.sender() == sender.as_str() && row.client_message_id() == *client_message_id;

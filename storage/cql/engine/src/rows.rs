@@ -110,7 +110,8 @@ impl Walk {
     }
 }
 
-fn missing(seq: u64) -> StoreError {
+/// A row that must be there is not.
+pub(crate) fn missing(seq: u64) -> StoreError {
     StoreError::Degraded(format!("row {seq} is missing"))
 }
 

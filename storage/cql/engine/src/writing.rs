@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use antiphon_protocol::{LogKey, Row};
-use antiphon_storage_contract::{Op, Outcome, StoreError, Token};
+use antiphon_storage_contract::{Op, Outcome, RECORD_KEY_BYTES_MAX, StoreError, Token};
 
 use crate::{
     bucket::{Bucket, BucketId, Gone},
@@ -11,7 +11,7 @@ use crate::{
     engine::Outbox,
     limits::{
         APPEND_BYTES_MAX, APPEND_ROWS_MAX, BUCKET_BYTES_MAX, BUCKET_ROWS_MAX, BUCKET_ROWS_MIN, BUCKET_SPAN_MS,
-        DUPLICATES_WAITING_MAX, RECORD_KEY_BYTES_MAX, RECORDS_PER_WRITE_MAX,
+        DUPLICATES_WAITING_MAX, RECORDS_PER_WRITE_MAX,
     },
     log::Known,
     opening::{Opening, copies_from},
@@ -204,7 +204,7 @@ fn append(log: LogKey, known: &mut Known, writes: &mut VecDeque<(Op, Token)>, ou
 }
 
 /// Says once more that the newest bucket is in the index: of one that is in doubt a majority may not know.
-pub(crate) fn confirm(log: LogKey, known: &Known, out: &mut Outbox) -> Option<Request> {
+fn confirm(log: LogKey, known: &Known, out: &mut Outbox) -> Option<Request> {
     let bucket = known.buckets.newest()?;
     Some(Request::WriteBucket { log, bucket, at: out.stamp() })
 }

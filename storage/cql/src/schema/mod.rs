@@ -34,9 +34,7 @@ pub fn statements(config: &CqlConfig, server: &Server, datacenters: &[String]) -
 
 /// Brings the schema up to this program's version. Answers with the version that was found before.
 pub async fn apply(config: &CqlConfig) -> Result<Found, CqlError> {
-    check_name(&config.keyspace)?;
-    let session = connect::connect(config).await?;
-    let server = Server::detect(&session).await?;
+    let (session, server) = open(config).await?;
     refuse_too_many_copies(&session, config)?;
     for statement in tables::keyspaces(config, &server, &datacenters(&session, config)) {
         run(&session, "making the keyspaces", statement).await?;
@@ -56,9 +54,7 @@ pub async fn apply(config: &CqlConfig) -> Result<Found, CqlError> {
 
 /// What the cluster has.
 pub async fn show(config: &CqlConfig) -> Result<(Found, Vec<String>), CqlError> {
-    check_name(&config.keyspace)?;
-    let session = connect::connect(config).await?;
-    let server = Server::detect(&session).await?;
+    let (session, server) = open(config).await?;
     let version = version(&session, config).await?;
     let datacenters = datacenters(&session, config);
     Ok((Found { server, version }, datacenters))
@@ -66,12 +62,21 @@ pub async fn show(config: &CqlConfig) -> Result<(Found, Vec<String>), CqlError> 
 
 /// Fails unless the schema is the one that this program works with. Answers with what weakens a guarantee.
 pub async fn check(config: &CqlConfig) -> Result<(Found, Vec<(Downgrade, String)>), CqlError> {
-    check_name(&config.keyspace)?;
-    let session = connect::connect(config).await?;
-    let server = Server::detect(&session).await?;
+    let (session, server) = open(config).await?;
     let version = usable_version(&session, config).await?;
     let weak = server.examine(&session, config).await?;
     Ok((Found { server, version: Some(version) }, weak))
+}
+
+/// A session on the cluster, and whose servers it has.
+pub(crate) async fn open(config: &CqlConfig) -> Result<(Session, Server), CqlError> {
+    if !is_keyspace(&config.keyspace) {
+        let keyspace = &config.keyspace;
+        return Err(CqlError::Config(format!("store.keyspace: expected {KEYSPACE_EXPECTED}, not `{keyspace}`")));
+    }
+    let session = connect::connect(config).await?;
+    let server = Server::detect(&session).await?;
+    Ok((session, server))
 }
 
 /// The version, if this program can work with it.
@@ -119,13 +124,6 @@ pub fn is_keyspace(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let begins_well = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
     begins_well && name.len() <= 32 && name.bytes().all(is_plain)
-}
-
-pub(crate) fn check_name(keyspace: &str) -> Result<(), CqlError> {
-    if is_keyspace(keyspace) {
-        return Ok(());
-    }
-    Err(CqlError::Config(format!("store.keyspace: expected {KEYSPACE_EXPECTED}, not `{keyspace}`")))
 }
 
 fn datacenters(session: &Session, config: &CqlConfig) -> Vec<String> {
