@@ -127,10 +127,11 @@ impl Log {
     }
 
     fn set_floor(&mut self, floor: u64) -> Result<Outcome, StoreError> {
-        if floor > self.head + 1 {
+        if floor > self.head + 1 && self.head > 0 {
             return Err(StoreError::Misuse(format!("the log ends at {}", self.head)));
         }
         self.floor = self.floor.max(floor);
+        self.head = self.head.max(self.floor - 1);
         self.rows = self.rows.split_off(&self.floor);
         self.duplicates.retain(|_, seq| *seq >= self.floor);
         Ok(Outcome::Done)

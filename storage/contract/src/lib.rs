@@ -81,7 +81,8 @@ pub enum Op {
     Checkpoint { log: LogKey, through: u64, value: Bytes },
     /// Write records next to the log. Answer: [`Outcome::Done`].
     PutRecords { log: LogKey, records: Vec<RecordWrite> },
-    /// Raise the log's floor: rows below it are gone for readers at once and from disk eventually.
+    /// Raise the log's floor: rows below it are gone for readers at once and from disk eventually. It may lie at most one
+    /// after the head, except that a log which never had a row may begin anywhere: then the floor's row is the next one.
     /// Answer: [`Outcome::Done`].
     SetFloor { log: LogKey, floor: u64 },
     /// Everything an owner needs to take the log up. Answer: [`Outcome::Loaded`].

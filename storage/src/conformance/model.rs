@@ -111,7 +111,13 @@ impl Run {
                 let value = Bytes::from(self.dice.roll().to_be_bytes()[..self.dice.below(9) as usize].to_vec());
                 Op::Checkpoint { log: key, through, value }
             }
-            14 => Op::SetFloor { log: key, floor: 1 + self.dice.below(head + 3) },
+            14 => {
+                let floor = 1 + self.dice.below(head + 3);
+                if head == 0 {
+                    self.heads[n as usize] = floor - 1;
+                }
+                Op::SetFloor { log: key, floor }
+            }
             _ => {
                 let records = (0..self.dice.below(4)).map(|_| self.record()).collect();
                 Op::PutRecords { log: key, records }

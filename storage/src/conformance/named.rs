@@ -24,6 +24,7 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("a redaction replaces the row in place", a_redaction_replaces_the_row_in_place),
     ("rows below the floor are gone", rows_below_the_floor_are_gone),
     ("the floor only rises", the_floor_only_rises),
+    ("a log that never had a row begins where its floor says", a_log_begins_where_its_floor_says),
     ("records are written, deleted and scanned", records_are_written_deleted_and_scanned),
     ("logs do not mix", logs_do_not_mix),
 ];
@@ -227,6 +228,20 @@ fn the_floor_only_rises(session: &mut Session) {
     done(session, Op::SetFloor { log: log(1), floor: 3 });
     done(session, Op::SetFloor { log: log(1), floor: 2 });
     assert_eq!(load(session, 1).floor, 3);
+}
+
+fn a_log_begins_where_its_floor_says(session: &mut Session) {
+    done(session, Op::SetFloor { log: log(1), floor: 7 });
+    let begun = load(session, 1);
+    assert_eq!((begun.floor, begun.head, begun.tail), (7, 6, vec![]));
+    misuse(session, Op::SetFloor { log: log(1), floor: 9 });
+    misuse(session, append(1, [1]));
+    session.reopen();
+    done(session, append(1, 7..=8));
+    assert_eq!(seqs(&rows_of(session, read(1, 1, 20))), [7, 8]);
+    assert_eq!(session.perform(find(1, 1_007)), Ok(Outcome::Row(Some(row(7)))));
+    let loaded = load(session, 1);
+    assert_eq!((loaded.floor, loaded.head, seqs(&loaded.tail)), (7, 8, vec![7, 8]));
 }
 
 fn records_are_written_deleted_and_scanned(session: &mut Session) {

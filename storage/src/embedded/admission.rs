@@ -31,11 +31,11 @@ pub(crate) fn check(op: &Op, before: Bounds, bytes_max: usize) -> Result<Admitte
             misuse(format!("a record's key has at most {RECORD_KEY_BYTES_MAX} bytes"))
         }
         Op::PutRecords { records, .. } if records.is_empty() => Ok(Admitted::Nothing),
-        Op::SetFloor { floor, .. } if *floor > before.head + 1 => {
+        Op::SetFloor { floor, .. } if *floor > before.head + 1 && before.head > 0 => {
             misuse(format!("a floor of {floor} lies beyond the log's head {}", before.head))
         }
         Op::SetFloor { floor, .. } if *floor <= before.floor => Ok(Admitted::Nothing),
-        Op::SetFloor { floor, .. } => Ok(Admitted::Write(Bounds { floor: *floor, ..before })),
+        Op::SetFloor { floor, .. } => Ok(Admitted::Write(Bounds { floor: *floor, head: before.head.max(*floor - 1) })),
         _ => Ok(Admitted::Write(before)),
     }
 }

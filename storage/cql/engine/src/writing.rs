@@ -116,7 +116,7 @@ pub(crate) fn plan(log: LogKey, known: &mut Known, writes: &mut VecDeque<(Op, To
             let request = Request::WriteCheckpoint { log, through: *through, value: value.clone(), at: out.stamp() };
             start(writes, Write::Checkpoint(token), request)
         }
-        Op::SetFloor { floor, .. } if *floor > head + 1 => misuse(format!("the log ends at {head}")),
+        Op::SetFloor { floor, .. } if *floor > head + 1 && head > 0 => misuse(format!("the log ends at {head}")),
         Op::SetFloor { floor, .. } if *floor <= known.floor => Step::Answer(Ok(Outcome::Done)),
         Op::SetFloor { floor, .. } => {
             let floor = *floor;
@@ -269,6 +269,7 @@ pub(crate) fn carried_out(write: Write, known: &mut Known) -> Vec<Gone> {
         Write::Floor(_, floor) => {
             known.fresh = None;
             let before = std::mem::replace(&mut known.floor, floor);
+            known.head = known.head.max(floor - 1);
             let gone = known.buckets.drop_below(floor).into_iter();
             // Of those that an earlier round left, ids may have been stored anew since: their entries stay.
             gone.map(|gone| Gone { expired_before: gone.expired_before.filter(|end| *end > before), ..gone }).collect()
