@@ -19,6 +19,7 @@ mod admission;
 mod backup;
 pub mod block;
 mod choice;
+mod copying;
 mod counters;
 pub mod disk;
 mod format;
@@ -47,6 +48,7 @@ pub mod writer;
 
 pub use backup::{BackupError, BackupReport, restore};
 pub use choice::{ChosenWriter, Writer, WriterChoice, WriterKind};
+pub use copying::ListError;
 pub use counters::{Counters, WriterCounters};
 pub use format::{FORMAT_VERSION, Format, OpenError, lock};
 pub use index::{Index, InlineIndex};

@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use super::{
     block::{self, Found, PAGE_BYTES},
+    copying,
     disk::{Disk as _, RealDisk, SegmentName, sync_dir},
     format::{Format, Layout, OpenError},
     segments::SPARE_BOOT,
@@ -77,6 +78,7 @@ impl StoreHandle {
 pub fn restore(backup: &Path, dir: &Path) -> Result<Format, BackupError> {
     let from = Layout::new(backup);
     let _lock = from.lock()?;
+    copying::refuse_unfinished(&from)?;
     let missing = || OpenError::NotADataDirectory(backup.to_owned(), "its format file is missing".to_owned());
     let format = from.format()?.ok_or_else(missing)?;
     let to = make_empty(dir)?;

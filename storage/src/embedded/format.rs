@@ -5,6 +5,7 @@
 //! format     version, epoch, time of creation; written first in a new directory and last in a copy
 //! boot       counts the starts of the process
 //! damaged    partitions that are read-only, and why
+//! copying    there while a copy into the directory is unfinished; what the copier noted
 //! wal/       write-ahead logs          index/00..63    index partitions
 //! damaged-wal/   logs in which damage was found, kept for the operator
 //! ```
@@ -46,6 +47,12 @@ pub enum OpenError {
     /// The directory holds data but does not say what it is.
     #[error("{0} is no complete data directory: {1}")]
     NotADataDirectory(PathBuf, String),
+    /// What it holds is a part of another store.
+    #[error("{0} holds an unfinished copy of another store; let `antiphon copy` finish it")]
+    UnfinishedCopy(PathBuf),
+    /// A copy needs a directory without logs, or one that it has begun.
+    #[error("{0} holds logs already; a copy needs a place of its own")]
+    NotEmpty(PathBuf),
     /// A setting is out of its range.
     #[error("the store's configuration is invalid: {0}")]
     Config(&'static str),
@@ -129,6 +136,10 @@ impl Layout {
         self.0.join("damaged")
     }
 
+    pub(crate) fn copying(&self) -> PathBuf {
+        self.0.join("copying")
+    }
+
     pub(crate) fn lock(&self) -> Result<File, OpenError> {
         lock(&self.0)
     }
@@ -203,7 +214,7 @@ impl Layout {
 }
 
 /// Replaces a file at once and durably.
-fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = File::create(&temporary)?;
     file.write_all(content)?;

@@ -14,6 +14,7 @@ use std::{
 
 use super::{
     choice::{ChosenWriter, Writer, WriterChoice, WriterKind},
+    copying,
     disk::{Disk as _, RealDisk, SegmentName},
     format::{FORMAT_VERSION, Format, Layout, OpenError},
     helpers::{HelperParts, Helpers},
@@ -107,15 +108,27 @@ impl Embedded {
     /// `p` with `p % shards == i` and may be moved to its own thread before its first operation. The directory stays locked until every shard and
     /// every [`StoreHandle`] is dropped.
     pub fn open(dir: &Path, config: EmbeddedConfig, wakers: Vec<Wake>) -> Result<Vec<EmbeddedShard>, OpenError> {
-        config.check(wakers.len())?;
-        let config = EmbeddedConfig { fatal: at_most_once(config.fatal), ..config };
         fs::create_dir_all(dir)?;
         let layout = Layout::new(dir);
         let lock = layout.lock()?;
+        copying::refuse_unfinished(&layout)?;
         let format = match layout.format()? {
             Some(format) => format,
-            None => make(&layout)?,
+            None => make(&layout, FIRST_EPOCH)?,
         };
+        Self::start(layout, lock, format, config, wakers)
+    }
+
+    /// Opens a directory that this process has locked.
+    pub(super) fn start(
+        layout: Layout,
+        lock: File,
+        format: Format,
+        config: EmbeddedConfig,
+        wakers: Vec<Wake>,
+    ) -> Result<Vec<EmbeddedShard>, OpenError> {
+        config.check(wakers.len())?;
+        let config = EmbeddedConfig { fatal: at_most_once(config.fatal), ..config };
         for folder in [layout.wal(), layout.index()] {
             fs::create_dir_all(folder)?;
         }
@@ -138,9 +151,13 @@ fn at_most_once(fatal: FatalHook) -> FatalHook {
     })
 }
 
-fn make(layout: &Layout) -> Result<Format, OpenError> {
+/// Of a directory whose positions were never given out.
+const FIRST_EPOCH: u32 = 1;
+
+/// Makes a directory into a data directory.
+pub(super) fn make(layout: &Layout, epoch: u32) -> Result<Format, OpenError> {
     let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    let format = Format { version: FORMAT_VERSION, epoch: 1, created };
+    let format = Format { version: FORMAT_VERSION, epoch, created };
     layout.write_format(&format)?;
     Ok(format)
 }
@@ -204,7 +221,7 @@ impl Opened {
             durable,
             senders: Mutex::new(Some((helpers, keeper))),
             threads,
-            _lock: lock,
+            lock,
         });
         shards.iter_mut().for_each(|shard| shard.attach(store.clone()));
         Ok(shards)
@@ -228,7 +245,7 @@ pub(crate) struct Store {
     senders: Mutex<Option<(Helpers, SegmentKeeper)>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Released last, when no thread can touch the directory any more.
-    _lock: File,
+    pub(super) lock: File,
 }
 
 impl Drop for Store {
