@@ -3,6 +3,7 @@
 //! A backend's own tests implement [`Backend`] and call [`run_all`] and [`model::compare`]. Every check panics with
 //! what it expected; the model comparison also prints its seed.
 
+pub mod made_up;
 pub mod model;
 mod named;
 pub mod presence;

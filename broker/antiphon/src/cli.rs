@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Restore(Restore),
     /// Make, show or check the tables of a store on a cluster.
     Schema(Schema),
+    /// Move everything to the other engine: from the data directory to the cluster, or back. Clients notice nothing.
+    Copy(Copy),
     /// Check every byte of a data directory that no broker uses.
     Verify(Verify),
 }
@@ -98,6 +100,33 @@ pub(crate) struct Schema {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE", env = "ANTIPHON_CONFIG", global = true)]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// Which stores: the data directory and, in the configuration, the cluster. No broker may use either.
+#[derive(Debug, Args)]
+pub(crate) struct Copy {
+    /// What to read.
+    #[arg(long, value_name = "ENGINE")]
+    pub(crate) from: Engine,
+    /// What to write: empty, or an unfinished copy.
+    #[arg(long, value_name = "ENGINE")]
+    pub(crate) to: Engine,
+    /// Data directory [default: that of the configuration].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Configuration file (TOML). Its `[store]` names the cluster.
+    #[arg(long, value_name = "FILE", env = "ANTIPHON_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// What keeps logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Engine {
+    /// The data directory.
+    Embedded,
+    /// The cluster.
+    #[value(alias = "cassandra")]
+    Scylla,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]

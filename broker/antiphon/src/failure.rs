@@ -4,6 +4,7 @@ use std::{io, path::PathBuf, process::ExitCode};
 
 use antiphon_server::{StartError, auth::MintError, config::ConfigError, identity::IdentityError};
 use antiphon_storage::embedded::{BackupError, OpenError};
+use antiphon_storage_copy::CopyError;
 use antiphon_storage_cql::CqlError;
 use thiserror::Error;
 
@@ -67,6 +68,9 @@ pub(crate) enum Failure {
     /// The cluster that keeps the logs.
     #[error("the store: {0}")]
     Cluster(#[from] CqlError),
+    /// Moving everything to another store.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// The store weakens a guarantee that nobody has given up.
     #[error("{0} things weaken a guarantee; name them in `store.accept` to run all the same")]
     Weak(usize),

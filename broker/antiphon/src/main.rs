@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Backup(backup) => wait(command::backup::run(backup)),
         Command::Restore(restore) => command::restore::run(&restore),
         Command::Schema(schema) => command::schema::run(&schema),
+        Command::Copy(copy) => command::copy::run(&copy),
         Command::Verify(verify) => command::verify::run(&verify),
     };
     match outcome {

@@ -46,6 +46,12 @@ pub enum CqlError {
         /// The newest one that is known.
         known: i32,
     },
+    /// What is there is a part of another store.
+    #[error("keyspace `{keyspace}` holds an unfinished copy of another store; let `antiphon copy` finish it")]
+    UnfinishedCopy {
+        /// Which.
+        keyspace: String,
+    },
     /// Something weakens a guarantee.
     #[error("{what}; to run all the same, add \"{}\" to `store.accept`", .downgrade.name())]
     Refused {

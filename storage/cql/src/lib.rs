@@ -14,11 +14,13 @@
 
 pub mod config;
 mod connect;
+mod copying;
 mod error;
 mod health;
 mod keeper;
 mod perform;
 pub mod schema;
+mod seat;
 mod server;
 mod shard;
 mod statements;
@@ -27,8 +29,10 @@ mod uptime;
 
 pub use antiphon_cql_engine::lease::Candidate;
 pub use config::{Consistency, CqlConfig, Credentials, Downgrade};
+pub use copying::CopyDesk;
 pub use error::CqlError;
 pub use health::Health;
+pub use seat::seat;
 pub use server::{Product, Server};
 pub use shard::CqlShard;
 pub use store::{CqlStore, Shared, Standing, StandingHook, Wake};

@@ -5,7 +5,10 @@ use scylla::{
     statement::{Consistency, prepared::PreparedStatement},
 };
 
-use crate::{config::CqlConfig, error::CqlError};
+use crate::{
+    config::{self, CqlConfig},
+    error::CqlError,
+};
 
 /// The statements on logs. All may be repeated; timestamps go with the request.
 #[derive(Debug)]
@@ -85,9 +88,17 @@ impl Statements {
 }
 
 /// `text` with the keyspace's name in the place of `KS`.
-async fn prepare(session: &Session, keyspace: &str, text: &str) -> Result<PreparedStatement, CqlError> {
+pub(crate) async fn prepare(session: &Session, keyspace: &str, text: &str) -> Result<PreparedStatement, CqlError> {
     let prepared = session.prepare(text.replace("KS", keyspace)).await;
     prepared.map_err(|error| CqlError::statement("preparing the statements", error))
+}
+
+/// The level that shows the last change under a condition, also one that is under way.
+pub(crate) fn serial_read_level(consistency: config::Consistency) -> Consistency {
+    match consistency {
+        config::Consistency::Quorum => Consistency::Serial,
+        config::Consistency::LocalQuorum => Consistency::LocalSerial,
+    }
 }
 
 /// The statements on the lease. Each is carried out only if the row still says what it said before.
@@ -110,10 +121,7 @@ impl LeaseStatements {
         };
         let mut read =
             lwt("SELECT term, holder, seat, renewals, stamps_until, address FROM KS.lease WHERE name = ?").await?;
-        read.set_consistency(match serial {
-            scylla::statement::SerialConsistency::Serial => Consistency::Serial,
-            scylla::statement::SerialConsistency::LocalSerial => Consistency::LocalSerial,
-        });
+        read.set_consistency(serial_read_level(config.consistency));
         read.set_is_idempotent(true);
         Ok(Self {
             read,

@@ -11,7 +11,7 @@ use tokio::{runtime::Runtime, sync::oneshot};
 
 use crate::{
     config::CqlConfig,
-    connect,
+    connect, copying,
     error::CqlError,
     health::Health,
     keeper::{Keeper, Term},
@@ -68,6 +68,11 @@ impl Shared {
         &self.server
     }
 
+    /// The number of the term in which this process owns the logs.
+    pub fn term(&self) -> u64 {
+        self.term.number
+    }
+
     /// Whether they answer.
     pub fn health(&self) -> &Arc<Health> {
         &self.cluster.health
@@ -102,6 +107,8 @@ pub struct CqlStore {
     config: CqlConfig,
     server: Server,
     epoch: u32,
+    /// Whether the keyspace may hold an unfinished copy.
+    is_for_copy: bool,
 }
 
 impl std::fmt::Debug for CqlStore {
@@ -113,6 +120,13 @@ impl std::fmt::Debug for CqlStore {
 impl CqlStore {
     /// Connects and checks what the broker depends on. What the operator accepted is logged loudly.
     pub fn connect(config: &CqlConfig) -> Result<Self, CqlError> {
+        let store = Self::connect_for_copy(config)?;
+        store.runtime.block_on(copying::refuse_unfinished(&store.cluster.session, config))?;
+        Ok(Self { is_for_copy: false, ..store })
+    }
+
+    /// The same, to copy into the keyspace: it may hold a copy that is unfinished.
+    pub fn connect_for_copy(config: &CqlConfig) -> Result<Self, CqlError> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("store").enable_all().build()?;
         let (session, server, epoch) = runtime.block_on(prepare(config))?;
@@ -121,7 +135,7 @@ impl CqlStore {
         let statements = runtime.block_on(Statements::prepare(&session, config))?;
         let health = Arc::new(Health::default());
         let cluster = Arc::new(Cluster { session, statements, health, give_up_after: config.give_up_after });
-        Ok(Self { runtime, cluster, lease, config: config.clone(), server, epoch })
+        Ok(Self { runtime, cluster, lease, config: config.clone(), server, epoch, is_for_copy: true })
     }
 
     /// Whose servers keep the logs.
@@ -136,7 +150,7 @@ impl CqlStore {
         wakes: Vec<Wake>,
         standing: StandingHook,
     ) -> Result<Vec<CqlShard>, CqlError> {
-        let Self { runtime, cluster, lease, config, server, epoch } = self;
+        let Self { runtime, cluster, lease, config, server, epoch, is_for_copy } = self;
         let keeper = runtime.block_on(Keeper::new(lease, &config, candidate))?;
         let mut told = None;
         let tell = |row: &LeaseRow| {
@@ -146,6 +160,10 @@ impl CqlStore {
             }
         };
         let (hold, term) = runtime.block_on(keeper.acquire(tell));
+        // Whoever held the lease before may have been a copier that was interrupted.
+        if !is_for_copy {
+            runtime.block_on(copying::refuse_unfinished(&cluster.session, &config))?;
+        }
         standing(Standing::Active { term: term.number });
         let (let_go, asked_to_let_go) = oneshot::channel();
         let (done, is_done) = oneshot::channel();

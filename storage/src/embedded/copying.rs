@@ -84,6 +84,11 @@ fn read_note(layout: &Layout) -> io::Result<Option<String>> {
 }
 
 impl StoreHandle {
+    /// When the directory was made, Unix seconds: tells it from others.
+    pub fn created(&self) -> u64 {
+        self.0.format.created
+    }
+
     /// Counts the times that the directory was opened, this one included.
     pub fn starts(&self) -> u64 {
         self.0.boot

@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod check_config;
+pub(crate) mod copy;
 mod event_line;
 pub(crate) mod explain;
 pub(crate) mod history;

@@ -2,8 +2,7 @@
 //! takes them over when that one lets go or falls silent.
 
 use std::{
-    fs::{self, File},
-    os::unix::fs::MetadataExt,
+    fs::File,
     path::Path,
     sync::{Arc, mpsc},
     thread,
@@ -148,13 +147,10 @@ fn look_after(stores: Vec<CqlShard>, broker: &Waiting, stopped: &mpsc::Receiver<
     }
 }
 
-/// Locks the data directory. Its seat names it on this machine since its boot: whoever had the same seat is dead, as the
-/// lock was free. A copy of the directory is another file and so another seat.
+/// Locks the data directory; see [`antiphon_storage_cql::seat`].
 fn take_seat(data_dir: &Path) -> Result<(File, String), StartError> {
     let lock = embedded::lock(data_dir)?;
-    let file = lock.metadata().map_err(StartError::DataDirectory)?;
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(StartError::DataDirectory)?;
-    let seat = format!("{} {}:{}", boot.trim(), file.dev(), file.ino());
+    let seat = antiphon_storage_cql::seat(&lock).map_err(StartError::DataDirectory)?;
     Ok((lock, seat))
 }
 

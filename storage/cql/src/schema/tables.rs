@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// The newest version.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
 
 /// How a table is written.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,13 @@ pub(super) fn version_table(config: &CqlConfig) -> String {
 
 /// The statements of each step: the first makes version 1.
 pub(super) fn steps(config: &CqlConfig, server: &Server) -> Vec<Vec<String>> {
-    vec![first(config, server)]
+    vec![first(config, server), second(config)]
+}
+
+/// Copies into the keyspace that are unfinished.
+fn second(config: &CqlConfig) -> Vec<String> {
+    let keyspace = config.coordination();
+    vec![format!("CREATE TABLE IF NOT EXISTS {keyspace}.copies (name text PRIMARY KEY, note text)")]
 }
 
 fn first(config: &CqlConfig, server: &Server) -> Vec<String> {
