@@ -206,6 +206,11 @@ impl Broker {
         }
     }
 
+    /// Further variables of its environment, from the next start on.
+    pub fn set_environment(&mut self, environment: Vec<(String, String)>) {
+        self.config.environment = environment;
+    }
+
     /// Starts it again on the same data at the same addresses. One that still runs is killed first.
     pub fn restart(&mut self) -> Result<(), BrokerError> {
         self.kill()?;

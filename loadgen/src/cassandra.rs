@@ -36,24 +36,36 @@ impl Cassandra {
         let options = Options::default().nodes(nodes);
         let options = if nodes > 1 { options.heap_mib(HEAP_MIB_OF_MANY) } else { options };
         let cassandra = Self { cluster: Cluster::start(options)?, copies: nodes };
+        cassandra.apply_schema(program, &cassandra.environment())?;
+        Ok(cassandra)
+    }
+
+    /// Makes the tables of the keyspace that `environment` names, with the broker's own program.
+    pub fn apply_schema(&self, program: &Path, environment: &[(String, String)]) -> Result<(), CassandraError> {
         let failed = |error: &dyn std::fmt::Display| CassandraError::Schema(error.to_string());
         let mut apply = Command::new(program);
-        apply.args(["schema", "apply"]).envs(cassandra.environment()).env("ANTIPHON_LOG_FILTER", "warn");
+        apply.args(["schema", "apply"]).env("ANTIPHON_LOG_FILTER", "warn");
+        apply.envs(environment.iter().map(|(name, value)| (name, value)));
         let output = apply.output().map_err(|error| failed(&error))?;
-        if !output.status.success() {
-            return Err(failed(&String::from_utf8_lossy(&output.stderr)));
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(failed(&String::from_utf8_lossy(&output.stderr))),
         }
-        Ok(cassandra)
     }
 
     /// The variables with which a broker finds it.
     pub fn environment(&self) -> Vec<(String, String)> {
+        self.environment_of(KEYSPACE)
+    }
+
+    /// The variables with which a broker finds another keyspace of it.
+    pub fn environment_of(&self, keyspace: &str) -> Vec<(String, String)> {
         let contact_points: Vec<String> = self.cluster.contact_points().iter().map(ToString::to_string).collect();
         let variable = |name: &str, value: String| (format!("ANTIPHON_STORE_{name}"), value);
         let mut variables = vec![
             variable("ENGINE", "cassandra".into()),
             variable("CONTACT_POINTS", contact_points.join(",")),
-            variable("KEYSPACE", KEYSPACE.into()),
+            variable("KEYSPACE", keyspace.into()),
             variable("REPLICATION_FACTOR", self.copies.to_string()),
         ];
         if self.copies < 3 {

@@ -57,6 +57,8 @@ enum Command {
     Nodes(DisturbedArgs),
     /// Replay at two brokers on one Cassandra cluster: the active one stands still beyond its lease, the other takes over.
     Takeover(DisturbedArgs),
+    /// Replay while the broker's logs move from its data directory to a Cassandra cluster and back.
+    Copy(DisturbedArgs),
     /// Send until the broker's disk is full, read meanwhile, give space back, then check that nothing was lost. Takes root.
     Full(FullArgs),
     /// Import conversations as from another system while the import and the broker are killed, and once more: nothing is
@@ -146,6 +148,7 @@ impl Cli {
             Command::Cut(args) => return disturbed("cut", FaultKind::Cut, args, out),
             Command::Nodes(args) => return disturbed("nodes", FaultKind::Nodes, args, out),
             Command::Takeover(args) => return disturbed("takeover", FaultKind::Takeover, args, out),
+            Command::Copy(args) => return disturbed("copy", FaultKind::Copy, args, out),
             Command::Full(args) => return args.run(out),
             Command::Import(args) => return args.run(out),
             Command::Fanout(args) => return args.run(out),
@@ -177,8 +180,11 @@ fn disturbed(
     if kind == FaultKind::Kill {
         args.target.prefer_segments(KILLED_SEGMENT_BYTES);
     }
-    if let FaultKind::Nodes | FaultKind::Takeover = kind {
+    if let FaultKind::Nodes | FaultKind::Takeover | FaultKind::Copy = kind {
         args.target.prefer_cluster(if kind == FaultKind::Nodes { 3 } else { 1 });
+    }
+    if kind == FaultKind::Copy {
+        args.target.begin_embedded();
     }
     if args.workload.corpus.is_none() {
         args.workload.messages.get_or_insert_with(|| enough_messages(&args.rate, args.workload.merge, kind, faults));
@@ -195,6 +201,8 @@ fn enough_messages(rate: &RateArgs, merge: Option<u32>, kind: FaultKind, faults:
         FaultKind::Kill => 1.0,
         FaultKind::Nodes => faults.outage_ms as f64 / 1e3 + 6.0,
         FaultKind::Takeover => 15.0,
+        // The lease of a copier that was killed has to end first.
+        FaultKind::Copy => 25.0,
         FaultKind::Rebind | FaultKind::Cut => 0.5,
     };
     let seconds = f64::from(faults.rounds) * (faults.every_ms as f64 / 1e3 + lasting);

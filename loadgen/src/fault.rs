@@ -15,6 +15,7 @@ use crate::{
     cassandra::{Cassandra, CassandraError, Harm},
     chance::Chance,
     gateway::{Gateway, GatewayError},
+    moving::{MoveError, Moved, Mover},
     session::stopped,
     store_watch::{Moment, StoreWatch},
 };
@@ -24,6 +25,8 @@ const AIM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a takeover, and then the end of the broker that was overtaken, may take.
 const TAKEOVER_PATIENCE: Duration = Duration::from_secs(60);
+/// When at the latest a copy is killed on its way, for the first time.
+const COPY_PATIENCE: Duration = Duration::from_secs(2);
 /// The exit code of a broker that was overtaken.
 const EXIT_OVERTAKEN: i32 = 75;
 
@@ -64,6 +67,8 @@ pub enum FaultKind {
     Takeover,
     /// Nodes of the store's cluster are killed, stand still, or lose their majority, in turn.
     Nodes,
+    /// The broker is killed, its logs move to the cluster or back, and it goes on there.
+    Copy,
 }
 
 /// Faults to come.
@@ -115,6 +120,8 @@ pub struct FaultsDone {
     pub node_faults: u64,
     /// Times that a broker was overtaken, and the longest that took.
     pub takeovers: Vec<Duration>,
+    /// Times that the logs moved to the other engine.
+    pub copies: Vec<Moved>,
     /// The broker that stands by.
     pub standby: Option<Broker>,
     /// The broker, which runs.
@@ -144,6 +151,9 @@ pub enum FaultError {
     /// A node did not come back.
     #[error(transparent)]
     Cassandra(#[from] CassandraError),
+    /// The logs did not move.
+    #[error(transparent)]
+    Move(#[from] MoveError),
     /// A socket could not be moved, or a client has stopped.
     #[error("a client could not be disturbed")]
     Client(#[from] antiphon_sdk::Error),
@@ -166,6 +176,7 @@ impl FaultPlan {
         let Victims { mut broker, mut gateway, mut standby, cassandra, endpoints, clients } = victims;
         let mut chance = Chance::new(self.seed);
         let mut done = FaultsDone::default();
+        let mut mover = Mover::default();
         while done.rounds < self.args.rounds {
             let wait = Duration::from_millis(self.args.every_ms).mul_f64(0.5 + chance.unit());
             tokio::select! {
@@ -199,6 +210,19 @@ impl FaultPlan {
                     let outage = Duration::from_millis(self.args.outage_ms);
                     tokio::task::spawn_blocking(move || outlast(&cassandra, harm, outage)).await??;
                     done.node_faults += 1;
+                }
+                FaultKind::Copy => {
+                    let mut moving = broker.take().ok_or(FaultError::NotOurs)?;
+                    let cassandra = cassandra.clone().ok_or(FaultError::NoCluster)?;
+                    let patience = COPY_PATIENCE.mul_f64(chance.unit());
+                    let moved = tokio::task::spawn_blocking(move || {
+                        let moved = mover.move_logs(&mut moving, &cassandra, patience)?;
+                        Ok::<_, MoveError>((moving, mover, moved))
+                    });
+                    let moved = moved.await??;
+                    (broker, mover) = (Some(moved.0), moved.1);
+                    done.restarts.push(moved.2.took);
+                    done.copies.push(moved.2);
                 }
                 FaultKind::Rebind => {
                     for endpoint in &endpoints {

@@ -38,6 +38,7 @@ mod json_codec;
 pub mod machine;
 pub mod measured;
 pub mod merge;
+pub mod moving;
 pub mod names;
 pub mod pacer;
 pub mod probe;

@@ -130,6 +130,12 @@ pub struct Report {
     pub moves: u64,
     /// Times that nodes of the store's cluster were harmed.
     pub node_faults: u64,
+    /// Times that the logs moved to the other engine.
+    pub copies: u64,
+    /// Of these, killed on their way and finished by another.
+    pub copies_interrupted: u64,
+    /// Of these, copied back and found the same.
+    pub copies_compared: u64,
     /// Times that a broker was overtaken.
     pub takeovers: u64,
     /// Longest time from the pause of the active broker to the readiness of the other.
@@ -234,6 +240,10 @@ impl fmt::Display for Report {
         }
         if self.node_faults > 0 {
             row("faults of nodes", &self.node_faults)?;
+        }
+        if self.copies > 0 {
+            let Self { copies, copies_interrupted, copies_compared, .. } = self;
+            row("moves, interrupted, compared", &format_args!("{copies}, {copies_interrupted}, {copies_compared}"))?;
         }
         if let Some(seconds) = self.takeover_seconds_max {
             row("takeovers, the longest", &format_args!("{}, {seconds:.1} s", self.takeovers))?;

@@ -120,6 +120,9 @@ impl Run {
             report.faults = faults.rounds.into();
             report.gateway_kills = faults.gateway_kills;
             report.node_faults = faults.node_faults;
+            report.copies = faults.copies.len() as u64;
+            report.copies_interrupted = faults.copies.iter().filter(|copy| copy.was_interrupted).count() as u64;
+            report.copies_compared = faults.copies.iter().filter(|copy| copy.was_compared).count() as u64;
             report.takeovers = faults.takeovers.len() as u64;
             report.takeover_seconds_max = faults.takeovers.iter().max().map(Duration::as_secs_f64);
             report.store = target.cassandra().map(|cassandra| cassandra.describe());

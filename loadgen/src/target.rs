@@ -72,12 +72,20 @@ pub struct OwnArgs {
     /// Its logs are on a Cassandra cluster of so many nodes, each with every row, which is started for this run.
     #[arg(long, value_name = "NODES", conflicts_with_all = ["broker", "cache_mib"], value_parser = clap::value_parser!(u8).range(1..=3))]
     cassandra: Option<u8>,
+    /// It begins on its data directory all the same, and moves.
+    #[arg(skip)]
+    begins_embedded: bool,
 }
 
 impl TargetArgs {
     /// Gives a broker of one's own a cluster of so many nodes, unless another one was asked for.
     pub fn prefer_cluster(&mut self, nodes: u8) {
         self.own.cassandra.get_or_insert(nodes);
+    }
+
+    /// Lets a broker of one's own begin on its data directory beside a cluster.
+    pub fn begin_embedded(&mut self) {
+        self.own.begins_embedded = true;
     }
 
     /// Lets a broker of one's own have a cache of this size, unless another one was asked for.
@@ -150,9 +158,10 @@ impl Target {
         let home = own.data.or_else(|| Some(temporary.as_ref()?.path().to_owned())).unwrap_or_default();
         let (data, log) = (home.join("data"), home.join("broker.log"));
         std::fs::create_dir_all(&data)?;
-        let OwnArgs { shards, segment_bytes, cache_mib, cassandra, .. } = own;
+        let OwnArgs { shards, segment_bytes, cache_mib, cassandra, begins_embedded, .. } = own;
         let cassandra = cassandra.map(|nodes| Cassandra::start(nodes.into(), &program)).transpose()?.map(Arc::new);
-        let environment = cassandra.as_ref().map(|cassandra| cassandra.environment()).unwrap_or_default();
+        let from_start = cassandra.as_ref().filter(|_| !begins_embedded);
+        let environment = from_start.map(|cassandra| cassandra.environment()).unwrap_or_default();
         let cache_mib = cache_mib.filter(|_| cassandra.is_none());
         let config =
             BrokerConfig { program, data, shards, log, args: Vec::new(), segment_bytes, cache_mib, environment };

@@ -4,5 +4,6 @@
 mod broker;
 mod chaos;
 mod importing;
+mod moving;
 mod operating;
 mod talking;
