@@ -89,7 +89,9 @@ fn clients_go_on_after_a_move_and_after_the_way_back() {
     assert!(occupied.contains("holds logs already"), "{occupied}");
     let before = folder.path().join("before");
     fs::create_dir(&before).unwrap();
-    ["format", "boot", "wal", "index"].map(|name| fs::rename(data.join(name), before.join(name)).unwrap());
+    for name in ["format", "boot", "wal", "index"] {
+        fs::rename(data.join(name), before.join(name)).unwrap();
+    }
     let back = success(copy("scylla", "embedded"));
     assert_ne!(digest(&copied), digest(&back), "a message more");
     let broker = Broker::start_with(&data, 2, &["--listen", &address, "--config", &here]);
