@@ -12,7 +12,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    Connection, ConnectionError, Consistency, LaunchError, Node, Options, Version,
+    Connection, ConnectionError, Consistency, Judge, LaunchError, Node, Options, Proxy, Version,
     addresses::Addresses,
     classes,
     installation::Installation,
@@ -72,6 +72,20 @@ impl Cluster {
     /// Where the nodes answer CQL, in their order.
     pub fn contact_points(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(Node::address).collect()
+    }
+
+    /// Lets clients reach the nodes through stand-ins that deal with their requests as `judge` says. One at a time.
+    ///
+    /// # Errors
+    ///
+    /// If the cluster was not started as [proxied](Options::proxied), or its stand-ins cannot listen.
+    pub fn proxy(&self, judge: Judge) -> Result<Proxy, LaunchError> {
+        if !self.shared.options.proxied {
+            return Err(LaunchError::NotProxied);
+        }
+        let pair = |node: &Node| (self.addresses.stand_in(node.number()), node.address());
+        let pairs: Vec<_> = self.nodes.iter().map(pair).collect();
+        Proxy::start(&pairs, judge).map_err(LaunchError::Proxy)
     }
 
     /// All nodes, in their order.

@@ -19,6 +19,7 @@
 //!
 //! - It is ready when each node is answered by all others, and all have one schema.
 //! - Its addresses are its own, `127.A.B.1` to `127.A.B.3`: clusters of several tests and programs run side by side.
+//! - Clients reach it directly, or through a [`Proxy`] that forges, loses and delays what they send.
 //! - Nothing is left of it when it is dropped. If the process ends otherwise, even by `kill -9`, the kernel kills the
 //!   nodes; then only the folder in the system's temporary folder stays. That is so for a cluster in a `static`, too.
 //! - The server's settings are its defaults but for what [`Options`] has, one token a node, small memtables, and no
@@ -41,6 +42,7 @@ mod installation;
 mod java;
 mod node;
 mod options;
+mod proxy;
 mod settings;
 mod spawner;
 
@@ -51,4 +53,5 @@ pub use crate::{
     installation::Version,
     node::{Node, STOP_TIMEOUT},
     options::{CommitlogSync, NODES_MAX, Options},
+    proxy::{Fate, Judge, Proxy, Request, WriteTimeouts, write_timeouts},
 };

@@ -27,6 +27,7 @@ pub struct Options {
     pub(crate) read_request_timeout_ms: u32,
     pub(crate) quick_start: bool,
     pub(crate) start_timeout: Duration,
+    pub(crate) proxied: bool,
 }
 
 impl Default for Options {
@@ -40,6 +41,7 @@ impl Default for Options {
             read_request_timeout_ms: 5_000,
             quick_start: true,
             start_timeout: Duration::from_secs(120),
+            proxied: false,
         }
     }
 }
@@ -85,6 +87,12 @@ impl Options {
     /// How long each node may take until it answers, and the ring until it is whole.
     pub fn start_timeout(self, start_timeout: Duration) -> Self {
         Self { start_timeout, ..self }
+    }
+
+    /// Whether clients shall find the nodes at the addresses of their stand-ins, where nobody answers until there is a
+    /// [proxy](crate::Cluster::proxy).
+    pub fn proxied(self, proxied: bool) -> Self {
+        Self { proxied, ..self }
     }
 
     pub(crate) fn checked(self) -> Result<Self, LaunchError> {

@@ -84,6 +84,7 @@ seed_provider:
     parameters: [{{ seeds: "{seeds}" }}]
 listen_address: {ip}
 rpc_address: {ip}
+broadcast_rpc_address: {told_ip}
 storage_port: {storage_port}
 native_transport_port: {native_port}
 start_native_transport: true
@@ -104,6 +105,7 @@ cdc_raw_directory: "{folder}/cdc"
         token = token(node, options.nodes),
         seeds = seeds.join(","),
         ip = addresses.ip(node),
+        told_ip = if options.proxied { addresses.stand_in_ip(node) } else { addresses.ip(node) },
         storage_port = addresses.storage_port,
         native_port = addresses.native_port,
         authenticator = if options.authentication { PASSWORDS } else { "authenticator: AllowAllAuthenticator" },
