@@ -18,6 +18,7 @@ mod error;
 mod health;
 mod keeper;
 mod perform;
+mod refusal;
 pub mod schema;
 mod server;
 mod shard;

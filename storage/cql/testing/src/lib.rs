@@ -30,7 +30,8 @@
 //! compilers use the same processors, and the first start on a machine 9 s more (`classes.rs` says why). A node has
 //! 0.45 GiB resident when it has started, and up to 0.85 GiB under load with the usual heap.
 //!
-//! Deliberately absent: other platforms than Linux, authorisation, TLS, several data centres, a real CQL client.
+//! Deliberately absent: other platforms than Linux, authorisation, client certificates, several data centres, a real CQL
+//! client.
 //! [`Connection`] is a minimal one, to ask a node something without dependencies.
 
 mod addresses;
@@ -38,6 +39,7 @@ mod classes;
 mod cluster;
 mod connection;
 mod error;
+mod identity;
 mod installation;
 mod java;
 mod node;

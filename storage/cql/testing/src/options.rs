@@ -22,6 +22,7 @@ pub struct Options {
     pub(crate) nodes: usize,
     pub(crate) heap_mib: u32,
     pub(crate) authentication: bool,
+    pub(crate) tls: bool,
     pub(crate) commitlog_sync: CommitlogSync,
     pub(crate) write_request_timeout_ms: u32,
     pub(crate) read_request_timeout_ms: u32,
@@ -36,6 +37,7 @@ impl Default for Options {
             nodes: 1,
             heap_mib: 512,
             authentication: false,
+            tls: false,
             commitlog_sync: CommitlogSync::Batch,
             write_request_timeout_ms: 2_000,
             read_request_timeout_ms: 5_000,
@@ -61,6 +63,11 @@ impl Options {
     /// logging in takes a majority of the nodes. Nothing is forbidden to any user.
     pub fn authentication(self, authentication: bool) -> Self {
         Self { authentication, ..self }
+    }
+
+    /// Whether clients must speak TLS; those that do not are refused. [`Cluster::ca`](crate::Cluster::ca) is to be trusted.
+    pub fn tls(self, tls: bool) -> Self {
+        Self { tls, ..self }
     }
 
     /// When a write is acknowledged.

@@ -4,6 +4,7 @@ use std::{fs, io, path::Path, process::Command};
 
 use crate::{
     addresses::Addresses,
+    identity::{IDENTITY, ROOT},
     installation::Installation,
     options::{CommitlogSync, Options},
     spawner::bound_to_parent,
@@ -90,6 +91,7 @@ native_transport_port: {native_port}
 start_native_transport: true
 {authenticator}
 authorizer: AllowAllAuthorizer
+{encryption}
 {commitlog_sync}
 write_request_timeout: {write_ms}ms
 read_request_timeout: {read_ms}ms
@@ -109,6 +111,7 @@ cdc_raw_directory: "{folder}/cdc"
         storage_port = addresses.storage_port,
         native_port = addresses.native_port,
         authenticator = if options.authentication { PASSWORDS } else { "authenticator: AllowAllAuthenticator" },
+        encryption = if options.tls { encryption(folder) } else { String::new() },
         commitlog_sync = match options.commitlog_sync {
             CommitlogSync::Batch => "commitlog_sync: batch",
             CommitlogSync::Periodic => "commitlog_sync: periodic\ncommitlog_sync_period: 10s",
@@ -116,6 +119,22 @@ cdc_raw_directory: "{folder}/cdc"
         write_ms = options.write_request_timeout_ms,
         read_ms = options.read_request_timeout_ms,
         folder = folder.display(),
+    )
+}
+
+/// Of clients; what the nodes say to each other stays on this machine. The server takes PEM files for its key store.
+fn encryption(folder: &Path) -> String {
+    let file = |name: &str| folder.with_file_name(name).display().to_string();
+    format!(
+        r#"client_encryption_options:
+  enabled: true
+  optional: false
+  ssl_context_factory: {{ class_name: org.apache.cassandra.security.PEMBasedSslContextFactory }}
+  keystore: "{identity}"
+  truststore: "{root}"
+  require_client_auth: false"#,
+        identity = file(IDENTITY),
+        root = file(ROOT),
     )
 }
 
