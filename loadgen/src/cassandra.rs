@@ -1,8 +1,8 @@
 //! A Cassandra cluster for one run, which the run's broker keeps its logs on, and what can be done to its nodes.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, sync::Arc};
 
-use antiphon_cql_testing::{Cluster, ControlError, LaunchError, Options};
+use antiphon_cql_testing::{Cluster, ControlError, LaunchError, Options, Proxy, WriteTimeouts, write_timeouts};
 use thiserror::Error;
 
 /// Heap of a node when several share a machine, in MiB.
@@ -12,8 +12,18 @@ const KEYSPACE: &str = "loadgen";
 /// A cluster that ends with this value.
 #[derive(Debug)]
 pub struct Cassandra {
+    // Before the cluster, so that it ends first.
+    forger: Option<Forger>,
     cluster: Cluster,
     copies: usize,
+}
+
+/// Stands between the cluster and the broker and answers some writes with timeouts.
+#[derive(Debug)]
+struct Forger {
+    proxy: Proxy,
+    percent: u8,
+    counts: Arc<WriteTimeouts>,
 }
 
 /// Why there is none.
@@ -31,11 +41,14 @@ pub enum CassandraError {
 }
 
 impl Cassandra {
-    /// Starts `nodes` nodes, each of which keeps every row, and makes the tables with the broker's own program.
-    pub fn start(nodes: usize, program: &Path) -> Result<Self, CassandraError> {
-        let options = Options::default().nodes(nodes);
+    /// Starts `nodes` nodes, each of which keeps every row, and makes the tables with the broker's own program. From then
+    /// on `forged_percent` of a hundred writes are answered with a timeout; every other of those is carried out.
+    pub fn start(nodes: usize, forged_percent: Option<u8>, program: &Path) -> Result<Self, CassandraError> {
+        let options = Options::default().nodes(nodes).proxied(forged_percent.is_some());
         let options = if nodes > 1 { options.heap_mib(HEAP_MIB_OF_MANY) } else { options };
-        let cassandra = Self { cluster: Cluster::start(options)?, copies: nodes };
+        let cluster = Cluster::start(options)?;
+        let forger = forged_percent.map(|percent| Forger::start(&cluster, percent)).transpose()?;
+        let cassandra = Self { forger, cluster, copies: nodes };
         cassandra.apply_schema(program, &cassandra.environment())?;
         Ok(cassandra)
     }
@@ -60,7 +73,11 @@ impl Cassandra {
 
     /// The variables with which a broker finds another keyspace of it.
     pub fn environment_of(&self, keyspace: &str) -> Vec<(String, String)> {
-        let contact_points: Vec<String> = self.cluster.contact_points().iter().map(ToString::to_string).collect();
+        let contact_points = match &self.forger {
+            Some(forger) => forger.proxy.contact_points().to_vec(),
+            None => self.cluster.contact_points(),
+        };
+        let contact_points: Vec<String> = contact_points.iter().map(ToString::to_string).collect();
         let variable = |name: &str, value: String| (format!("ANTIPHON_STORE_{name}"), value);
         let mut variables = vec![
             variable("ENGINE", "cassandra".into()),
@@ -74,9 +91,18 @@ impl Cassandra {
         variables
     }
 
-    /// What it is, for a report.
+    /// What it is and what it was made to say, for a report.
     pub fn describe(&self) -> String {
-        format!("{}, {} nodes", self.cluster.version(), self.cluster.nodes().len())
+        let cluster = format!("{}, {} nodes", self.cluster.version(), self.cluster.nodes().len());
+        match &self.forger {
+            Some(forger) => format!("{cluster}, {}", forger.describe()),
+            None => cluster,
+        }
+    }
+
+    /// Whether as many writes timed out as it was told.
+    pub fn forged_enough(&self) -> bool {
+        self.forger.as_ref().is_none_or(Forger::forged_enough)
     }
 
     /// Does harm to nodes.
@@ -105,6 +131,25 @@ impl Cassandra {
             }
         }
         Ok(())
+    }
+}
+
+impl Forger {
+    fn start(cluster: &Cluster, percent: u8) -> Result<Self, LaunchError> {
+        let (judge, counts) = write_timeouts(percent, 1);
+        Ok(Self { proxy: cluster.proxy(judge)?, percent, counts })
+    }
+
+    fn describe(&self) -> String {
+        let (writes, done, undone) = (self.counts.writes(), self.counts.done(), self.counts.undone());
+        format!("of {writes} writes {} were answered with a forged timeout, {done} of them carried out", done + undone)
+    }
+
+    /// Dice may fall short by chance, but not by half.
+    fn forged_enough(&self) -> bool {
+        let (done, undone) = (self.counts.done(), self.counts.undone());
+        let expected = self.counts.writes() * u64::from(self.percent) / 100;
+        done >= expected / 4 && undone >= expected / 4
     }
 }
 

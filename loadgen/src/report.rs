@@ -142,6 +142,8 @@ pub struct Report {
     pub takeover_seconds_max: Option<f64>,
     /// What the logs are on, if not the data directory.
     pub store: Option<String>,
+    /// Whether fewer timeouts were forged than it takes to show anything.
+    pub forged_too_few: bool,
     /// Connections that were cut on purpose.
     pub cuts: u64,
     /// Times that the broker was killed.
@@ -181,7 +183,7 @@ impl Report {
             || (self.reconnects == 0 && self.server.datagrams_forwarded.is_none_or(|forwarded| forwarded == 0.0));
         let nothing_is_missing = self.lost == 0 && self.delivered == self.expected && self.sent == self.planned;
         let kills_hit = !self.kills_must_hit || (self.kills_at_rotation > 0 && self.kills_at_flush > 0);
-        self.broken.is_empty() && nothing_is_missing && connections_lasted && kills_hit
+        self.broken.is_empty() && nothing_is_missing && connections_lasted && kills_hit && !self.forged_too_few
     }
 
     /// Takes over what the checker counted and found.

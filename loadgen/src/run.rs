@@ -126,6 +126,7 @@ impl Run {
             report.takeovers = faults.takeovers.len() as u64;
             report.takeover_seconds_max = faults.takeovers.iter().max().map(Duration::as_secs_f64);
             report.store = target.cassandra().map(|cassandra| cassandra.describe());
+            report.forged_too_few = target.cassandra().is_some_and(|cassandra| !cassandra.forged_enough());
             (report.moves, report.cuts, report.kills) = (faults.moves, faults.cuts, faults.restarts.len() as u64);
             (report.kills_at_rotation, report.kills_at_flush) = (faults.kills_at_rotation, faults.kills_at_flush);
             let is_kill = self.faults.is_some_and(|plan| plan.kind == FaultKind::Kill);

@@ -75,6 +75,9 @@ pub struct OwnArgs {
     /// It begins on its data directory all the same, and moves.
     #[arg(skip)]
     begins_embedded: bool,
+    /// That many of a hundred writes of its broker are answered with a timeout; every other of those is carried out.
+    #[arg(long, value_name = "PERCENT", requires = "cassandra", value_parser = clap::value_parser!(u8).range(1..=50))]
+    forge_timeouts: Option<u8>,
 }
 
 impl TargetArgs {
@@ -158,8 +161,9 @@ impl Target {
         let home = own.data.or_else(|| Some(temporary.as_ref()?.path().to_owned())).unwrap_or_default();
         let (data, log) = (home.join("data"), home.join("broker.log"));
         std::fs::create_dir_all(&data)?;
-        let OwnArgs { shards, segment_bytes, cache_mib, cassandra, begins_embedded, .. } = own;
-        let cassandra = cassandra.map(|nodes| Cassandra::start(nodes.into(), &program)).transpose()?.map(Arc::new);
+        let OwnArgs { shards, segment_bytes, cache_mib, cassandra, begins_embedded, forge_timeouts, .. } = own;
+        let start = |nodes: u8| Cassandra::start(nodes.into(), forge_timeouts, &program);
+        let cassandra = cassandra.map(start).transpose()?.map(Arc::new);
         let from_start = cassandra.as_ref().filter(|_| !begins_embedded);
         let environment = from_start.map(|cassandra| cassandra.environment()).unwrap_or_default();
         let cache_mib = cache_mib.filter(|_| cassandra.is_none());

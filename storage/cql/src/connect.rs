@@ -11,6 +11,7 @@ use scylla::{
 use crate::{
     config::{Consistency, CqlConfig},
     error::CqlError,
+    refusal,
 };
 
 /// Connections to each node, or to each shard of a ScyllaDB node.
@@ -45,7 +46,10 @@ pub(crate) async fn connect(config: &CqlConfig) -> Result<Session, CqlError> {
         builder = builder.user(&credentials.user, &credentials.password);
     }
     builder = with_tls(builder, config)?;
-    builder.build().await.map_err(|error| explain(config, &error.to_string()))
+    match builder.build().await {
+        Ok(session) => Ok(session),
+        Err(error) => Err(refusal::explain(config, error).await),
+    }
 }
 
 #[cfg(feature = "tls")]
@@ -66,19 +70,4 @@ pub(crate) fn levels(consistency: Consistency) -> (Level, SerialConsistency) {
         Consistency::Quorum => (Level::Quorum, SerialConsistency::Serial),
         Consistency::LocalQuorum => (Level::LocalQuorum, SerialConsistency::LocalSerial),
     }
-}
-
-/// The driver has one error for all that can go wrong with every node; what an operator can mend is told apart by its text.
-fn explain(config: &CqlConfig, reason: &str) -> CqlError {
-    let lower = reason.to_ascii_lowercase();
-    if lower.contains("resolve any hostname") {
-        let points = config.contact_points.join(", ");
-        return CqlError::Config(format!("store.contact_points: nobody knows the name of any of {points}"));
-    }
-    let is_about_credentials = ["credentials", "authentication", "password"].iter().any(|word| lower.contains(word));
-    if is_about_credentials {
-        let user = config.credentials.as_ref().map_or("(none)", |credentials| &credentials.user);
-        return CqlError::Credentials { user: user.to_owned(), reason: reason.to_owned() };
-    }
-    CqlError::Unreachable { contact_points: config.contact_points.join(", "), reason: reason.to_owned() }
 }

@@ -26,6 +26,14 @@ pub enum CqlError {
         /// What it said.
         reason: String,
     },
+    /// The two sides disagree about TLS.
+    #[error("TLS towards the cluster at {contact_points}: {reason}")]
+    Tls {
+        /// Where it was tried.
+        contact_points: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// There is no schema, or an older one.
     #[error("keyspace `{keyspace}` {found}: run `antiphon schema apply`")]
     SchemaMissing {

@@ -1,6 +1,7 @@
 //! Loopback addresses of a cluster's own.
 //!
-//! A cluster gets a block `127.A.B.0/24`: node 1 has `127.A.B.1` and so on, all with the same ports. A socket that is
+//! A cluster gets a block `127.A.B.0/24`: node 1 has `127.A.B.1` and so on, all with the same ports; what stands in for
+//! them towards clients has `127.A.B.101` and so on. A socket that is
 //! bound to the last address of the block for as long as the cluster lives keeps others away, in this process and in any
 //! other: the kernel gives an address and port to one socket only. Nothing is written anywhere, so nothing can be stale.
 
@@ -23,6 +24,9 @@ const PORT_STEP: u16 = 100;
 const PORT_STEPS: u16 = 16;
 const NATIVE_PORT: u16 = 9_042;
 const STORAGE_PORT: u16 = 7_000;
+
+/// Hosts of the nodes' stand-ins begin after this one.
+const STAND_INS: u8 = 100;
 
 /// A block of addresses; nobody else gets it until this is dropped.
 #[derive(Debug)]
@@ -55,6 +59,16 @@ impl Addresses {
         address(self.block, u8::try_from(node).unwrap_or(u8::MAX)).into()
     }
 
+    /// Of what stands in for a node towards clients.
+    pub(crate) fn stand_in_ip(&self, node: usize) -> IpAddr {
+        address(self.block, STAND_INS.saturating_add(u8::try_from(node).unwrap_or(u8::MAX))).into()
+    }
+
+    /// Where that answers CQL.
+    pub(crate) fn stand_in(&self, node: usize) -> SocketAddr {
+        (self.stand_in_ip(node), self.native_port).into()
+    }
+
     /// Where a node answers CQL.
     pub(crate) fn native(&self, node: usize) -> SocketAddr {
         (self.ip(node), self.native_port).into()
@@ -62,7 +76,7 @@ impl Addresses {
 }
 
 fn hosts(nodes: usize) -> impl Iterator<Item = u8> {
-    (1..=u8::MAX).take(nodes)
+    (1..=u8::MAX).take(nodes).chain((STAND_INS + 1..=u8::MAX).take(nodes))
 }
 
 fn address(block: [u8; 2], host: u8) -> Ipv4Addr {

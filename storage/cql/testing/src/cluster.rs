@@ -4,17 +4,19 @@ use std::{
     env,
     net::SocketAddr,
     panic::resume_unwind,
+    path::PathBuf,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use rustls::ClientConfig;
 use tempfile::TempDir;
 
 use crate::{
-    Connection, ConnectionError, Consistency, LaunchError, Node, Options, Version,
+    ConnectionError, Consistency, Judge, LaunchError, Node, Options, Proxy, Version,
     addresses::Addresses,
-    classes,
+    classes, identity,
     installation::Installation,
     node::{LOG_END_LINES, Shared},
     settings,
@@ -32,7 +34,7 @@ const READ_FROM_ALL: &str = "SELECT role FROM system_auth.roles WHERE role = 'ca
 pub struct Cluster {
     // In the order in which they are dropped: no process without its files and addresses.
     nodes: Vec<Node>,
-    _folder: TempDir,
+    folder: TempDir,
     addresses: Addresses,
     shared: Arc<Shared>,
 }
@@ -56,13 +58,16 @@ impl Cluster {
         let addresses = Addresses::reserve(options.nodes)?;
         let folder = tempfile::Builder::new().prefix("antiphon-cassandra-").tempdir();
         let folder = folder.map_err(|source| LaunchError::Files { path: env::temp_dir(), source })?;
-        let shared = Arc::new(Shared { options, installation });
+        let hosts: Vec<_> = (1..=options.nodes).map(|node| addresses.ip(node)).collect();
+        let trust = options.tls.then(|| identity::make(folder.path(), &hosts)).transpose();
+        let trust = trust.map_err(|source| LaunchError::Files { path: folder.path().to_owned(), source })?;
+        let shared = Arc::new(Shared { options, installation, trust });
         let node = |number| {
             let folder = folder.path().join(format!("node-{number}"));
             Node::new(number, folder, addresses.native(number), Arc::clone(&shared))
         };
         let nodes = (1..=shared.options.nodes).map(node).collect();
-        let cluster = Self { nodes, shared, _folder: folder, addresses };
+        let cluster = Self { nodes, shared, folder, addresses };
         cluster.configure()?;
         cluster.start_all()?;
         cluster.wait_for_ring(cluster.shared.options.start_timeout)?;
@@ -72,6 +77,30 @@ impl Cluster {
     /// Where the nodes answer CQL, in their order.
     pub fn contact_points(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(Node::address).collect()
+    }
+
+    /// Lets clients reach the nodes through stand-ins that deal with their requests as `judge` says. One at a time.
+    ///
+    /// # Errors
+    ///
+    /// If the cluster was not started as [proxied](Options::proxied), or its stand-ins cannot listen.
+    pub fn proxy(&self, judge: Judge) -> Result<Proxy, LaunchError> {
+        if !self.shared.options.proxied {
+            return Err(LaunchError::NotProxied);
+        }
+        let pair = |node: &Node| (self.addresses.stand_in(node.number()), node.address());
+        let pairs: Vec<_> = self.nodes.iter().map(pair).collect();
+        Proxy::start(&pairs, judge).map_err(LaunchError::Proxy)
+    }
+
+    /// The root to which the nodes' certificates lead (PEM), if clients must speak TLS.
+    pub fn ca(&self) -> Option<PathBuf> {
+        self.shared.trust.is_some().then(|| self.folder.path().join(identity::ROOT))
+    }
+
+    /// Settings of a client that trusts that root.
+    pub fn trust(&self) -> Option<Arc<ClientConfig>> {
+        self.shared.trust.clone()
     }
 
     /// All nodes, in their order.
@@ -139,7 +168,7 @@ impl Cluster {
             2 => Consistency::Two,
             _ => Consistency::Three,
         };
-        let mut connection = Connection::open(node.address(), QUERY_TIMEOUT)?;
+        let mut connection = node.connect(QUERY_TIMEOUT)?;
         let mut schemas = connection.query("SELECT schema_version FROM system.local", Consistency::One)?;
         schemas.extend(connection.query("SELECT schema_version FROM system.peers", Consistency::One)?);
         if schemas.len() != self.nodes.len() || schemas.iter().any(|schema| *schema != schemas[0]) {

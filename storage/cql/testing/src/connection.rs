@@ -3,11 +3,14 @@
 //! Version 4 of the native protocol, one request at a time, plain text values. Not for load: it waits for each answer.
 
 use std::{
+    fmt,
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::Arc,
     time::Duration,
 };
 
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use thiserror::Error;
 
 /// Version 4; the highest bit marks answers.
@@ -80,17 +83,36 @@ pub enum ConnectionError {
 /// A value of a row, as the server encodes it; `None` is null.
 pub type Value = Option<Vec<u8>>;
 
+/// Plain, or TLS.
+trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
+
 /// A connection to one node.
-#[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Connection").finish_non_exhaustive()
+    }
 }
 
 impl Connection {
     /// Connects and logs in: as superuser `cassandra` if the node asks who it is. Every answer, this one included, may
     /// take as long as `timeout`.
     pub fn open(address: SocketAddr, timeout: Duration) -> Result<Self, ConnectionError> {
-        let mut connection = Self::connect(address, timeout)?;
+        Self::open_with(address, timeout, None)
+    }
+
+    /// The same with TLS, if there are settings for it.
+    pub(crate) fn open_with(
+        address: SocketAddr,
+        timeout: Duration,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<Self, ConnectionError> {
+        let mut connection = Self::connect(address, timeout, tls)?;
         let mut startup = vec![0, 1];
         put_string(&mut startup, "CQL_VERSION");
         put_string(&mut startup, "3.0.0");
@@ -103,8 +125,12 @@ impl Connection {
     }
 
     /// Whether the node speaks CQL: it answers OPTIONS with SUPPORTED.
-    pub(crate) fn probe(address: SocketAddr, timeout: Duration) -> Result<(), ConnectionError> {
-        match Self::connect(address, timeout)?.ask(Opcode::Options, &[])? {
+    pub(crate) fn probe(
+        address: SocketAddr,
+        timeout: Duration,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<(), ConnectionError> {
+        match Self::connect(address, timeout, tls)?.ask(Opcode::Options, &[])? {
             (Opcode::Supported, _) => Ok(()),
             _ => Err(ConnectionError::Answer("not SUPPORTED")),
         }
@@ -124,12 +150,19 @@ impl Connection {
         }
     }
 
-    fn connect(address: SocketAddr, timeout: Duration) -> Result<Self, ConnectionError> {
+    fn connect(
+        address: SocketAddr,
+        timeout: Duration,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<Self, ConnectionError> {
         let stream = TcpStream::connect_timeout(&address, timeout)?;
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream })
+        let Some(tls) = tls else { return Ok(Self { stream: Box::new(stream) }) };
+        let session = ClientConnection::new(tls, ServerName::IpAddress(address.ip().into()));
+        let session = session.map_err(io::Error::other)?;
+        Ok(Self { stream: Box::new(StreamOwned::new(session, stream)) })
     }
 
     fn log_in(&mut self) -> Result<(), ConnectionError> {

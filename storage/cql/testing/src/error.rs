@@ -37,6 +37,12 @@ pub enum LaunchError {
     /// Every loopback block that was tried is in use.
     #[error("no block of loopback addresses with free ports was found")]
     Addresses,
+    /// Its nodes tell clients their own addresses.
+    #[error("a proxy is for a cluster that was started with `Options::proxied`")]
+    NotProxied,
+    /// The stand-ins of the nodes cannot listen.
+    #[error("the proxy cannot listen")]
+    Proxy(#[source] io::Error),
     /// A folder or file of the cluster cannot be made.
     #[error("{} cannot be written", path.display())]
     Files {

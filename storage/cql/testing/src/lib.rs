@@ -19,6 +19,7 @@
 //!
 //! - It is ready when each node is answered by all others, and all have one schema.
 //! - Its addresses are its own, `127.A.B.1` to `127.A.B.3`: clusters of several tests and programs run side by side.
+//! - Clients reach it directly, or through a [`Proxy`] that forges, loses and delays what they send.
 //! - Nothing is left of it when it is dropped. If the process ends otherwise, even by `kill -9`, the kernel kills the
 //!   nodes; then only the folder in the system's temporary folder stays. That is so for a cluster in a `static`, too.
 //! - The server's settings are its defaults but for what [`Options`] has, one token a node, small memtables, and no
@@ -29,7 +30,8 @@
 //! compilers use the same processors, and the first start on a machine 9 s more (`classes.rs` says why). A node has
 //! 0.45 GiB resident when it has started, and up to 0.85 GiB under load with the usual heap.
 //!
-//! Deliberately absent: other platforms than Linux, authorisation, TLS, several data centres, a real CQL client.
+//! Deliberately absent: other platforms than Linux, authorisation, client certificates, several data centres, a real CQL
+//! client.
 //! [`Connection`] is a minimal one, to ask a node something without dependencies.
 
 mod addresses;
@@ -37,10 +39,12 @@ mod classes;
 mod cluster;
 mod connection;
 mod error;
+mod identity;
 mod installation;
 mod java;
 mod node;
 mod options;
+mod proxy;
 mod settings;
 mod spawner;
 
@@ -51,4 +55,5 @@ pub use crate::{
     installation::Version,
     node::{Node, STOP_TIMEOUT},
     options::{CommitlogSync, NODES_MAX, Options},
+    proxy::{Fate, Judge, Proxy, Request, WriteTimeouts, write_timeouts},
 };

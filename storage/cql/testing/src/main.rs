@@ -21,7 +21,7 @@ const RING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs real Apache Cassandra nodes on loopback, with empty data, until it is told to stop.
 ///
-/// Prints `version: ...`, a line `contact: HOST:PORT` for each node, then `ready`. It ends when standard input is closed,
+/// Prints `version: ...`, a line `contact: HOST:PORT` for each node, with TLS a line `ca: FILE`, then `ready`. It ends when standard input is closed,
 /// or with SIGTERM, SIGINT or SIGHUP, and then nothing is left: no process, no file.
 ///
 /// Reads commands from standard input, `kill N`, `pause N`, `resume N`, `stop N`, `start N` with the number of a node from
@@ -38,6 +38,9 @@ struct Cli {
     /// Clients must log in; there is the superuser cassandra with password cassandra.
     #[arg(long)]
     authentication: bool,
+    /// Clients must speak TLS; a line `ca: FILE` names the root to trust.
+    #[arg(long)]
+    tls: bool,
     /// Sync the commit log every 10 s instead of before each write is acknowledged.
     #[arg(long)]
     periodic_sync: bool,
@@ -59,6 +62,7 @@ impl Cli {
             .nodes(self.nodes)
             .heap_mib(self.heap_mib)
             .authentication(self.authentication)
+            .tls(self.tls)
             .commitlog_sync(sync)
             .write_request_timeout_ms(self.write_request_timeout_ms)
             .quick_start(!self.throughput)
@@ -90,6 +94,9 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     writeln!(out, "version: {}", cluster.version())?;
     for contact in cluster.contact_points() {
         writeln!(out, "contact: {contact}")?;
+    }
+    if let Some(ca) = cluster.ca() {
+        writeln!(out, "ca: {}", ca.display())?;
     }
     writeln!(out, "ready")?;
     out.flush()?;

@@ -13,9 +13,11 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::ClientConfig;
 
 use crate::{
-    Connection, ControlError, LaunchError, installation::Installation, options::Options, settings, spawner::spawn,
+    Connection, ConnectionError, ControlError, LaunchError, installation::Installation, options::Options, settings,
+    spawner::spawn,
 };
 
 /// How long a node may take to stop by itself; it writes its memtables first.
@@ -31,6 +33,8 @@ pub(crate) const LOG_END_LINES: usize = 30;
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) installation: Installation,
+    /// What trusts the nodes, if clients must speak TLS.
+    pub(crate) trust: Option<Arc<ClientConfig>>,
 }
 
 /// One node of a [`Cluster`](crate::Cluster). Can be used from several threads; one thing happens to it at a time.
@@ -57,6 +61,15 @@ impl Node {
     /// Where it answers CQL; the same for as long as the cluster lives.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// A connection to it, logged in. Every answer, the first included, may take as long as `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// If it does not answer, or not in time.
+    pub fn connect(&self, timeout: Duration) -> Result<Connection, ConnectionError> {
+        Connection::open_with(self.address, timeout, self.shared.trust.clone())
     }
 
     /// Its process id, if it runs; after each start another one.
@@ -185,7 +198,7 @@ impl Node {
     }
 
     fn spawn(&self) -> Result<Child, LaunchError> {
-        let Shared { options, installation } = &*self.shared;
+        let Shared { options, installation, .. } = &*self.shared;
         let mut command = settings::command(&self.folder, options, installation);
         let (out, err) = self.open_log().map_err(|source| LaunchError::Files { path: self.log(), source })?;
         command.current_dir(&self.folder).stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
@@ -201,7 +214,7 @@ impl Node {
     fn wait_until_it_answers(&self, child: &mut Child) -> Result<(), LaunchError> {
         let within = self.shared.options.start_timeout;
         let deadline = Instant::now() + within;
-        while Connection::probe(self.address, PROBE_TIMEOUT).is_err() {
+        while Connection::probe(self.address, PROBE_TIMEOUT, self.shared.trust.clone()).is_err() {
             let ended = child.try_wait().map_err(|source| self.system(source))?;
             if let Some(status) = ended {
                 return Err(LaunchError::Ended { node: self.number, status, log_end: self.log_tail(LOG_END_LINES) });

@@ -22,11 +22,13 @@ pub struct Options {
     pub(crate) nodes: usize,
     pub(crate) heap_mib: u32,
     pub(crate) authentication: bool,
+    pub(crate) tls: bool,
     pub(crate) commitlog_sync: CommitlogSync,
     pub(crate) write_request_timeout_ms: u32,
     pub(crate) read_request_timeout_ms: u32,
     pub(crate) quick_start: bool,
     pub(crate) start_timeout: Duration,
+    pub(crate) proxied: bool,
 }
 
 impl Default for Options {
@@ -35,11 +37,13 @@ impl Default for Options {
             nodes: 1,
             heap_mib: 512,
             authentication: false,
+            tls: false,
             commitlog_sync: CommitlogSync::Batch,
             write_request_timeout_ms: 2_000,
             read_request_timeout_ms: 5_000,
             quick_start: true,
             start_timeout: Duration::from_secs(120),
+            proxied: false,
         }
     }
 }
@@ -59,6 +63,11 @@ impl Options {
     /// logging in takes a majority of the nodes. Nothing is forbidden to any user.
     pub fn authentication(self, authentication: bool) -> Self {
         Self { authentication, ..self }
+    }
+
+    /// Whether clients must speak TLS; those that do not are refused. [`Cluster::ca`](crate::Cluster::ca) is to be trusted.
+    pub fn tls(self, tls: bool) -> Self {
+        Self { tls, ..self }
     }
 
     /// When a write is acknowledged.
@@ -85,6 +94,12 @@ impl Options {
     /// How long each node may take until it answers, and the ring until it is whole.
     pub fn start_timeout(self, start_timeout: Duration) -> Self {
         Self { start_timeout, ..self }
+    }
+
+    /// Whether clients shall find the nodes at the addresses of their stand-ins, where nobody answers until there is a
+    /// [proxy](crate::Cluster::proxy).
+    pub fn proxied(self, proxied: bool) -> Self {
+        Self { proxied, ..self }
     }
 
     pub(crate) fn checked(self) -> Result<Self, LaunchError> {

@@ -4,6 +4,7 @@ use std::{fs, io, path::Path, process::Command};
 
 use crate::{
     addresses::Addresses,
+    identity::{IDENTITY, ROOT},
     installation::Installation,
     options::{CommitlogSync, Options},
     spawner::bound_to_parent,
@@ -84,11 +85,13 @@ seed_provider:
     parameters: [{{ seeds: "{seeds}" }}]
 listen_address: {ip}
 rpc_address: {ip}
+broadcast_rpc_address: {told_ip}
 storage_port: {storage_port}
 native_transport_port: {native_port}
 start_native_transport: true
 {authenticator}
 authorizer: AllowAllAuthorizer
+{encryption}
 {commitlog_sync}
 write_request_timeout: {write_ms}ms
 read_request_timeout: {read_ms}ms
@@ -104,9 +107,11 @@ cdc_raw_directory: "{folder}/cdc"
         token = token(node, options.nodes),
         seeds = seeds.join(","),
         ip = addresses.ip(node),
+        told_ip = if options.proxied { addresses.stand_in_ip(node) } else { addresses.ip(node) },
         storage_port = addresses.storage_port,
         native_port = addresses.native_port,
         authenticator = if options.authentication { PASSWORDS } else { "authenticator: AllowAllAuthenticator" },
+        encryption = if options.tls { encryption(folder) } else { String::new() },
         commitlog_sync = match options.commitlog_sync {
             CommitlogSync::Batch => "commitlog_sync: batch",
             CommitlogSync::Periodic => "commitlog_sync: periodic\ncommitlog_sync_period: 10s",
@@ -114,6 +119,22 @@ cdc_raw_directory: "{folder}/cdc"
         write_ms = options.write_request_timeout_ms,
         read_ms = options.read_request_timeout_ms,
         folder = folder.display(),
+    )
+}
+
+/// Of clients; what the nodes say to each other stays on this machine. The server takes PEM files for its key store.
+fn encryption(folder: &Path) -> String {
+    let file = |name: &str| folder.with_file_name(name).display().to_string();
+    format!(
+        r#"client_encryption_options:
+  enabled: true
+  optional: false
+  ssl_context_factory: {{ class_name: org.apache.cassandra.security.PEMBasedSslContextFactory }}
+  keystore: "{identity}"
+  truststore: "{root}"
+  require_client_auth: false"#,
+        identity = file(IDENTITY),
+        root = file(ROOT),
     )
 }
 

@@ -10,7 +10,7 @@ use std::{
 use antiphon_cql_testing::{Cluster, Options};
 use antiphon_protocol::LogKey;
 use antiphon_storage::{Completion, EventLog, Op, Token, conformance::Backend};
-use antiphon_storage_cql::{Candidate, CqlConfig, CqlShard, CqlStore, Downgrade, Standing, Wake, schema};
+use antiphon_storage_cql::{Candidate, CqlConfig, CqlShard, CqlStore, Downgrade, Standing, StandingHook, Wake, schema};
 use uuid::Uuid;
 
 /// The node of these tests, one for all of them.
@@ -29,7 +29,12 @@ fn contact_points() -> Vec<String> {
 
 /// The settings of a keyspace of its own with one copy, made if need be.
 pub(crate) fn config(keyspace: &str) -> CqlConfig {
-    let mut config = CqlConfig::new(contact_points(), keyspace.to_owned());
+    config_at(contact_points(), keyspace)
+}
+
+/// The same on another cluster.
+pub(crate) fn config_at(contact_points: Vec<String>, keyspace: &str) -> CqlConfig {
+    let mut config = CqlConfig::new(contact_points, keyspace.to_owned());
     config.replication_factor = 1;
     config.accepted.insert(Downgrade::LowReplication);
     block_on(schema::apply(&config)).expect("the schema is applied");
@@ -81,12 +86,17 @@ impl Open {
     }
 
     fn with(config: &CqlConfig, own: u128) -> Self {
+        let standing = Arc::new(|standing| assert_ne!(standing, Standing::Overtaken));
+        Self::of(config, own, candidate(), standing)
+    }
+
+    /// Waits until `candidate` owns the logs; the logs of equal `own` are the same.
+    pub(crate) fn of(config: &CqlConfig, own: u128, candidate: Candidate, standing: StandingHook) -> Self {
         let bell = Arc::new(Bell::default());
         let ringer = Arc::clone(&bell);
         let wake: Wake = Arc::new(move || ringer.ring());
         let store = CqlStore::connect(config).expect("a store");
-        let standing = Arc::new(|standing| assert_ne!(standing, Standing::Overtaken));
-        let shard = store.acquire(candidate(), vec![wake], standing).expect("a term").pop().expect("a shard");
+        let shard = store.acquire(candidate, vec![wake], standing).expect("a term").pop().expect("a shard");
         Self { config: config.clone(), shard, bell, own }
     }
 
