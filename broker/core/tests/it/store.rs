@@ -18,6 +18,7 @@ pub(crate) enum Kind {
     PutRecords,
     Load,
     Read,
+    FindTime,
     FindDuplicate,
     ScanRecords,
     GetRecord,
@@ -35,6 +36,7 @@ impl Kind {
             Op::PutRecords { .. } => Self::PutRecords,
             Op::Load { .. } => Self::Load,
             Op::Read { .. } => Self::Read,
+            Op::FindTime { .. } => Self::FindTime,
             Op::FindDuplicate { .. } => Self::FindDuplicate,
             Op::ScanRecords { .. } => Self::ScanRecords,
             Op::GetRecord { .. } => Self::GetRecord,
@@ -207,6 +209,10 @@ impl Store {
                 Outcome::Loaded(Loaded { epoch, floor, head, checkpoint: log.checkpoint.clone(), tail })
             }
             Op::Read { range, .. } => Outcome::Rows(read_rows(log, range)),
+            Op::FindTime { at_ms, .. } => {
+                let found = log.rows.values().find(|row| row.time_ms() >= *at_ms);
+                Outcome::Position(found.map_or(log.head() + 1, Row::seq))
+            }
             Op::FindDuplicate { sender, client_message_id, .. } => {
                 let is_it = |row: &&Row| row.sender() == sender.as_str() && same(row, *client_message_id);
                 Outcome::Row(log.rows.values().find(is_it).cloned())
