@@ -129,6 +129,12 @@ async def history(check):
     equal([row["seq"] for row in rows], list(range(1, first + 7)), "rows, page by page")
     page = await other.get(f"/logs/{log}/events", backward="true", limit=2, to=first + 3)
     equal([row["text"] for row in page["rows"]], ["row 2", "row 1"], "two rows backward")
+    at_ms = next(row["time_ms"] for row in rows if row["seq"] == first + 3)
+    since = [row["seq"] for row in rows if row["time_ms"] >= at_ms]
+    page = await other.get(f"/logs/{log}/events", at_ms=at_ms)
+    equal([row["seq"] for row in page["rows"]], since, "rows from a date on")
+    page = await other.get(f"/logs/{log}/events", at_ms=at_ms, backward="true")
+    equal([row["seq"] for row in page["rows"]], list(range(since[0] - 1, 0, -1)), "rows before a date")
     about = {"seq": first, "event_id": acks[0]["event_id"]}
     await http.ask("POST", f"/logs/{log}/events", {"kind": "message.edit", "relates_to": about, "text": "edited"}, (201,))
     await other.ask("POST", f"/logs/{log}/events", {"kind": "reaction", "relates_to": {**about, "key": "👍"}}, (201,))

@@ -270,6 +270,8 @@ pub struct Fetch {
     pub backward: bool,
     #[prost(enumeration = "fetch::View", tag = "6")]
     pub view: i32,
+    #[prost(uint64, tag = "8")]
+    pub at_ms: u64,
 }
 /// Nested message and enum types in `Fetch`.
 pub mod fetch {

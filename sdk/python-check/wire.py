@@ -62,7 +62,7 @@ MESSAGES = {
     "Detach": {1: ("reason", "uint"), 2: ("seq", "uint")},
     "Fetch": {
         1: ("log", "string"), 2: ("from", "uint"), 3: ("to", "uint"), 4: ("limit", "uint"), 5: ("backward", "bool"),
-        6: ("view", "uint"),
+        6: ("view", "uint"), 8: ("at_ms", "uint"),
     },
     "MessagesPage": {
         1: ("next", "uint"), 2: ("head", "uint"), 3: ("floor", "uint"), 4: ("epoch", "uint"),

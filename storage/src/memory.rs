@@ -1,11 +1,11 @@
 //! The reference backend: the contract in ordered maps, completed at once. Nothing survives the process.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, convert::Infallible};
 
 use antiphon_protocol::{LogKey, Row, UserId};
 use antiphon_storage_contract::{
     Completion, Direction, EventLog, Loaded, Op, Outcome, RECORD_KEY_BYTES_MAX, ReadRows, RecordWrite, StoreError,
-    Token,
+    Token, find_time,
 };
 use bytes::Bytes;
 use uuid::Uuid;
@@ -35,6 +35,7 @@ impl MemoryLog {
             Op::SetFloor { floor, .. } => log.set_floor(floor),
             Op::Load { .. } => Ok(Outcome::Loaded(log.load(epoch))),
             Op::Read { range, .. } => Ok(Outcome::Rows(log.read(range))),
+            Op::FindTime { at_ms, .. } => Ok(Outcome::Position(log.find_time(at_ms))),
             Op::FindDuplicate { sender, client_message_id, .. } => {
                 Ok(Outcome::Row(log.find_duplicate(sender, client_message_id)))
             }
@@ -157,6 +158,12 @@ impl Log {
         };
         let page = rows.into_iter().take(range.rows_max as usize).enumerate().take_while(fits);
         page.map(|(_, row)| row).collect()
+    }
+
+    fn find_time(&self, at_ms: u64) -> u64 {
+        let is_earlier = |seq| Ok(self.rows.get(&seq).is_some_and(|row| row.time_ms() < at_ms));
+        let Ok::<u64, Infallible>(seq) = find_time(self.floor, self.head + 1, is_earlier);
+        seq
     }
 
     fn find_duplicate(&self, sender: UserId, client_message_id: Uuid) -> Option<Row> {

@@ -180,6 +180,7 @@ fn stored(op: &Op) -> Outcome {
     match op {
         Op::Load { .. } => Outcome::Loaded(Loaded { epoch: 1, floor: 1, head: 0, checkpoint: None, tail: Vec::new() }),
         Op::Read { .. } => Outcome::Rows(Vec::new()),
+        Op::FindTime { .. } => Outcome::Position(1),
         Op::FindDuplicate { .. } => Outcome::Row(None),
         Op::GetRecord { .. } => Outcome::Record(None),
         Op::ScanRecords { .. } => Outcome::Records(Vec::new()),

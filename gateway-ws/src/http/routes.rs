@@ -28,8 +28,13 @@ pub(super) struct Route {
     pub(super) summary: &'static str,
 }
 
-const PAGE: &[(&str, Kind)] =
-    &[("from", Kind::Literal), ("to", Kind::Literal), ("limit", Kind::Literal), ("backward", Kind::Literal)];
+const PAGE: &[(&str, Kind)] = &[
+    ("from", Kind::Literal),
+    ("to", Kind::Literal),
+    ("limit", Kind::Literal),
+    ("backward", Kind::Literal),
+    ("at_ms", Kind::Literal),
+];
 const NONE: &[(&str, Kind)] = &[];
 
 const fn route(method: Method, path: &'static str, frame: FrameType, summary: &'static str) -> Route {

@@ -99,6 +99,7 @@ impl Pages {
                     Owner::Messages(_) => View::Messages.into(),
                     Owner::Application(_) | Owner::Pull(..) => View::Events.into(),
                 },
+                at_ms: 0,
             };
             let request = link.request(Pending::Page, |id| frames::control(FrameType::Fetch, id, &fetch));
             self.in_flight.insert(request, job);

@@ -2,7 +2,7 @@
 
 import { type AntiphonError, DetachedError, type DetachReason, TooSlowError } from "./core/error.js";
 import type { Event, EventRef } from "./core/event.js";
-import type { From } from "./core/input.js";
+import type { From, Range } from "./core/input.js";
 import {
   type NewContent,
   type NewMessage,
@@ -183,8 +183,11 @@ export class Conversation {
     return this.#timeline.messages().length > before;
   }
 
-  /** Events of the log as they are, by position: for programs that keep their own state. */
-  history(range: { from?: number; to?: number; limit?: number; backward?: boolean } = {}): Promise<Page> {
+  /**
+   * Events of the log as they are, by position, or from a date on (`atMs`, Unix milliseconds; backward: before it): for
+   * programs that keep their own state.
+   */
+  history(range: Partial<Omit<Range, "log">> = {}): Promise<Page> {
     return this.#session.fetch({ log: this.log, from: 0, to: 0, limit: 0, backward: false, ...range });
   }
 

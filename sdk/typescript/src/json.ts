@@ -89,6 +89,7 @@ export interface Requests {
     readonly limit?: number;
     readonly backward?: boolean;
     readonly view?: string;
+    readonly at_ms?: number;
   };
   CURSOR: { readonly log: string; readonly delivered?: number; readonly read?: number; readonly act_as?: string };
   SYNC: { readonly after?: string; readonly limit?: number };

@@ -146,6 +146,29 @@ test("a refusal is a typed error, and the session goes on", options, async () =>
   assert.equal(eve.state.is, "ready");
 });
 
+test("the history is read from a date on, or before it", options, async () => {
+  for (const [form, wire] of [
+    ["json", undefined],
+    ["binary", binary],
+  ] as const) {
+    const pat = await start("pat", wire && { wire });
+    const id = `dated-${form}`;
+    await pat.createConversation({ id });
+    const dated = pat.conversation(id);
+    for (const text of ["one", "two", "three"]) await dated.send(text);
+    const { events } = await dated.history();
+    const atMs = events[2]?.timeMs ?? 0;
+    const seqs = async (range: Parameters<Conversation["history"]>[0]) =>
+      (await dated.history(range)).events.map(({ seq }) => seq);
+    const since = events.filter(({ timeMs }) => timeMs >= atMs).map(({ seq }) => seq);
+    const before = events.filter(({ timeMs }) => timeMs < atMs).map(({ seq }) => seq);
+    assert.deepEqual(await seqs({ atMs }), since);
+    assert.deepEqual(await seqs({ atMs, backward: true }), before.reverse());
+    assert.deepEqual(await seqs({ atMs, from: 4 }), [4]);
+    await pat.close();
+  }
+});
+
 test("the inbox lists what one is a member of, and counts what is unread", options, async () => {
   const [zoe, max] = [await start("zoe"), await start("max")];
   const inbox = max.inbox();

@@ -94,6 +94,15 @@ test("a service talks for itself and for a user", options, async () => {
     ["ann", "shop", ["shop"], { from: "mail" }],
   );
   assert.equal(page.next, question.seq + 1);
+  const everything = (await order.history()).events;
+  const since = everything.filter(({ timeMs }) => timeMs >= question.timeMs).map(({ seq }) => seq);
+  const atDate = await order.history({ atMs: question.timeMs });
+  assert.deepEqual(
+    atDate.events.map(({ seq }) => seq),
+    since,
+  );
+  const before = await order.history({ atMs: question.timeMs, backward: true, limit: 1 });
+  assert.equal(before.events[0]?.seq, (since[0] ?? 0) - 1);
   const { messages, head } = await order.messages({ backward: true });
   assert.equal(head.epoch, first.epoch);
   const edited = messages.find(({ event }) => event.seq === first.seq)?.state?.edit?.content;

@@ -18,6 +18,9 @@
 //!    names the row up to which it describes the log.
 //! 7. **The duplicate index** is derived from rows: it finds the row that a sender stored under a client message id,
 //!    and lives exactly as long as that row.
+//! 8. **A time is found by position.** The owner gives rows times that do not fall, except to rows that it takes over
+//!    from another system. The store does not check that, and [`Op::FindTime`] rests on it: where times fall, of the
+//!    positions at which they pass the one that is looked for, the store answers with any.
 //!
 //! Every backend bounds what it holds in flight; the shard bounds what it submits.
 //!
@@ -89,6 +92,8 @@ pub enum Op {
     Load { log: LogKey },
     /// Answer: [`Outcome::Rows`].
     Read { log: LogKey, range: ReadRows },
+    /// Where the time `at_ms`, Unix milliseconds, lies among the rows. Answer: [`Outcome::Position`].
+    FindTime { log: LogKey, at_ms: u64 },
     /// The row that `sender` stored under `client_message_id`. Answer: [`Outcome::Row`].
     FindDuplicate { log: LogKey, sender: UserId, client_message_id: Uuid },
     /// One record. Answer: [`Outcome::Record`].
@@ -108,6 +113,7 @@ impl Op {
             | Self::SetFloor { log, .. }
             | Self::Load { log }
             | Self::Read { log, .. }
+            | Self::FindTime { log, .. }
             | Self::FindDuplicate { log, .. }
             | Self::GetRecord { log, .. }
             | Self::ScanRecords { log, .. } => *log,
@@ -140,6 +146,10 @@ pub enum Outcome {
     /// Answer to [`Op::Read`], in the direction of the read. Fewer rows than asked for without reaching a bound means
     /// that the range holds no more.
     Rows(Vec<Row>),
+    /// Answer to [`Op::FindTime`]: a position from the floor to the one after the head. The row there, if there is one,
+    /// is not earlier than the time; the row before it, if it lies at or above the floor, is earlier. Among rows whose
+    /// times do not fall that is the first row at or after the time, or the position after the head.
+    Position(u64),
     /// Answer to [`Op::FindDuplicate`].
     Row(Option<Row>),
     /// Answer to [`Op::GetRecord`].
@@ -183,4 +193,41 @@ pub trait EventLog {
 
     /// Moves the completions that are ready into `completions`, oldest first.
     fn poll_completions(&mut self, completions: &mut Vec<Completion>);
+}
+
+/// Halves the positions `first..end` until one place is left before which rows are earlier than some time: the search that
+/// [`Op::FindTime`] stands for, and where times fall, one of its answers. `is_earlier` is asked about at most as many rows
+/// as their number has bits; its error ends the search.
+pub fn find_time<E>(first: u64, end: u64, mut is_earlier: impl FnMut(u64) -> Result<bool, E>) -> Result<u64, E> {
+    let (mut first, mut end) = (first, end);
+    while first < end {
+        let middle = first + (end - first) / 2;
+        match is_earlier(middle)? {
+            true => first = middle + 1,
+            false => end = middle,
+        }
+    }
+    Ok(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_found_by_halving() {
+        for rows in 0..70_u64 {
+            for earlier in 0..=rows {
+                let mut asked = 0;
+                let found = find_time(10, 10 + rows, |seq| {
+                    asked += 1;
+                    Ok::<bool, StoreError>(seq < 10 + earlier)
+                });
+                assert_eq!(found, Ok(10 + earlier));
+                assert!(asked <= u64::BITS - rows.leading_zeros(), "{asked} of {rows} rows");
+            }
+        }
+        assert_eq!(find_time(9, 3, |_| Ok::<bool, StoreError>(true)), Ok(9));
+        assert_eq!(find_time(1, 9, |_| Err(StoreError::Full)), Err(StoreError::Full));
+    }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Factory, Session,
-    rows::{TestRow, log, user},
+    rows::{ROWS_BEGIN_MS, TestRow, find_time, log, user},
 };
 use crate::{dice::Dice, memory::MemoryLog};
 
@@ -52,6 +52,11 @@ pub fn compare(fresh: &mut Factory<'_>, plan: Plan) -> u64 {
         compared += run.compared;
     }
     compared
+}
+
+/// When a row came: four at a time, with pauses between them.
+fn time_of(seq: u64) -> u64 {
+    seq / 4 * 3
 }
 
 struct Run {
@@ -142,7 +147,7 @@ impl Run {
         let body = vec![b'a' + (seq % 26) as u8; own.below(300) as usize];
         let by_the_broker = own.once_in(6);
         let id = if by_the_broker { 0 } else { u128::from(seq) << 16 | u128::from(n) | 1 << 100 };
-        TestRow { seq, sender: own.below(3), client_message_id: id, body: &body }.row()
+        TestRow { seq, sender: own.below(3), client_message_id: id, body: &body }.row_at(ROWS_BEGIN_MS + time_of(seq))
     }
 
     fn record(&mut self) -> RecordWrite {
@@ -159,7 +164,7 @@ impl Run {
     fn read(&mut self) -> Op {
         let n = self.some_log();
         let (key, head) = (log(n), self.heads[n as usize]);
-        match self.dice.below(8) {
+        match self.dice.below(10) {
             0 | 1 => Op::Load { log: key },
             2 | 3 => {
                 let range = ReadRows {
@@ -178,7 +183,8 @@ impl Run {
                 let any = if self.dice.once_in(8) { Uuid::from_u128(9) } else { client_message_id };
                 Op::FindDuplicate { log: key, sender, client_message_id: any }
             }
-            6 => Op::GetRecord { log: key, key: self.record_key() },
+            6 | 7 => find_time(n, self.dice.below(time_of(head) + 4)),
+            8 => Op::GetRecord { log: key, key: self.record_key() },
             _ => Op::ScanRecords {
                 log: key,
                 prefix: self.record_key(),

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Session, Test,
-    rows::{append, log, put, read, row, user},
+    rows::{ROWS_BEGIN_MS, TestRow, append, find_time, log, put, read, row, user},
 };
 
 pub(super) const TESTS: &[(&str, Test)] = &[
@@ -20,6 +20,12 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("a page has at least one row and keeps its bounds", a_page_has_at_least_one_row_and_keeps_its_bounds),
     ("pages walk both ways", pages_walk_both_ways),
     ("load gives the checkpoint and the tail", load_gives_the_checkpoint_and_the_tail),
+    ("a time lies before the first row that is not earlier", a_time_lies_before_the_first_row_that_is_not_earlier),
+    ("a time lies at or above the floor", a_time_lies_at_or_above_the_floor),
+    (
+        "a time that rows pass more than once is found at one place",
+        a_time_that_rows_pass_more_than_once_is_found_at_one_place,
+    ),
     ("duplicates are found by sender and id", duplicates_are_found_by_sender_and_id),
     ("a redaction replaces the row in place", a_redaction_replaces_the_row_in_place),
     ("rows below the floor are gone", rows_below_the_floor_are_gone),
@@ -186,6 +192,70 @@ fn load_gives_the_checkpoint_and_the_tail(session: &mut Session) {
     done(session, checkpoint(4, ""));
     let loaded = load(session, 1);
     assert_eq!((loaded.checkpoint, loaded.tail), (Some((4, Bytes::new())), vec![]));
+}
+
+/// Appends rows to log 1 that came at these times, in this order.
+#[track_caller]
+fn append_at(session: &mut Session, first: u64, times_ms: &[u64]) {
+    let made = |(seq, ms): (u64, &u64)| {
+        TestRow { seq, sender: 1, client_message_id: 1_000 + u128::from(seq), body: b"" }.row_at(ROWS_BEGIN_MS + ms)
+    };
+    done(session, Op::Append { log: log(1), rows: (first..).zip(times_ms).map(made).collect() });
+}
+
+#[track_caller]
+fn position(session: &mut Session, ms: u64) -> u64 {
+    match session.perform(find_time(1, ms)) {
+        Ok(Outcome::Position(seq)) => seq,
+        other => panic!("expected a position, got {other:?}"),
+    }
+}
+
+fn a_time_lies_before_the_first_row_that_is_not_earlier(session: &mut Session) {
+    assert_eq!(position(session, 5), 1);
+    append_at(session, 1, &[10, 10, 20, 20, 20]);
+    append_at(session, 6, &[30]);
+    // Before the first, equal, between, equal to the last, after the last, never.
+    let expected = [(0, 1), (10, 1), (11, 3), (20, 3), (21, 6), (30, 6), (31, 7), (1 << 40, 7)];
+    for round in 0..2 {
+        for (ms, seq) in expected {
+            assert_eq!(position(session, ms), seq, "{ms} ms, round {round}");
+        }
+        session.reopen();
+    }
+    append_at(session, 7, &[31, 40]);
+    assert_eq!([30, 31, 32, 41].map(|ms| position(session, ms)), [6, 7, 8, 9]);
+    assert_eq!(session.perform(Op::FindTime { log: log(1), at_ms: 0 }), Ok(Outcome::Position(1)));
+    assert_eq!(session.perform(Op::FindTime { log: log(1), at_ms: u64::MAX }), Ok(Outcome::Position(9)));
+    assert_eq!(session.perform(find_time(2, 20)), Ok(Outcome::Position(1)));
+}
+
+fn a_time_lies_at_or_above_the_floor(session: &mut Session) {
+    append_at(session, 1, &[10, 20, 20, 30, 30]);
+    done(session, Op::SetFloor { log: log(1), floor: 3 });
+    for _ in 0..2 {
+        assert_eq!([5, 20, 21, 31].map(|ms| position(session, ms)), [3, 3, 4, 6]);
+        session.reopen();
+    }
+    done(session, Op::SetFloor { log: log(1), floor: 6 });
+    assert_eq!([5, 31].map(|ms| position(session, ms)), [6, 6]);
+    append_at(session, 6, &[40]);
+    assert_eq!([5, 40, 41].map(|ms| position(session, ms)), [6, 6, 7]);
+}
+
+fn a_time_that_rows_pass_more_than_once_is_found_at_one_place(session: &mut Session) {
+    // Made today, then what was brought in from elsewhere, then today again.
+    let times_ms: Vec<u64> =
+        [900, 901].into_iter().chain((0..40).map(|n| 10 * n)).chain([905, 300, 310, 920]).collect();
+    append_at(session, 1, &times_ms);
+    let time = |seq: u64| times_ms[seq as usize - 1];
+    let end = times_ms.len() as u64 + 1;
+    for ms in (0..=1_000).step_by(5) {
+        let seq = position(session, ms);
+        assert!((1..=end).contains(&seq), "{ms} ms is found at {seq}");
+        assert!(seq == 1 || time(seq - 1) < ms, "{ms} ms is found at {seq}, behind a row that is not earlier");
+        assert!(seq == end || time(seq) >= ms, "{ms} ms is found at {seq}, where the row is earlier");
+    }
 }
 
 fn duplicates_are_found_by_sender_and_id(session: &mut Session) {

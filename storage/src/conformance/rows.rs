@@ -17,6 +17,9 @@ pub fn user(n: u64) -> UserId {
     UserId::new(&format!("user-{n}")).unwrap_or_else(|_| unreachable!("a valid id"))
 }
 
+/// The time before the first row, Unix milliseconds.
+pub const ROWS_BEGIN_MS: u64 = 1_700_000_000_000;
+
 /// What a test row is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct TestRow<'a> {
@@ -31,13 +34,18 @@ pub struct TestRow<'a> {
 }
 
 impl TestRow<'_> {
-    /// The row.
+    /// The row. Times of such rows rise with their positions.
     pub fn row(self) -> Row {
+        self.row_at(ROWS_BEGIN_MS + self.seq)
+    }
+
+    /// The row, as one that came at a time of its own, Unix milliseconds.
+    pub fn row_at(self, time_ms: u64) -> Row {
         let sender = user(self.sender);
         let row = NewRow {
             seq: self.seq,
             msgno: self.seq,
-            time_ms: 1_700_000_000_000 + self.seq,
+            time_ms,
             event_id: Uuid::from_u128(u128::from(self.seq) << 64 | self.client_message_id),
             client_message_id: Uuid::from_u128(self.client_message_id),
             kind: EventKind::MESSAGE,
@@ -60,6 +68,11 @@ pub fn row(seq: u64) -> Row {
 /// Appends rows `seqs` of [`row`] to log `n`.
 pub fn append(n: u64, seqs: impl IntoIterator<Item = u64>) -> Op {
     Op::Append { log: log(n), rows: seqs.into_iter().map(row).collect() }
+}
+
+/// Looks for the time `ms` after [`ROWS_BEGIN_MS`] in log `n`.
+pub fn find_time(n: u64, ms: u64) -> Op {
+    Op::FindTime { log: log(n), at_ms: ROWS_BEGIN_MS + ms }
 }
 
 /// Reads `from..to` of log `n` forwards, without other bounds.

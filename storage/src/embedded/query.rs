@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use antiphon_protocol::{LogKey, Row, UserId};
-use antiphon_storage_contract::{Direction, Loaded, Op, Outcome, ReadRows, StoreError};
+use antiphon_storage_contract::{Direction, Loaded, Op, Outcome, ReadRows, StoreError, find_time};
 use bytes::{Bytes, BytesMut};
 use uuid::Uuid;
 
@@ -95,6 +95,7 @@ pub(crate) fn run(query: &Query, view: &dyn View, epoch: u32) -> Result<Found, S
         Query::Bounds(log) => return Ok(Found::Bounds(bounds(*log, view)?)),
         Query::Op(Op::Load { log }) => Outcome::Loaded(load(*log, view, epoch)?),
         Query::Op(Op::Read { log, range }) => Outcome::Rows(rows(*log, *range, view)?),
+        Query::Op(Op::FindTime { log, at_ms }) => Outcome::Position(position_of(*log, *at_ms, view)?),
         Query::Op(Op::FindDuplicate { log, sender, client_message_id }) => {
             Outcome::Row(find_duplicate(*log, sender, *client_message_id, view)?)
         }
@@ -213,6 +214,16 @@ fn rows(log: LogKey, range: ReadRows, view: &dyn View) -> Result<Vec<Row>, Store
     let keys = KeyRange { from: &first, to: &end };
     view.scan(keys, range.direction, &mut |key, value| page.visit(key, value)).map_err(store_error)?;
     page.into_rows()
+}
+
+fn position_of(log: LogKey, at_ms: u64, view: &dyn View) -> Result<u64, StoreError> {
+    let Bounds { floor, head } = bounds(log, view)?;
+    find_time(floor, head + 1, |seq| {
+        let row = view.get(&Key::Row(seq).of(log)).map_err(store_error)?;
+        let row = row.ok_or_else(|| StoreError::Degraded(format!("row {seq} is missing")))?;
+        let row = Row::new(row).map_err(|error| StoreError::Degraded(format!("row {seq} cannot be read: {error}")))?;
+        Ok(row.time_ms() < at_ms)
+    })
 }
 
 fn find_duplicate(

@@ -16,6 +16,7 @@ mod contents;
 mod conversation;
 mod cursor;
 mod cursors;
+mod date;
 mod duplicates;
 mod explain;
 mod inbox;
@@ -80,6 +81,8 @@ pub(crate) enum Purpose {
     FindDuplicate(Box<Request>),
     /// Something that a send relates to.
     LookUp(relation::Part),
+    /// Where the date of a page lies.
+    FindTime(Box<Request>),
     /// A page.
     Page(PageRequest),
     /// Something that a page of messages is made of.
@@ -250,13 +253,8 @@ impl Log {
                 self.subscribe(fx, &request, start, inline_bytes_max);
                 Flow::Done
             }
-            Operation::Fetch(ref fetch) => {
-                let fetch = fetch.clone();
-                self.fetch(fx, &request, &fetch);
-                Flow::Done
-            }
-            Operation::FetchMessages { .. } => {
-                self.fetch_messages(fx, &request);
+            Operation::Fetch(_) | Operation::FetchMessages { .. } => {
+                self.fetch(fx, request);
                 Flow::Done
             }
             Operation::FindHidden(_) => {
@@ -327,6 +325,7 @@ impl Log {
             (Purpose::Append, result) => self.appended(fx, completion.token, result.map(|_| ())),
             (Purpose::FindDuplicate(request), result) => self.duplicate_found(fx, request, result),
             (Purpose::LookUp(part), result) => self.looked_up(fx, part, result),
+            (Purpose::FindTime(request), result) => self.time_found(fx, request, result),
             (Purpose::Page(page), result) => self.page_read(fx, page, result),
             (Purpose::Gather(page, part), result) => self.gathered(fx, page, part, result),
             (Purpose::RestoreState(key), result) => self.state_restored(fx, completion.token, key, result),

@@ -25,7 +25,7 @@ pub(crate) struct PageRequest {
 }
 
 impl Log {
-    pub(super) fn fetch(&mut self, fx: &mut Effects, request: &Request, fetch: &control::Fetch) {
+    pub(super) fn fetch_events(&mut self, fx: &mut Effects, request: &Request, fetch: &control::Fetch) {
         let key = self.key;
         let (contents, floor) = match self.readable(request, FrameType::Fetch) {
             Ok(readable) => readable,

@@ -1,8 +1,9 @@
 //! The newest rows of a log, in memory: hand-overs and recent pages are served from here.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, convert::Infallible};
 
 use antiphon_protocol::Row;
+use antiphon_storage_contract::find_time;
 
 use crate::limits::{TAIL_BYTES_MAX, TAIL_ROWS_MAX};
 
@@ -49,6 +50,17 @@ impl Tail {
             self.bytes = self.bytes - self.rows[index].bytes().len() + row.bytes().len();
             self.rows[index] = row;
         }
+    }
+
+    /// Where the time `at_ms` lies among the rows from `floor` on, if it does not lie before the ones that are here.
+    pub(super) fn find_time(&self, at_ms: u64, floor: u64) -> Option<u64> {
+        let (oldest, newest) = (self.rows.front()?, self.rows.back()?);
+        if oldest.seq() > floor && oldest.time_ms() >= at_ms {
+            return None;
+        }
+        let is_earlier = |seq| Ok(self.get(seq).is_some_and(|row| row.time_ms() < at_ms));
+        let Ok::<u64, Infallible>(seq) = find_time(oldest.seq().max(floor), newest.seq() + 1, is_earlier);
+        Some(seq)
     }
 
     /// The rows from `from` to the end, if all of them are here.

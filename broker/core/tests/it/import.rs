@@ -17,7 +17,7 @@ use super::{
 /// Some day of an older system.
 const THEN_MS: u64 = 1_500_000_000_000;
 
-fn importer(c: &Cluster, on: &str) -> Claims {
+pub(crate) fn importer(c: &Cluster, on: &str) -> Claims {
     let can: Abilities = [Ability::Manage].into_iter().collect();
     Claims { grants: vec![Grant { on: GrantPattern::new(on).unwrap(), can }], ..c.service("mover") }
 }
@@ -32,8 +32,14 @@ fn group(shards: usize) -> (Cluster, Who, Who) {
     (c, ann, mover)
 }
 
-fn old(log: &str, id: &str, sender: &str, body: &str) -> Draft {
+/// An event that `sender` made in another system, where it is called `id`.
+pub(crate) fn old(log: &str, id: &str, sender: &str, body: &str) -> Draft {
     Draft { act_as: Some(sender.into()), ..Draft::text(log, frames::imported_id(id), body) }
+}
+
+/// Brings events in, each with its time.
+pub(crate) fn send_history(c: &mut Cluster, who: Who, drafts: &[(u64, Draft)]) {
+    assert!(results(import(c, who, drafts)).iter().all(|result| result.error.is_none()));
 }
 
 fn import(c: &mut Cluster, who: Who, drafts: &[(u64, Draft)]) -> Reply {

@@ -17,6 +17,8 @@ mod cross_shard;
 #[cfg(test)]
 mod cursors;
 #[cfg(test)]
+mod dates;
+#[cfg(test)]
 mod dedupe;
 #[cfg(test)]
 mod digests;

@@ -101,12 +101,13 @@ fn any_history_folds_to_its_pages() {
     }
 }
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     Kind::Append,
     Kind::Rewrite,
     Kind::Checkpoint,
     Kind::PutRecords,
     Kind::Read,
+    Kind::FindTime,
     Kind::FindDuplicate,
     Kind::ScanRecords,
     Kind::GetRecord,
@@ -150,7 +151,9 @@ fn pages_put_together_while_events_come_are_completed_by_the_events_behind_them(
             let who = if dice.chance(50) { ann } else { bob };
             let ack = acks[dice.roll(3) as usize];
             if dice.chance(15) && asked.len() < 4 {
-                asked.push(c.ask(bob, FrameType::Fetch, &Fetch { to, ..fetch(0, false) }));
+                // A date before everything changes nothing, but has to be found.
+                let at_ms = dice.roll(2);
+                asked.push(c.ask(bob, FrameType::Fetch, &Fetch { to, at_ms, ..fetch(0, false) }));
             } else {
                 let kind = if dice.chance(5) { EventKind::REDACT } else { EventKind::REACTION };
                 let kind = if dice.chance(15) { EventKind::EDIT } else { kind };

@@ -169,7 +169,8 @@ impl World {
 
     fn fail_something(&mut self) {
         let unavailable = StoreError::Unavailable("test".into());
-        let kinds = [Kind::Append, Kind::Append, Kind::Load, Kind::FindDuplicate, Kind::Read, Kind::PutRecords];
+        let kinds =
+            [Kind::Append, Kind::Append, Kind::Load, Kind::FindDuplicate, Kind::Read, Kind::FindTime, Kind::PutRecords];
         let kind = kinds[self.dice.roll(kinds.len() as u64) as usize];
         let (error, applies) = match self.dice.roll(3) {
             0 if kind == Kind::Append => (StoreError::Full, false),
@@ -181,7 +182,7 @@ impl World {
     }
 
     fn hold_something(&mut self) {
-        let kinds = [Kind::Append, Kind::FindDuplicate, Kind::Read, Kind::Load, Kind::Checkpoint];
+        let kinds = [Kind::Append, Kind::FindDuplicate, Kind::Read, Kind::FindTime, Kind::Load, Kind::Checkpoint];
         self.c.store.held = kinds.into_iter().filter(|_| self.dice.chance(25)).collect();
         let shards = self.c.shards.len();
         let pairs = (0..shards).flat_map(|from| (0..shards).map(move |to| (from, to)));
@@ -291,7 +292,9 @@ impl World {
         }
         for (log, from, to, request) in &mut self.programs[program].pulls {
             if request.is_none() {
-                let fetch = control::Fetch { log: (*log).into(), from: *from, to: *to, ..Default::default() };
+                // A date before everything changes nothing, but has to be found.
+                let at_ms = self.dice.roll(2);
+                let fetch = control::Fetch { log: (*log).into(), from: *from, to: *to, at_ms, ..Default::default() };
                 *request = Some(self.c.ask(who, FrameType::Fetch, &fetch));
             }
         }

@@ -3,10 +3,13 @@
 //! A write takes effect when it completes; a read sees what had completed when it was submitted. Both are the least
 //! that the contract promises, so a shard that relies on more is found out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+};
 
 use antiphon_protocol::{LogKey, Row};
-use antiphon_storage_contract::{Completion, Direction, Loaded, Op, Outcome, ReadRows, StoreError, Token};
+use antiphon_storage_contract::{Completion, Direction, Loaded, Op, Outcome, ReadRows, StoreError, Token, find_time};
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -18,6 +21,7 @@ pub(crate) enum Kind {
     PutRecords,
     Load,
     Read,
+    FindTime,
     FindDuplicate,
     ScanRecords,
     GetRecord,
@@ -35,6 +39,7 @@ impl Kind {
             Op::PutRecords { .. } => Self::PutRecords,
             Op::Load { .. } => Self::Load,
             Op::Read { .. } => Self::Read,
+            Op::FindTime { .. } => Self::FindTime,
             Op::FindDuplicate { .. } => Self::FindDuplicate,
             Op::ScanRecords { .. } => Self::ScanRecords,
             Op::GetRecord { .. } => Self::GetRecord,
@@ -207,6 +212,11 @@ impl Store {
                 Outcome::Loaded(Loaded { epoch, floor, head, checkpoint: log.checkpoint.clone(), tail })
             }
             Op::Read { range, .. } => Outcome::Rows(read_rows(log, range)),
+            Op::FindTime { at_ms, .. } => {
+                let is_earlier = |seq| Ok(log.rows[&seq].time_ms() < *at_ms);
+                let Ok::<u64, Infallible>(seq) = find_time(log.floor.max(1), log.head() + 1, is_earlier);
+                Outcome::Position(seq)
+            }
             Op::FindDuplicate { sender, client_message_id, .. } => {
                 let is_it = |row: &&Row| row.sender() == sender.as_str() && same(row, *client_message_id);
                 Outcome::Row(log.rows.values().find(is_it).cloned())

@@ -22,6 +22,9 @@ mod cross_shard;
 #[path = "../it/cursors.rs"]
 mod cursors;
 #[cfg(test)]
+#[path = "../it/dates.rs"]
+mod dates;
+#[cfg(test)]
 #[path = "../it/dedupe.rs"]
 mod dedupe;
 #[cfg(test)]

@@ -104,6 +104,7 @@ fn fetch(random: &mut Random) -> control::Fetch {
         to: number(random),
         limit: random.below(8) as u32,
         backward: random.per_mille(500),
+        at_ms: if random.per_mille(500) { 0 } else { number(random) },
         view: if random.per_mille(900) { fetch::View::Events.into() } else { random.below(4) as i32 },
     }
 }

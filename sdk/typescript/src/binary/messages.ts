@@ -26,7 +26,7 @@ const SOURCE: { readonly [name: string]: string } = {
     "1 handle uint, 2 log string, 3 epoch uint, 4 live_from uint, 5 replay_from uint, 6 inlined bool, 7 head uint, 8 floor uint, 9 head_msgno uint, 10 reset =Reset, 11 cursors MemberCursor*",
   Unsubscribe: "1 handle uint",
   Detach: "1 reason =DetachReason, 2 seq uint",
-  Fetch: "1 log string, 2 from uint, 3 to uint, 4 limit uint, 5 backward bool, 6 view =View",
+  Fetch: "1 log string, 2 from uint, 3 to uint, 4 limit uint, 5 backward bool, 6 view =View, 8 at_ms uint",
   MessagesPage: "1 next uint, 2 head uint, 3 floor uint, 4 epoch uint, 5 messages MessageView*",
   MessageView: "1 row row, 2 state MessageState, 3 reply ReplyPreview",
   MessageState:

@@ -45,6 +45,11 @@ export interface Range {
   readonly limit: number;
   /** Newest first. */
   readonly backward: boolean;
+  /**
+   * A date, Unix milliseconds: only what came from then on or, backward, only what came before. The pages after the
+   * first are asked for by position, without a date.
+   */
+  readonly atMs?: number;
 }
 
 /** A request without a command of its own. */

@@ -62,7 +62,7 @@ export class Pages {
       const job = this.#queue.shift();
       if (!job) return;
       job.attempts += 1;
-      const { log, from, to, limit, backward } = job.range;
+      const { log, from, to, limit, backward, atMs } = job.range;
       const request = this.#link.request(
         { of: "page" },
         {
@@ -73,6 +73,7 @@ export class Pages {
           ...(limit && { limit }),
           ...(backward && { backward }),
           ...(job.owner.is === "messages" && { view: "messages" }),
+          ...(atMs && { at_ms: atMs }),
         },
       );
       this.#inFlight.set(request, job);

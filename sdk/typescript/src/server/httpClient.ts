@@ -42,6 +42,8 @@ export interface HistoryRange {
   readonly to?: number;
   readonly limit?: number;
   readonly backward?: boolean;
+  /** A date, Unix milliseconds: only what came from then on or, backward, only what came before. */
+  readonly atMs?: number;
 }
 
 /** A right to read one log, and nothing else, for as long as the token lives that it was made with. */
@@ -170,8 +172,8 @@ export class HttpConversation {
     await this.#http.request({ method: "PUT", path: ["logs", this.#log, "cursor"], body });
   }
 
-  #read(what: "events" | "messages", { from, to, limit, backward }: HistoryRange) {
-    return this.#http.request({ path: ["logs", this.#log, what], query: { from, to, limit, backward } });
+  #read(what: "events" | "messages", { from, to, limit, backward, atMs }: HistoryRange) {
+    return this.#http.request({ path: ["logs", this.#log, what], query: { from, to, limit, backward, at_ms: atMs } });
   }
 
   /** Every event once and in order, over every break of the connection, until the loop is left. */

@@ -101,6 +101,18 @@ impl Buckets {
         Some((*bucket, self.0.get(after).map_or(u64::MAX, |next| next.first_seq)))
     }
 
+    /// The positions between which a time lies, as far as the buckets tell that: the rows before the first one are
+    /// earlier than `at_ms`, or below `floor`; the row at the second one is not, or lies beyond `head`. What is between
+    /// them is of one bucket.
+    pub(crate) fn around(&self, at_ms: u64, floor: u64, head: u64) -> (u64, u64) {
+        let from = self.0.partition_point(|bucket| bucket.first_seq < floor);
+        let to = self.0.partition_point(|bucket| bucket.first_seq <= head).max(from);
+        let telling = &self.0[from..to];
+        let later = telling.partition_point(|bucket| bucket.first_ms < at_ms);
+        let first = later.checked_sub(1).map_or(floor, |last| telling[last].first_seq + 1);
+        (first, telling.get(later).map_or(head + 1, |bucket| bucket.first_seq))
+    }
+
     /// Adds the newest bucket; answers with those that it ended before their first row.
     pub(crate) fn open(&mut self, bucket: Bucket) -> Vec<Gone> {
         let keep = self.0.partition_point(|earlier| earlier.first_seq < bucket.first_seq);
@@ -155,6 +167,35 @@ mod tests {
     fn of_two_with_the_same_beginning_the_later_counts() {
         let (buckets, ended) = Buckets::of(vec![bucket(1, 1, 5), bucket(1, 2, 5)]);
         assert_eq!((buckets.newest(), ended), (Some(bucket(1, 2, 5)), vec![covered(1, 1, 5)]));
+    }
+
+    #[test]
+    fn a_time_lies_in_one_bucket_or_at_the_edge_of_two() {
+        let at = |number, first_seq, first_ms| Bucket { first_ms, ..bucket(1, number, first_seq) };
+        let buckets = Buckets::of(vec![at(1, 1, 10), at(2, 100, 50), at(3, 200, 50), at(4, 300, 90)]).0;
+        for (at_ms, expected) in [
+            (0, (1, 1)),
+            (10, (1, 1)),
+            (11, (2, 100)),
+            (50, (2, 100)),
+            (51, (201, 300)),
+            (90, (201, 300)),
+            (91, (301, 400)),
+        ] {
+            assert_eq!(buckets.around(at_ms, 1, 399), expected, "{at_ms}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_below_the_floor_or_beyond_the_head_does_not_tell_where_a_time_lies() {
+        let at = |number, first_seq, first_ms| Bucket { first_ms, ..bucket(1, number, first_seq) };
+        let buckets = Buckets::of(vec![at(1, 1, 10), at(2, 100, 50), at(3, 200, 70)]).0;
+        assert_eq!(buckets.around(5, 40, 199), (40, 100));
+        assert_eq!(buckets.around(60, 40, 199), (101, 200));
+        assert_eq!(buckets.around(99, 40, 199), (101, 200));
+        assert_eq!(buckets.around(60, 150, 199), (150, 200));
+        assert_eq!(buckets.around(60, 200, 199), (200, 200));
+        assert_eq!(Buckets::default().around(60, 1, 0), (1, 1));
     }
 
     #[test]

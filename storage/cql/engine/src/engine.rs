@@ -42,6 +42,12 @@ pub struct Counters {
     pub pages: u64,
     /// Partitions asked for them.
     pub page_partitions: u64,
+    /// Times that were looked for.
+    pub searches: u64,
+    /// Requests for that.
+    pub search_requests: u64,
+    /// Partitions asked for that.
+    pub search_partitions: u64,
     /// Buckets that were opened.
     pub buckets: u64,
     /// Logs that were taken up.
@@ -167,9 +173,10 @@ impl Engine {
     pub fn submit(&mut self, op: Op, token: Token) {
         match &op {
             Op::GetRecord { .. } | Op::ScanRecords { .. } => self.begin_read(Reading::new(op, token)),
-            Op::Load { .. } | Op::Read { .. } | Op::FindDuplicate { .. } => {
+            Op::Load { .. } | Op::Read { .. } | Op::FindTime { .. } | Op::FindDuplicate { .. } => {
                 let key = op.log();
                 self.out.counters.pages += u64::from(matches!(op, Op::Read { .. }));
+                self.out.counters.searches += u64::from(matches!(op, Op::FindTime { .. }));
                 self.log(key).reads.push_back((op, token));
                 self.enqueue(key);
             }
@@ -455,8 +462,15 @@ impl Engine {
         let known = self.logs.get(&reading.op.log()).and_then(Log::readable);
         match reading.next(known, self.out.term.epoch) {
             Next::Asks(request) => {
-                let is_page = matches!(reading.op, Op::Read { .. });
-                self.out.counters.page_partitions += u64::from(is_page);
+                let (counters, is_other) = (&mut self.out.counters, reading.changes_partition(&request));
+                match reading.op {
+                    Op::Read { .. } => counters.page_partitions += 1,
+                    Op::FindTime { .. } => {
+                        counters.search_requests += 1;
+                        counters.search_partitions += u64::from(is_other);
+                    }
+                    _ => {}
+                }
                 self.out.ask(request, Purpose::Read(number));
             }
             Next::Answers(result) => {

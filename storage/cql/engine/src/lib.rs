@@ -29,6 +29,7 @@ mod opening;
 mod reading;
 pub mod request;
 mod rows;
+mod search;
 pub mod simulated;
 mod writing;
 

@@ -19,6 +19,9 @@ pub const BUCKET_SPAN_MS: u64 = 30 * 24 * 3_600 * 1_000;
 pub const BUCKET_ROWS_MIN: u64 = 64;
 /// Rows asked for at a time.
 pub const READ_ROWS_MAX: u32 = 256;
+/// Requests that it takes to find where a time lies, if no replica lacks a row: a bucket that is full has taken one more
+/// append, and of so many rows the one is found by halving. Each row that a majority lacks costs another request.
+pub const SEARCH_REQUESTS_MAX: u32 = (BUCKET_ROWS_MAX + APPEND_ROWS_MAX as u64).ilog2() + 1;
 /// Records asked for at a time, beyond what the caller wants: deleted ones are passed over.
 pub const SCAN_RECORDS_MARGIN: u32 = 64;
 /// Records asked for at a time, at most.
@@ -34,5 +37,6 @@ pub const LOGS_IN_DOUBT_MAX: usize = 1 << 16;
 
 const _: () = {
     assert!(BUCKET_ROWS_MIN >= 50, "a page of fifty rows");
+    assert!(SEARCH_REQUESTS_MAX <= 16, "a search is short");
     assert!(BUCKET_ROWS_MIN <= BUCKET_ROWS_MAX && BUCKET_ROWS_MIN as usize <= APPEND_ROWS_MAX);
 };

@@ -10,6 +10,7 @@ use crate::{
     log::Known,
     request::{Reply, Request},
     rows::Walk,
+    search::Search,
 };
 
 /// One read.
@@ -31,6 +32,8 @@ enum Stage {
     Tail(Option<(u64, Bytes)>, Walk),
     /// A page is being read.
     Page(Walk),
+    /// The position of a time is being looked for.
+    Time(Search),
     /// The duplicate index is being asked.
     Index,
     /// The row that the index names is being read.
@@ -86,6 +89,11 @@ impl Reading {
                     None => Next::Answers(Ok(self.outcome(known, epoch))),
                 }
             }
+            (Stage::Time(search), Some(known)) => match search.next(self.op.log(), &known.buckets, known.floor) {
+                Some(Ok(request)) => Next::Asks(request),
+                Some(Err(error)) => Next::Answers(Err(error)),
+                None => Next::Answers(Ok(Outcome::Position(search.found()))),
+            },
             (Stage::New | Stage::Head | Stage::Index, Some(_)) => Next::Waits,
         }
     }
@@ -112,6 +120,10 @@ impl Reading {
             }
             (Op::Read { range, .. }, Some(known)) => {
                 self.stage = Stage::Page(Walk::new(*range, known.floor, known.head));
+                None
+            }
+            (Op::FindTime { at_ms, .. }, Some(known)) => {
+                self.stage = Stage::Time(Search::new(*at_ms, known));
                 None
             }
             (Op::FindDuplicate { sender, client_message_id, .. }, Some(known)) => {
@@ -154,6 +166,7 @@ impl Reading {
             (Stage::Tail(_, walk) | Stage::Page(walk) | Stage::Stored(walk), Reply::Rows(rows), _) => {
                 walk.take(rows).err().map(Err)
             }
+            (Stage::Time(search), Reply::Rows(rows), _) => search.take(rows).err().map(Err),
             (Stage::Records(_), Reply::Records(records), _) => self.take_records(records).map(Ok),
             // The log was lost meanwhile, or is being taken up again.
             (Stage::Head | Stage::Index, ..) => {
@@ -166,7 +179,19 @@ impl Reading {
 
     /// Whether the last answer lacked a row that must be there.
     pub(crate) fn has_missed(&self) -> bool {
-        matches!(&self.stage, Stage::Tail(_, walk) | Stage::Page(walk) | Stage::Stored(walk) if walk.has_missed())
+        match &self.stage {
+            Stage::Tail(_, walk) | Stage::Page(walk) | Stage::Stored(walk) => walk.has_missed(),
+            Stage::Time(search) => search.has_missed(),
+            Stage::New | Stage::Head | Stage::Index | Stage::Records(_) => false,
+        }
+    }
+
+    /// Whether `request`, which is the next one, asks another partition than the one before.
+    pub(crate) fn changes_partition(&mut self, request: &Request) -> bool {
+        match &mut self.stage {
+            Stage::Time(search) => search.changes_partition(request),
+            _ => true,
+        }
     }
 
     fn scan(&mut self) -> Next {
@@ -203,7 +228,7 @@ impl Reading {
         let (checkpoint, rows) = match std::mem::replace(&mut self.stage, Stage::New) {
             Stage::Tail(checkpoint, walk) => (checkpoint, walk.into_rows()),
             Stage::Page(walk) | Stage::Stored(walk) => (None, walk.into_rows()),
-            Stage::New | Stage::Head | Stage::Index | Stage::Records(_) => (None, Vec::new()),
+            Stage::New | Stage::Head | Stage::Time(_) | Stage::Index | Stage::Records(_) => (None, Vec::new()),
         };
         match &self.op {
             Op::Load { .. } => loaded(known, epoch, checkpoint, rows),

@@ -126,6 +126,7 @@ pub(crate) fn plan(log: LogKey, known: &mut Known, writes: &mut VecDeque<(Op, To
         // Reads do not wait among writes.
         Op::Load { .. }
         | Op::Read { .. }
+        | Op::FindTime { .. }
         | Op::FindDuplicate { .. }
         | Op::GetRecord { .. }
         | Op::ScanRecords { .. } => Step::Answer(Err(StoreError::Misuse("a read among writes".into()))),

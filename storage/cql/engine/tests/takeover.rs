@@ -13,7 +13,7 @@ use antiphon_cql_engine::simulated::{Cluster, Trouble};
 use antiphon_protocol::Row;
 use antiphon_storage::{
     Completion, Direction, Loaded, Op, Outcome, ReadRows, Token,
-    conformance::rows::{TestRow, log, user},
+    conformance::rows::{ROWS_BEGIN_MS, TestRow, log, user},
     dice::Dice,
 };
 use bytes::Bytes;
@@ -44,6 +44,8 @@ enum Purpose {
     Append(u64, Vec<Row>),
     Find(u64, u128),
     Page(u64),
+    /// Where a row's time lies, and the head that was known when it was asked.
+    Time(u64, u64),
     Other,
 }
 
@@ -97,6 +99,7 @@ impl World {
         match self.dice.below(40) {
             0..=14 => self.send(n),
             15..=17 => self.page(n),
+            18 if self.dice.once_in(2) => self.time(n),
             18 => self.checkpoint(n),
             19 => self.cluster.borrow_mut().deliver_late_writes(),
             20 if self.dice.once_in(3) => self.take_over(),
@@ -149,6 +152,12 @@ impl World {
         let to = 1 + self.dice.below(head + 2);
         let range = ReadRows { from: 1, to, direction: Direction::Backward, rows_max: 5, bytes_max: usize::MAX };
         self.submit(Op::Read { log: log(n), range }, Purpose::Page(n));
+    }
+
+    fn time(&mut self, n: u64) {
+        let head = self.truth.entry(n).or_default().rows.keys().next_back().copied().unwrap_or(0);
+        let seq = 1 + self.dice.below(head + 2);
+        self.submit(Op::FindTime { log: log(n), at_ms: ROWS_BEGIN_MS + seq }, Purpose::Time(seq, head));
     }
 
     /// Describes rows that are acknowledged, and nothing beyond.
@@ -244,6 +253,11 @@ impl World {
             }
             (Purpose::Find(n, message), Ok(Outcome::Row(found))) => self.found(n, message, found),
             (Purpose::Page(n), Ok(Outcome::Rows(rows))) => rows.iter().for_each(|row| self.shown(n, row)),
+            (Purpose::Time(seq, head), Ok(outcome)) => {
+                let Outcome::Position(found) = outcome else { panic!("seed {}: {outcome:?}", self.seed) };
+                let is_right = found == seq || (head < found && found < seq);
+                assert!(is_right, "seed {}: row {seq} is found at {found}, the head was {head}", self.seed);
+            }
             (purpose @ (Purpose::Append(..) | Purpose::Find(..)), Err(error)) => {
                 assert!(matches!(error, antiphon_storage::StoreError::Unavailable(_)), "seed {}: {error}", self.seed);
                 if let Purpose::Append(n, _) = &purpose {

@@ -120,6 +120,7 @@ impl EventLog for Open {
             | Op::SetFloor { log, .. }
             | Op::Load { log }
             | Op::Read { log, .. }
+            | Op::FindTime { log, .. }
             | Op::FindDuplicate { log, .. }
             | Op::GetRecord { log, .. }
             | Op::ScanRecords { log, .. } => *log = own,
