@@ -73,15 +73,13 @@ impl Client {
     pub async fn connect(config: Config) -> Result<Self> {
         let timeout = config.connect_timeout;
         let client = Self::start(config)?;
-        match tokio::time::timeout(timeout, client.ready()).await {
+        // The last attempt may still be under way then; what ended the one before it tells more than silence.
+        let mut cause = None;
+        match tokio::time::timeout(timeout, client.ready_or(|said| cause = Some(said.to_owned()))).await {
             Ok(ready) => ready.map(|()| client),
             Err(_) => {
-                let cause = match client.state() {
-                    ConnectionState::Waiting { cause } => cause,
-                    _ => "the broker has not answered".into(),
-                };
                 client.close().await;
-                Err(Error::Unreachable { cause })
+                Err(Error::Unreachable { cause: cause.unwrap_or_else(|| "the broker has not answered".into()) })
             }
         }
     }
@@ -108,9 +106,18 @@ impl Client {
 
     /// Waits until a session stands.
     pub async fn ready(&self) -> Result<()> {
+        self.ready_or(|_| {}).await
+    }
+
+    /// The same; `failed` hears what ended each attempt.
+    async fn ready_or(&self, mut failed: impl FnMut(&str)) -> Result<()> {
         let mut state = self.shared.state.clone();
-        let decided =
-            |state: &ConnectionState| matches!(state, ConnectionState::Ready(_) | ConnectionState::Stopped(_));
+        let decided = |state: &ConnectionState| {
+            if let ConnectionState::Waiting { cause } = state {
+                failed(cause);
+            }
+            matches!(state, ConnectionState::Ready(_) | ConnectionState::Stopped(_))
+        };
         match state.wait_for(decided).await.as_deref() {
             Ok(ConnectionState::Stopped(reason)) => Err(Error::Stopped(reason.clone())),
             Ok(_) => Ok(()),

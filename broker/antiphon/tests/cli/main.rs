@@ -3,6 +3,7 @@
 
 mod broker;
 mod chaos;
+mod cluster;
 mod importing;
 mod moving;
 mod operating;

@@ -27,8 +27,9 @@ use crate::{
 const AWAY: &str = "the store does not answer";
 /// Against traffic while another broker owns the logs.
 const STANDING_BY: &str = "another broker is active";
-/// Between attempts to connect.
-const RETRY: Duration = Duration::from_secs(2);
+/// Between the first attempts to connect; each pause is twice the one before it.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often it is looked whether the cluster answers.
 const LOOK: Duration = Duration::from_secs(1);
 /// Exit code of a broker that was overtaken: the temporary failure of sysexits.h. A supervisor starts it anew.
@@ -101,12 +102,14 @@ pub(super) fn open(data_dir: &Path, first: FirstConnection, broker: Waiting) -> 
 /// Connects, however long that takes, and waits until the logs are this broker's.
 fn settle(first: FirstConnection, candidate: Candidate, broker: &Waiting) -> Result<Vec<CqlShard>, StartError> {
     let FirstConnection { settings, mut store } = first;
+    let mut pause = FIRST_PAUSE;
     let store = loop {
         if let Some(store) = store {
             break store;
         }
         broker.health.not_ready(AWAY);
-        thread::sleep(RETRY);
+        thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
         store = connect(&settings)?;
     };
     broker.health.ready_again(AWAY);
