@@ -107,7 +107,7 @@ fn what_the_operator_has_to_mend_ends_the_start_with_one_line() {
     refused(&at_plain, "colour = \"blue\"", 2, "colour");
     let newer = "UPDATE cli_coordination.schema_version SET version = 99 WHERE name = 'logs'";
     plain.node(1).connect(QUERY_TIMEOUT).unwrap().query(newer, Consistency::One).unwrap();
-    refused(&at_plain, "", 1, "keyspace `cli` has schema version 99, which is newer than this program's 1");
+    refused(&at_plain, "", 1, "keyspace `cli` has schema version 99, which is newer than this program's");
 
     // And with nothing to mend it does start.
     let complete = Configured::new(&at_secure, &(trust(&ca) + &log_in("cassandra")));
