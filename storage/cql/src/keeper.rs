@@ -15,7 +15,13 @@ use scylla::{
 };
 use uuid::Uuid;
 
-use crate::{config::CqlConfig, error::CqlError, statements::LeaseStatements, uptime};
+use crate::{
+    config::CqlConfig,
+    error::CqlError,
+    statements::LeaseStatements,
+    times::{Kind, Times},
+    uptime,
+};
 
 /// The one lease of all logs. A row each for parts of them may come beside it.
 const NAME: &str = "logs";
@@ -78,6 +84,7 @@ pub(crate) struct Keeper {
     session: Arc<Session>,
     statements: LeaseStatements,
     candidate: Candidate,
+    times: Arc<Times>,
 }
 
 /// Where a candidate stands.
@@ -89,9 +96,14 @@ pub(crate) enum Stand {
 }
 
 impl Keeper {
-    pub(crate) async fn new(session: Arc<Session>, config: &CqlConfig, candidate: Candidate) -> Result<Self, CqlError> {
+    pub(crate) async fn new(
+        session: Arc<Session>,
+        config: &CqlConfig,
+        candidate: Candidate,
+        times: Arc<Times>,
+    ) -> Result<Self, CqlError> {
         let statements = LeaseStatements::prepare(&session, config).await?;
-        Ok(Self { session, statements, candidate })
+        Ok(Self { session, statements, candidate, times })
     }
 
     /// Watches until the lease can be taken; `tell` hears who holds it meanwhile.
@@ -177,7 +189,8 @@ impl Keeper {
 
     async fn read(&self) -> Result<Option<LeaseRow>, CqlError> {
         let failed = |error: &dyn std::fmt::Display| CqlError::statement("reading the lease", error);
-        let result = self.session.execute_unpaged(&self.statements.read, (NAME,)).await;
+        let read = self.session.execute_unpaged(&self.statements.read, (NAME,));
+        let result = self.times.measure(Kind::Lease, read).await;
         let rows = result.map_err(|error| failed(&error))?.into_rows_result().map_err(|error| failed(&error))?;
         let row = rows.maybe_first_row::<(i64, Uuid, String, i64, i64, String)>().map_err(|error| failed(&error))?;
         Ok(row.map(|(term, holder, seat, renewals, stamps_until, address)| LeaseRow {
@@ -209,7 +222,7 @@ impl Keeper {
     }
 
     async fn conditional(&self, statement: &PreparedStatement, values: impl SerializeRow) -> Result<bool, CqlError> {
-        let result = self.session.execute_unpaged(statement, values).await;
+        let result = self.times.measure(Kind::Lease, self.session.execute_unpaged(statement, values)).await;
         was_applied(result.map_err(|error| CqlError::statement("writing the lease", error))?)
     }
 }

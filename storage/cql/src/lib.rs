@@ -26,6 +26,7 @@ mod server;
 mod shard;
 mod statements;
 mod store;
+pub mod times;
 mod uptime;
 
 pub use antiphon_cql_engine::lease::Candidate;

@@ -24,7 +24,12 @@ use scylla::{
 };
 use uuid::Uuid;
 
-use crate::{health::Health, keeper::Term, statements::Statements};
+use crate::{
+    health::Health,
+    keeper::Term,
+    statements::Statements,
+    times::{Kind, Times},
+};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -39,6 +44,7 @@ pub(crate) struct Cluster {
     pub(crate) session: Session,
     pub(crate) statements: Statements,
     pub(crate) health: Arc<Health>,
+    pub(crate) times: Arc<Times>,
     pub(crate) give_up_after: Duration,
 }
 
@@ -53,7 +59,7 @@ impl Cluster {
         loop {
             // While it is away a request is tried once only: its sender hears sooner.
             let is_away = self.health.is_away();
-            let reason = match self.attempt(request, term).await {
+            let reason = match self.times.measure(kind(request), self.attempt(request, term)).await {
                 Ok(reply) => {
                     self.health.succeeded();
                     // Only now is it known that the term was held when a majority had the write.
@@ -194,6 +200,18 @@ impl Cluster {
     async fn read(&self, statement: &PreparedStatement, values: impl SerializeRow) -> Result<QueryRowsResult, Reason> {
         let result = self.session.execute_unpaged(statement, values).await.map_err(|error| error.to_string())?;
         result.into_rows_result().map_err(|error| error.to_string())
+    }
+}
+
+fn kind(request: &Request) -> Kind {
+    match request {
+        Request::ReadBuckets { .. }
+        | Request::ReadHead { .. }
+        | Request::ReadRows { .. }
+        | Request::ReadDuplicate { .. }
+        | Request::ReadRecord { .. }
+        | Request::ScanRecords { .. } => Kind::Read,
+        _ => Kind::Write,
     }
 }
 

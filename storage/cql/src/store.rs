@@ -20,6 +20,7 @@ use crate::{
     server::Server,
     shard::CqlShard,
     statements::Statements,
+    times::Times,
 };
 
 /// Called from any thread when a shard should be polled.
@@ -78,6 +79,11 @@ impl Shared {
         &self.cluster.health
     }
 
+    /// How long they take.
+    pub fn times(&self) -> &Arc<Times> {
+        &self.cluster.times
+    }
+
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         if let Some(runtime) = &self.runtime {
             runtime.spawn(work);
@@ -134,7 +140,8 @@ impl CqlStore {
         let lease = Arc::new(runtime.block_on(connect::connect(config))?);
         let statements = runtime.block_on(Statements::prepare(&session, config))?;
         let health = Arc::new(Health::default());
-        let cluster = Arc::new(Cluster { session, statements, health, give_up_after: config.give_up_after });
+        let (times, give_up_after) = (Arc::default(), config.give_up_after);
+        let cluster = Arc::new(Cluster { session, statements, health, times, give_up_after });
         Ok(Self { runtime, cluster, lease, config: config.clone(), server, epoch, is_for_copy: true })
     }
 
@@ -151,7 +158,7 @@ impl CqlStore {
         standing: StandingHook,
     ) -> Result<Vec<CqlShard>, CqlError> {
         let Self { runtime, cluster, lease, config, server, epoch, is_for_copy } = self;
-        let keeper = runtime.block_on(Keeper::new(lease, &config, candidate))?;
+        let keeper = runtime.block_on(Keeper::new(lease, &config, candidate, Arc::clone(&cluster.times)))?;
         let mut told = None;
         let tell = |row: &LeaseRow| {
             if told.as_ref() != Some(&row.address) {

@@ -134,9 +134,9 @@ impl Waiting {
         Self { child, admin: admin.unwrap() }
     }
 
-    fn readiness(&self) -> std::io::Result<String> {
+    fn get(&self, path: &str) -> std::io::Result<String> {
         let mut stream = TcpStream::connect(self.admin)?;
-        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin)?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
@@ -144,16 +144,20 @@ impl Waiting {
 
     /// Until `/readyz` says so.
     fn wait_until(&self, expected: &str) {
+        self.wait_for("/readyz", |said| said.contains(expected));
+    }
+
+    fn wait_for(&self, path: &str, is_so: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + HANG;
         let mut last = String::new();
         while Instant::now() < deadline {
-            last = self.readiness().unwrap_or_else(|error| error.to_string());
-            if last.contains(expected) {
+            last = self.get(path).unwrap_or_else(|error| error.to_string());
+            if is_so(&last) {
                 return;
             }
             thread::sleep(Duration::from_millis(50));
         }
-        panic!("expected `{expected}`, got {last}");
+        panic!("{path} still says {last}");
     }
 }
 
@@ -179,6 +183,9 @@ fn a_cluster_that_is_away_at_the_start_is_waited_for() {
     broker.wait_until("the store does not answer");
     let _proxy = cluster.proxy(Arc::new(|_| Fate::Pass)).unwrap();
     broker.wait_until("200 OK");
+    let is_counted =
+        |line: &str| line.starts_with("antiphon_store_request_seconds_count{kind=\"lease\"} ") && !line.ends_with(" 0");
+    broker.wait_for("/metrics", |said| said.lines().any(is_counted));
 
     // A second broker stands by, and says so to whoever comes to it.
     let home = data.path().join("second");

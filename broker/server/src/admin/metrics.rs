@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use antiphon_protocol::ErrorCode;
 use antiphon_storage::embedded::{BOUNDS_US, Latencies};
+use antiphon_storage_cql::times::{self, Kind, Spread};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use thiserror::Error;
@@ -84,15 +85,36 @@ shard_metrics! {
 /// Hands over how long a shard's syncs took, in the form of a histogram: the recorder has no way to take over counts that
 /// were made elsewhere, and Prometheus reads this the same.
 pub fn publish_sync_times(shard: u16, times: &Latencies) {
-    let labels = |le: String| [("shard", shard.to_string()), ("le", le)];
+    const NAMES: [&str; 3] =
+        ["antiphon_store_sync_seconds_bucket", "antiphon_store_sync_seconds_count", "antiphon_store_sync_seconds_sum"];
+    publish_histogram(NAMES, ("shard", &shard.to_string()), (&BOUNDS_US, &times.counts), times.sum_us);
+}
+
+/// The same for the requests to the store's cluster, by their kind.
+pub(crate) fn publish_request_times(kind: Kind, times: &Spread) {
+    const NAMES: [&str; 3] = [
+        "antiphon_store_request_seconds_bucket",
+        "antiphon_store_request_seconds_count",
+        "antiphon_store_request_seconds_sum",
+    ];
+    publish_histogram(NAMES, ("kind", kind.name()), (&times::BOUNDS_US, &times.counts), times.sum_us);
+}
+
+/// The series of buckets, count and sum; the last of the counts, which are not cumulated, has no bound.
+fn publish_histogram(
+    [buckets, count, sum]: [&'static str; 3],
+    (label, value): (&'static str, &str),
+    (bounds_us, counts): (&[u64], &[u64]),
+    sum_us: u64,
+) {
     let mut so_far = 0;
-    for (at, count) in times.counts.iter().enumerate() {
-        so_far += count;
-        let le = BOUNDS_US.get(at).map_or_else(|| "+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
-        counter!("antiphon_store_sync_seconds_bucket", &labels(le)).absolute(so_far);
+    for (at, inside) in counts.iter().enumerate() {
+        so_far += inside;
+        let le = bounds_us.get(at).map_or_else(|| "+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
+        counter!(buckets, &[(label, value.to_owned()), ("le", le)]).absolute(so_far);
     }
-    counter!("antiphon_store_sync_seconds_count", "shard" => shard.to_string()).absolute(so_far);
-    gauge!("antiphon_store_sync_seconds_sum", "shard" => shard.to_string()).set(times.sum_us as f64 / 1e6);
+    counter!(count, label => value.to_owned()).absolute(so_far);
+    gauge!(sum, label => value.to_owned()).set(sum_us as f64 / 1e6);
 }
 
 /// Hands over the refusals of all shards: a series for each code, from the beginning.
@@ -120,6 +142,15 @@ fn describe_more() {
     );
     describe_counter!("antiphon_store_sync_seconds_count", "Syncs, or durable writes.");
     describe_gauge!("antiphon_store_sync_seconds_sum", "Time that syncs, or durable writes, took, seconds.");
+    describe_counter!(
+        "antiphon_store_request_seconds_bucket",
+        "Requests to the store's cluster that took at most `le` seconds, answered or not."
+    );
+    describe_counter!(
+        "antiphon_store_request_seconds_count",
+        "Requests to the store's cluster, repeated ones each time."
+    );
+    describe_gauge!("antiphon_store_request_seconds_sum", "Time that requests to the store's cluster took, seconds.");
     describe_counter!("antiphon_refusals_total", "Requests refused and connections closed for an error, by code.");
     describe_gauge!("antiphon_certificate_expires_seconds", "When the served certificate ends, Unix seconds.");
 }
@@ -167,13 +198,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sync_times_are_a_histogram_and_refusals_have_their_code() {
+    fn times_are_histograms_and_refusals_have_their_code() {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         let mut times = Latencies { sum_us: 1_500_000, ..Latencies::default() };
         (times.counts[0], times.counts[1], times.counts[15]) = (3, 2, 1);
+        let mut asked = Spread { sum_us: 2_000, ..Spread::default() };
+        (asked.counts[1], asked.counts[15]) = (4, 1);
         metrics::with_local_recorder(&recorder, || {
             publish_sync_times(1, &times);
+            publish_request_times(Kind::Write, &asked);
             publish_refusals(&[(ErrorCode::NotFound, 3), (ErrorCode::Internal, 0)]);
         });
         let text = handle.render();
@@ -184,6 +218,11 @@ mod tests {
             r#"antiphon_store_sync_seconds_bucket{shard="1",le="+Inf"} 6"#,
             r#"antiphon_store_sync_seconds_count{shard="1"} 6"#,
             r#"antiphon_store_sync_seconds_sum{shard="1"} 1.5"#,
+            r#"antiphon_store_request_seconds_bucket{kind="write",le="0.000512"} 0"#,
+            r#"antiphon_store_request_seconds_bucket{kind="write",le="8.388608"} 4"#,
+            r#"antiphon_store_request_seconds_bucket{kind="write",le="+Inf"} 5"#,
+            r#"antiphon_store_request_seconds_count{kind="write"} 5"#,
+            r#"antiphon_store_request_seconds_sum{kind="write"} 0.002"#,
             r#"antiphon_refusals_total{code="not_found"} 3"#,
             r#"antiphon_refusals_total{code="internal"} 0"#,
         ] {

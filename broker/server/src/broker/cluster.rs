@@ -10,14 +10,17 @@ use std::{
 };
 
 use antiphon_storage::embedded;
-use antiphon_storage_cql::{Candidate, CqlShard, CqlStore, Standing, Wake};
+use antiphon_storage_cql::{Candidate, CqlShard, CqlStore, Standing, Wake, times::Kind};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 use uuid::{Builder, Uuid};
 
 use super::StartError;
 use crate::{
-    admin::health::{Health, STARTING},
+    admin::{
+        health::{Health, STARTING},
+        metrics::publish_request_times,
+    },
     config::{Config, CqlSettings, StoreSettings},
     shard::{Command, Control},
     store::ShardStore,
@@ -131,9 +134,9 @@ fn settle(first: FirstConnection, candidate: Candidate, broker: &Waiting) -> Res
     Ok(store.acquire(candidate, broker.wakes.clone(), standing)?)
 }
 
-/// Hands the logs to the shards, and says while the broker lives whether the cluster answers.
+/// Hands the logs to the shards, and says while the broker lives whether the cluster answers, and how fast.
 fn look_after(stores: Vec<CqlShard>, broker: &Waiting, stopped: &mpsc::Receiver<()>) {
-    let health = stores.first().map(|store| Arc::clone(store.shared().health()));
+    let seen = stores.first().map(|store| (Arc::clone(store.shared().health()), Arc::clone(store.shared().times())));
     for (shard, store) in broker.shards.iter().zip(stores) {
         // A thread that has ended needs no store.
         shard.tell(Command::Activate(ShardStore::Cql(Box::new(store))));
@@ -141,8 +144,9 @@ fn look_after(stores: Vec<CqlShard>, broker: &Waiting, stopped: &mpsc::Receiver<
     broker.health.ready_again(STANDING_BY);
     broker.health.ready_again(STARTING);
     broker.active.send_replace(true);
-    let Some(health) = health else { return };
+    let Some((health, times)) = seen else { return };
     while stopped.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
+        Kind::ALL.into_iter().for_each(|kind| publish_request_times(kind, &times.of(kind)));
         match health.is_away() {
             true => broker.health.not_ready(AWAY),
             false => broker.health.ready_again(AWAY),

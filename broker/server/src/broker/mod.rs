@@ -20,6 +20,7 @@ use antiphon_storage::embedded::{
     BackupError as StoreBackupError, Embedded, EmbeddedConfig, EmbeddedShard, FatalError, StoreHandle, Wake,
     WriterChoice,
 };
+use antiphon_storage_cql::times::{Kind, Spread};
 use antiphon_sys::{
     group::{GroupOptions, SocketGroup},
     mesh::{Mesh, MeshPort},
@@ -34,7 +35,7 @@ use crate::{
     admin::{
         self, Admin, BackupError, BackupReport, Board,
         health::{DRAINING, Health, STARTING},
-        metrics::{Metrics, publish_certificate_end},
+        metrics::{Metrics, publish_certificate_end, publish_request_times},
     },
     auth::{Minter, Verifier},
     config::{Config, StoreSettings},
@@ -97,6 +98,8 @@ impl Broker {
         let health = Health::new(shards, Instant::now());
         let board = Board::new(shards);
         let metrics = Metrics::install().map_err(|_| StartError::Metrics)?;
+        // Nothing has been asked yet; where the logs are in the data directory, nothing will be.
+        Kind::ALL.into_iter().for_each(|kind| publish_request_times(kind, &Spread::default()));
         // What the operator has to mend is said before anything is written.
         let first_connection = cluster::first_connection(&config)?;
         let store_is_here = first_connection.is_none();
