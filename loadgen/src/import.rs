@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon_sdk::{Client, Direction, Event, LogName, Range};
+use antiphon_sdk::{Client, Event, LogName, Range};
 use clap::Args;
 use tokio::{
     io::AsyncWriteExt as _,
@@ -204,7 +204,7 @@ async fn ended(import: &mut Child, report: &mut ImportReport) -> std::io::Result
 async fn history(client: &Client, log: &LogName) -> antiphon_sdk::Result<Vec<Event>> {
     let (mut events, mut next) = (Vec::new(), Some(0));
     while let Some(from) = next {
-        let range = Range { log: log.clone(), from, to: 0, limit: 0, direction: Direction::Forward };
+        let range = Range { from, ..Range::all(log.clone()) };
         let page = client.history(range).await?;
         events.extend(page.events);
         next = page.next;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use antiphon_sdk::{Client, Direction, Endpoint, Error, Event, From, InvalidId, LogName, NewConversation, Range, Role};
+use antiphon_sdk::{Client, Endpoint, Error, Event, From, InvalidId, LogName, NewConversation, Range, Role};
 use thiserror::Error;
 use tokio::task::{JoinError, JoinSet};
 
@@ -150,7 +150,7 @@ pub async fn history(service: &Client, log: &LogName) -> Result<Vec<Event>, Stag
     let mut events = Vec::new();
     let mut from = Some(1);
     while let Some(first) = from {
-        let range = Range { log: log.clone(), from: first, to: 0, limit: PAGE_ROWS, direction: Direction::Forward };
+        let range = Range { from: first, limit: PAGE_ROWS, ..Range::all(log.clone()) };
         let page = service.history(range).await;
         let page = page.map_err(|source| StageError::History { log: log.clone(), source })?;
         events.extend(page.events);

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use antiphon_protocol::{LogName, TenantId, UserId};
 use clap::{Args, Parser, Subcommand};
 
-use crate::chaos::Plan;
+use crate::{chaos::Plan, date};
 
 /// Message broker for conversations. Without a command it serves.
 #[derive(Debug, Parser)]
@@ -236,6 +236,9 @@ pub(crate) struct History {
     /// Only the newest N events.
     #[arg(long, value_name = "N", conflicts_with = "from")]
     pub(crate) last: Option<u32>,
+    /// From this time on or, with --last, before it; as 2026-05-01T12:00:00Z, or Unix milliseconds.
+    #[arg(long, value_name = "TIME", value_parser = date::parse)]
+    pub(crate) at: Option<u64>,
     /// Messages as they stand, with edits, reactions and pins, instead of events.
     #[arg(long)]
     pub(crate) messages: bool,

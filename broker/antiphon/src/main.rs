@@ -5,6 +5,7 @@ mod chaos;
 mod cli;
 mod command;
 mod connect;
+mod date;
 mod failure;
 mod logging;
 mod running;

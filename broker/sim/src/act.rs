@@ -10,6 +10,7 @@ use prost::Message;
 use uuid::{Builder, Uuid};
 
 use crate::{
+    clock::Moment,
     fading,
     network::Quality,
     person::{Asked, LogIndex, Outgoing},
@@ -195,10 +196,17 @@ impl World {
         let from = from.min(self.recorder.heads[log.0]);
         let person = &mut self.recorder.people[client.0];
         let id = CommandId(person.next_command());
-        person.asked.insert(id, Asked { log, at: self.stage.now, from, is_backward });
+        // A third of those that begin anywhere begin at a date instead, somewhere in the run so far.
+        let now = self.stage.now;
+        let is_dated = from == 0 && rows % 3 == 0;
+        let at_ms = if is_dated { Moment(now.0 / 120 * u64::from(rows)).unix_us() / 1_000 } else { 0 };
+        person.asked.insert(id, Asked { log, at: now, from, is_backward, at_ms });
         let direction = if is_backward { Direction::Backward } else { Direction::Forward };
         let log = self.recorder.logs[log.0].clone();
-        self.command(client, Command::Fetch { id, range: Range { log, from, to: 0, limit: rows, direction } });
+        self.command(
+            client,
+            Command::Fetch { id, range: Range { from, limit: rows, direction, at_ms, ..Range::all(log) } },
+        );
     }
 
     fn cursor(&mut self, client: ClientIndex, log: LogIndex) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use antiphon_sdk_core::{Command, CommandId, Direction, Event, Page, Range, RequestError};
+use antiphon_sdk_core::{Command, CommandId, Event, Page, Range, RequestError};
 
 use crate::{person::LogIndex, stage::ClientIndex, world::World};
 
@@ -53,7 +53,7 @@ impl World {
         let Some(client) = self.audit.as_ref().map(|audit| audit.client) else { return Err("no auditor".into()) };
         let id = CommandId(self.recorder.people[client.0].next_command());
         let name = self.recorder.logs[log.0].clone();
-        let range = Range { log: name, from, to: 0, limit: 0, direction: Direction::Forward };
+        let range = Range { from, ..Range::all(name) };
         self.clients[client.0].command(&self.stage, Command::Fetch { id, range });
         self.poke(client);
         let is_answered = |world: &Self| world.audit.as_ref().is_some_and(|audit| audit.answer.is_some());

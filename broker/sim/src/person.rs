@@ -67,6 +67,8 @@ pub(crate) struct Asked {
     pub(crate) from: u64,
     /// Whether newest first.
     pub(crate) is_backward: bool,
+    /// From which date on or, newest first, before which; Unix milliseconds, 0 = of any time.
+    pub(crate) at_ms: u64,
 }
 
 /// One client's application.

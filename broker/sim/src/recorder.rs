@@ -347,6 +347,11 @@ impl Recorder {
         if begins_late && !(self.is_fading(asked.log) && first > Some(asked.from)) {
             self.violation(stage, Some(client), format!("a page from {} begins at {first:?}", asked.from));
         }
+        let is_of_date = |event: &Event| asked.at_ms == 0 || (event.time_ms() >= asked.at_ms) != asked.is_backward;
+        if let Some(event) = page.events.iter().find(|event| !is_of_date(event)) {
+            let (seq, at_ms) = (event.seq(), asked.at_ms);
+            self.violation(stage, Some(client), format!("row {seq} lies on the other side of {at_ms} ms"));
+        }
         // Of a log whose newest rows may be gone nobody knows the end.
         if !self.is_fading(asked.log) {
             self.checker.read_head(log, At(asked.at.0), now, page.head.seq);

@@ -190,17 +190,30 @@ pub struct Range {
     pub limit: u32,
     /// Which end to begin at.
     pub direction: Direction,
+    /// A date, Unix milliseconds: only events from then on or, backward, only those before; 0 = of any time. The pages
+    /// after the first are asked for by position, without a date.
+    pub at_ms: u64,
 }
 
 impl Range {
     /// Everything, oldest first.
     pub fn all(log: LogName) -> Self {
-        Self { log, from: 0, to: 0, limit: 0, direction: Direction::Forward }
+        Self { log, from: 0, to: 0, limit: 0, direction: Direction::Forward, at_ms: 0 }
     }
 
     /// The newest `limit` events, newest first.
     pub fn newest(log: LogName, limit: u32) -> Self {
         Self { limit, direction: Direction::Backward, ..Self::all(log) }
+    }
+
+    /// Everything from a date on, Unix milliseconds, oldest first.
+    pub fn since(log: LogName, at_ms: u64) -> Self {
+        Self { at_ms, ..Self::all(log) }
+    }
+
+    /// What was before a date, Unix milliseconds, newest first; at most `limit` events.
+    pub fn before(log: LogName, at_ms: u64, limit: u32) -> Self {
+        Self { at_ms, ..Self::newest(log, limit) }
     }
 }
 

@@ -75,7 +75,7 @@ impl Pages {
 
     /// A subscription pulls the positions `from..to`. There is at most one such job per subscription.
     pub(crate) fn pull(&mut self, link: &mut Link, owner: (SubscriptionId, u64), log: &LogName, from: u64, to: u64) {
-        let range = Range { log: log.clone(), from, to, limit: 0, direction: Direction::Forward };
+        let range = Range { from, to, ..Range::all(log.clone()) };
         self.push(link, Owner::Pull(owner.0, owner.1), range);
     }
 
@@ -99,7 +99,7 @@ impl Pages {
                     Owner::Messages(_) => View::Messages.into(),
                     Owner::Application(_) | Owner::Pull(..) => View::Events.into(),
                 },
-                at_ms: 0,
+                at_ms: job.range.at_ms,
             };
             let request = link.request(Pending::Page, |id| frames::control(FrameType::Fetch, id, &fetch));
             self.in_flight.insert(request, job);

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use antiphon_sdk::{Client, Direction, Event, LogName, Message, Range};
+use antiphon_sdk::{Client, Direction, Event, Message, Range};
 use serde_json::Value;
 
 use super::{event_line, message_line};
@@ -17,7 +17,7 @@ pub(crate) async fn run(history: History) -> Result<(), Failure> {
             }
         }
         (false, Some(n)) => {
-            for event in newest(&client, &history.log, n).await?.iter().rev() {
+            for event in newest(&client, &history, n).await?.iter().rev() {
                 print_event(event, history.json)?;
             }
         }
@@ -28,47 +28,55 @@ pub(crate) async fn run(history: History) -> Result<(), Failure> {
 }
 
 async fn forward(client: &Client, history: &History) -> Result<(), Failure> {
-    let mut next = Some(history.from);
-    while let Some(from) = next {
-        let range = Range { log: history.log.clone(), from, to: 0, limit: 0, direction: Direction::Forward };
-        let page = client.history(range).await?;
+    let mut next = Some(first(history, Direction::Forward));
+    while let Some(range) = next {
+        let page = client.history(range.clone()).await?;
         for event in &page.events {
             print_event(event, history.json)?;
         }
-        next = page.next;
+        next = page.next.map(|seq| following(range, seq));
     }
     Ok(())
 }
 
 /// The newest `n` events, newest first.
-async fn newest(client: &Client, log: &LogName, n: u32) -> Result<Vec<Event>, Failure> {
+async fn newest(client: &Client, history: &History, n: u32) -> Result<Vec<Event>, Failure> {
     let mut events = Vec::new();
-    let mut to = Some(0);
-    while let (Some(end), true) = (to, events.len() < n as usize) {
-        let limit = n - events.len() as u32;
-        let range = Range { log: log.clone(), from: 0, to: end, limit, direction: Direction::Backward };
-        let page = client.history(range).await?;
+    let mut next = Some(first(history, Direction::Backward));
+    while let (Some(mut range), true) = (next.take(), events.len() < n as usize) {
+        range.limit = n - events.len() as u32;
+        let page = client.history(range.clone()).await?;
         events.extend(page.events);
-        to = page.next;
+        next = page.next.map(|seq| following(range, seq));
     }
     Ok(events)
+}
+
+/// The first page that is asked for.
+fn first(history: &History, direction: Direction) -> Range {
+    let at_ms = history.at.unwrap_or_default();
+    Range { from: history.from, direction, at_ms, ..Range::all(history.log.clone()) }
+}
+
+/// The page after one that said to go on at `seq`.
+fn following(range: Range, seq: u64) -> Range {
+    match range.direction {
+        Direction::Forward => Range { from: seq, at_ms: 0, ..range },
+        Direction::Backward => Range { to: seq, at_ms: 0, ..range },
+    }
 }
 
 /// Messages from `from` on, or the newest `last`, oldest first.
 async fn messages(client: &Client, history: &History, last: Option<u32>) -> Result<Vec<Message>, Failure> {
     let wanted = last.map_or(usize::MAX, |n| n as usize);
     let direction = if last.is_some() { Direction::Backward } else { Direction::Forward };
-    let mut range = Range { log: history.log.clone(), from: history.from, to: 0, limit: 0, direction };
     let mut messages = Vec::new();
-    while messages.len() < wanted {
+    let mut next = Some(first(history, direction));
+    while let (Some(mut range), true) = (next.take(), messages.len() < wanted) {
         range.limit = u32::try_from(wanted - messages.len()).unwrap_or(0);
         let page = client.messages(range.clone()).await?;
         messages.extend(page.messages);
-        match (page.next, direction) {
-            (None, _) => break,
-            (Some(next), Direction::Forward) => range.from = next,
-            (Some(next), Direction::Backward) => range.to = next,
-        }
+        next = page.next.map(|seq| following(range, seq));
     }
     if direction == Direction::Backward {
         messages.reverse();

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use antiphon_sdk::{Direction, From, Item, Range};
+use antiphon_sdk::{From, Item, Range};
 
 use super::event_line;
 use crate::{cli::Sub, connect::connect, failure::Failure};
@@ -14,7 +14,7 @@ pub(crate) async fn run(sub: Sub) -> Result<(), Failure> {
         (Some(seq), _) => {
             // A position needs its epoch, which any page of the log tells.
             let log = sub.log.clone();
-            let range = Range { log, from: seq, to: 0, limit: 1, direction: Direction::Forward };
+            let range = Range { from: seq, limit: 1, ..Range::all(log) };
             let epoch = client.history(range).await?.head.epoch;
             From::Position(antiphon_sdk::Position { epoch, seq })
         }

@@ -158,10 +158,21 @@ impl Drop for Printing {
 
 /// One HTTP/1.1 exchange with the admin listener.
 pub(crate) fn http_get(broker: &Broker, path: &str) -> String {
+    get(broker.fact("admin"), path, "")
+}
+
+/// The answer of the gateway to a request of this token's user.
+pub(crate) fn api_get(broker: &Broker, token: &str, path: &str) -> serde_json::Value {
+    let answer = get(broker.fact("gateway"), path, &format!("Authorization: Bearer {token}\r\n"));
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap()
+}
+
+fn get(address: &str, path: &str, headers: &str) -> String {
     use std::io::Write;
-    let admin = broker.fact("admin").trim_start_matches("http://");
-    let mut stream = std::net::TcpStream::connect(admin).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n").unwrap();
+    let address = address.trim_start_matches("http://");
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -1,6 +1,6 @@
 //! `token`, `pub`, `sub`, `history` against a broker that lives, dies and comes back.
 
-use crate::broker::{Broker, Printing, antiphon, failure};
+use crate::broker::{Broker, Printing, antiphon, api_get, failure};
 
 #[test]
 fn what_is_published_is_in_the_history_and_reaches_subscribers_once() {
@@ -16,6 +16,53 @@ fn what_is_published_is_in_the_history_and_reaches_subscribers_once() {
     let json: serde_json::Value =
         serde_json::from_str(&broker.run(&["history", "c:lobby", "--last", "1", "--json"])).unwrap();
     assert_eq!((json["position"].as_str(), json["body"].as_str()), (Some("1-2"), Some("again")));
+}
+
+#[test]
+fn the_history_is_read_from_a_date_on_or_before_it() {
+    let data = tempfile::tempdir().unwrap();
+    let broker = Broker::start(data.path(), 2);
+    for text in ["one", "two", "three"] {
+        broker.run(&["pub", "c:lobby", text, "--user", "ann"]);
+    }
+    let lines = broker.run(&["history", "c:lobby", "--json"]);
+    let times_ms: Vec<u64> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["time_ms"].as_u64().unwrap())
+        .collect();
+    // Each came from a process of its own, so their times differ unless the clock is a very slow one.
+    let at = times_ms[1].to_string();
+    let later: Vec<usize> = (0..3).filter(|n| times_ms[*n] >= times_ms[1]).collect();
+    let all = ["1-1 ann: one\n", "1-2 ann: two\n", "1-3 ann: three\n"];
+    let (before, since) = (all[..later[0]].concat(), all[later[0]..].concat());
+    for more in [&[][..], &["--messages"]] {
+        let history = |args: &[&str]| broker.run(&[&["history", "c:lobby"], args, more].concat());
+        assert_eq!(history(&["--at", &at]), since);
+        assert_eq!(history(&["--at", &at, "--last", "9"]), before);
+        assert_eq!(history(&["--at", &at, "--from", "3"]), all[2]);
+        assert_eq!(history(&["--at", "2020-01-01T00:00:00Z"]), all.concat());
+        assert_eq!(history(&["--at", "2999-01-01T00:00:00+01:00"]), "");
+        assert_eq!(history(&["--at", "2999-01-01T00:00:00+01:00", "--last", "1"]), all[2]);
+    }
+    let token = broker.run(&["token", "--user", "ann"]);
+    let seqs = |what: &str, query: &str| -> Vec<u64> {
+        let answer = api_get(&broker, token.trim(), &format!("/api/v1/logs/c:lobby/{what}?{query}"));
+        let rows = answer["rows"].as_array().cloned();
+        let views = answer["messages"].as_array().map(|views| views.iter().map(|view| view["row"].clone()).collect());
+        let rows: Vec<serde_json::Value> = rows.or(views).unwrap_or_default();
+        rows.iter().map(|row| row["seq"].as_u64().unwrap()).collect()
+    };
+    let later: Vec<u64> = later.iter().map(|n| *n as u64 + 1).collect();
+    for what in ["events", "messages"] {
+        assert_eq!(seqs(what, &format!("at_ms={at}")), later);
+        assert_eq!(seqs(what, &format!("at_ms={at}&backward=true")), (1..later[0]).rev().collect::<Vec<_>>());
+        assert_eq!(seqs(what, "at_ms=1&from=2&limit=1"), [2]);
+    }
+    let refused = api_get(&broker, token.trim(), "/api/v1/logs/c:lobby/events?at_ms=yesterday");
+    assert_eq!((refused["code"].as_str(), refused["field"].as_str()), (Some("malformed"), Some("at_ms")));
+    let output = broker.command(&["history", "c:lobby", "--at", "yesterday"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(failure(output).contains("RFC 3339"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use antiphon_protocol::{ErrorCode, FrameType, LogName, control, frames, limits::BATCH_RECORDS_MAX};
 use antiphon_sdk_core::{
-    Command, CommandId, Direction, Input, NewMessage, Range, Token,
+    Command, CommandId, Input, NewMessage, Range, Token,
     limits::{BATCH_BYTES_MAX, OUT_OF_ORDER_MAX},
 };
 
@@ -128,7 +128,7 @@ fn an_answer_with_the_wrong_number_of_results_ends_the_connection() {
 #[test]
 fn messages_are_fetched_and_fetched_again_after_a_lost_connection() {
     let mut rig = Rig::online();
-    let range = Range { log: log(), from: 0, to: 0, limit: 10, direction: Direction::Backward };
+    let range = Range::newest(log(), 10);
     rig.command(Command::FetchMessages { id: CommandId(1), range: range.clone() });
     rig.expect(&["FETCH#2 c:a 0..0 messages"]);
     rig.reconnect();
@@ -144,9 +144,17 @@ fn messages_are_fetched_and_fetched_again_after_a_lost_connection() {
 }
 
 #[test]
+fn a_page_is_fetched_at_a_date() {
+    let mut rig = Rig::online();
+    rig.command(Command::Fetch { id: CommandId(1), range: Range::since(log(), 1_700_000_000_000) });
+    rig.command(Command::FetchMessages { id: CommandId(2), range: Range::before(log(), 1_700_000_000_000, 10) });
+    rig.expect(&["FETCH#2 c:a 0..0 at 1700000000000", "FETCH#3 c:a 0..0 messages at 1700000000000"]);
+}
+
+#[test]
 fn a_page_with_a_message_that_cannot_be_read_ends_the_connection() {
     let mut rig = Rig::online();
-    let range = Range { log: log(), from: 0, to: 0, limit: 0, direction: Direction::Forward };
+    let range = Range::all(log());
     rig.command(Command::FetchMessages { id: CommandId(1), range });
     rig.seen();
     let page = control::MessagesPage { messages: vec![control::MessageView::default()], ..Default::default() };

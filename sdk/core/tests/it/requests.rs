@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use antiphon_protocol::{ErrorCode, FrameType, control, frames};
 use antiphon_sdk_core::{
-    Command, CommandId, Direction, Input, NewSignal, Range,
+    Command, CommandId, Input, NewSignal, Range,
     limits::{REQUEST_ATTEMPTS_MAX, REQUESTS_IN_FLIGHT_MAX},
 };
 use bytes::Bytes;
@@ -16,7 +16,7 @@ fn request(rig: &mut Rig, id: u64, frame_type: FrameType) {
 }
 
 fn fetch(rig: &mut Rig, id: u64) {
-    let range = Range { log: log(), from: 0, to: 0, limit: 0, direction: Direction::Backward };
+    let range = Range::newest(log(), 0);
     rig.command(Command::Fetch { id: CommandId(id), range });
 }
 

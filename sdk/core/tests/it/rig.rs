@@ -345,7 +345,8 @@ fn written(frame: &RawFrame) -> String {
         FrameType::Fetch => {
             let fetch: control::Fetch = body(frame);
             let view = if fetch.view() == control::fetch::View::Messages { " messages" } else { "" };
-            format!(" {} {}..{}{view}", fetch.log, fetch.from, fetch.to)
+            let at = if fetch.at_ms > 0 { format!(" at {}", fetch.at_ms) } else { String::new() };
+            format!(" {} {}..{}{view}{at}", fetch.log, fetch.from, fetch.to)
         }
         FrameType::Cursor => {
             let cursor: control::Cursor = body(frame);
