@@ -198,7 +198,7 @@ impl World {
         let id = CommandId(person.next_command());
         // A third of those that begin anywhere begin at a date instead, somewhere in the run so far.
         let now = self.stage.now;
-        let is_dated = from == 0 && rows % 3 == 0;
+        let is_dated = from == 0 && rows.is_multiple_of(3);
         let at_ms = if is_dated { Moment(now.0 / 120 * u64::from(rows)).unix_us() / 1_000 } else { 0 };
         person.asked.insert(id, Asked { log, at: now, from, is_backward, at_ms });
         let direction = if is_backward { Direction::Backward } else { Direction::Forward };
