@@ -9,8 +9,8 @@ use std::{
 
 use antiphon_cql_testing::{Cluster, Options};
 use antiphon_storage::{
-    EventLog, Op, Token,
-    conformance::made_up::MadeUp,
+    EventLog, Op, Outcome, Token,
+    conformance::{made_up::MadeUp, rows::log},
     embedded::{Embedded, EmbeddedConfig, OpenError},
 };
 use antiphon_storage_copy::{CopyError, Hooks, Place, Progress, Report, SideError, copy};
@@ -24,27 +24,46 @@ fn embedded_config() -> EmbeddedConfig {
     EmbeddedConfig::new(1, hooks().fatal)
 }
 
-/// Performs operations in a data directory, which then belongs to nobody.
-fn perform(dir: &Path, ops: Vec<Op>) {
-    let bell = Arc::new((Mutex::new(false), Condvar::new()));
-    let ringer = Arc::clone(&bell);
-    let wake = Arc::new(move || {
-        *ringer.0.lock().unwrap() = true;
-        ringer.1.notify_one();
-    });
-    let mut shard = Embedded::open(dir, embedded_config(), vec![wake]).unwrap().pop().unwrap();
+/// Rung when a store should be polled.
+#[derive(Default)]
+struct Bell {
+    has_rung: Mutex<bool>,
+    rung: Condvar,
+}
+
+impl Bell {
+    fn wake(self: &Arc<Self>) -> Arc<dyn Fn() + Send + Sync> {
+        let ringer = Arc::clone(self);
+        Arc::new(move || {
+            *ringer.has_rung.lock().unwrap() = true;
+            ringer.rung.notify_one();
+        })
+    }
+
+    fn wait(&self) {
+        *self.rung.wait_while(self.has_rung.lock().unwrap(), |rung| !*rung).unwrap() = false;
+    }
+}
+
+/// Performs operations, which must succeed.
+fn perform_on(store: &mut dyn EventLog, bell: &Bell, ops: Vec<Op>) -> Vec<Outcome> {
     let count = ops.len();
-    ops.into_iter().enumerate().for_each(|(n, op)| shard.submit(op, Token(n as u64)));
+    ops.into_iter().enumerate().for_each(|(n, op)| store.submit(op, Token(n as u64)));
     let mut completions = Vec::new();
     loop {
-        shard.poll_completions(&mut completions);
+        store.poll_completions(&mut completions);
         if completions.len() == count {
-            break;
+            return completions.into_iter().map(|completion| completion.result.unwrap()).collect();
         }
-        let rung = bell.1.wait_while(bell.0.lock().unwrap(), |rung| !*rung).unwrap();
-        *{ rung } = false;
+        bell.wait();
     }
-    assert!(completions.iter().all(|completion| completion.result.is_ok()), "{completions:?}");
+}
+
+/// Performs operations in a data directory, which then belongs to nobody.
+fn perform(dir: &Path, ops: Vec<Op>) {
+    let bell = Arc::new(Bell::default());
+    let mut shard = Embedded::open(dir, embedded_config(), vec![bell.wake()]).unwrap().pop().unwrap();
+    perform_on(&mut shard, &bell, ops);
     shard.close();
 }
 
@@ -73,11 +92,17 @@ fn interrupted(from: &Place, to: &Place, logs: u64) {
     assert!(ended.is_err(), "it ended before: {ended:?}");
 }
 
-fn serves(config: &CqlConfig) -> Result<(), CqlError> {
-    let candidate =
-        Candidate { holder: uuid::Uuid::new_v4(), seat: "a broker's".into(), address: "127.0.0.1:1".into() };
+/// The epoch of a log, for a broker that serves from the keyspace.
+fn epoch_of(store: CqlStore) -> Result<u32, CqlError> {
+    let holder = uuid::Uuid::new_v4();
+    let candidate = Candidate { holder, seat: "a broker's".into(), address: "127.0.0.1:1".into() };
     let standing = Arc::new(|standing| assert_ne!(standing, Standing::Overtaken));
-    CqlStore::connect(config)?.acquire(candidate, vec![Arc::new(|| ())], standing).map(drop)
+    let bell = Arc::new(Bell::default());
+    let mut shard = store.acquire(candidate, vec![bell.wake()], standing)?.pop().unwrap();
+    match perform_on(&mut shard, &bell, vec![Op::Load { log: log(0) }]).pop() {
+        Some(Outcome::Loaded(loaded)) => Ok(loaded.epoch),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -94,13 +119,17 @@ fn a_store_moves_to_a_cluster_and_back() {
     let first_dir = folder.path().join("first");
     let mut made_up = MadeUp::new(5, 700);
     perform(&first_dir, made_up.ops(6_000));
+    std::fs::write(first_dir.join("format"), "version = 1\nepoch = 9\ncreated = 4\n").unwrap();
     let first = Place::Embedded(first_dir.clone());
     let config = keyspace(&contact_points, "antiphon_copy");
     let cluster = place(&config);
 
+    // Two brokers came before the copy; they will own the logs while it is under way, and after it.
+    let (early, patient) = (CqlStore::connect(&config).unwrap(), CqlStore::connect(&config).unwrap());
     // Interrupted twice; nobody serves from what is there meanwhile, and it is no copy of anything else.
     interrupted(&first, &cluster, 300);
-    assert!(matches!(serves(&config), Err(CqlError::UnfinishedCopy { .. })));
+    assert!(matches!(CqlStore::connect(&config), Err(CqlError::UnfinishedCopy { .. })));
+    assert!(matches!(epoch_of(early), Err(CqlError::UnfinishedCopy { .. })));
     interrupted(&first, &cluster, 600);
     let other_dir = folder.path().join("other");
     perform(&other_dir, MadeUp::new(6, 2).ops(10));
@@ -110,7 +139,10 @@ fn a_store_moves_to_a_cluster_and_back() {
     let there = quietly(&first, &cluster).unwrap();
     assert!((256..700).contains(&there.resumed_after), "{there:?}");
     assert!(there.totals.logs > 690 && there.totals.rows > 4_000 && there.totals.records > 100, "{there:?}");
-    serves(&config).unwrap();
+    assert_eq!(
+        (there.epoch, epoch_of(patient).unwrap(), epoch_of(CqlStore::connect(&config).unwrap()).unwrap()),
+        (9, 9, 9)
+    );
     assert!(matches!(quietly(&first, &cluster), Err(CopyError::Destination(SideError::NotEmpty(_)))));
 
     // And back, interrupted; the source is a keyspace now.

@@ -112,7 +112,6 @@ pub struct CqlStore {
     lease: Arc<Session>,
     config: CqlConfig,
     server: Server,
-    epoch: u32,
     /// Whether the keyspace may hold an unfinished copy.
     is_for_copy: bool,
 }
@@ -135,14 +134,14 @@ impl CqlStore {
     pub fn connect_for_copy(config: &CqlConfig) -> Result<Self, CqlError> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("store").enable_all().build()?;
-        let (session, server, epoch) = runtime.block_on(prepare(config))?;
+        let (session, server) = runtime.block_on(prepare(config))?;
         // Its own connections: renewals do not queue behind what the shards ask.
         let lease = Arc::new(runtime.block_on(connect::connect(config))?);
         let statements = runtime.block_on(Statements::prepare(&session, config))?;
         let health = Arc::new(Health::default());
         let (times, give_up_after) = (Arc::default(), config.give_up_after);
         let cluster = Arc::new(Cluster { session, statements, health, times, give_up_after });
-        Ok(Self { runtime, cluster, lease, config: config.clone(), server, epoch, is_for_copy: true })
+        Ok(Self { runtime, cluster, lease, config: config.clone(), server, is_for_copy: true })
     }
 
     /// Whose servers keep the logs.
@@ -157,7 +156,7 @@ impl CqlStore {
         wakes: Vec<Wake>,
         standing: StandingHook,
     ) -> Result<Vec<CqlShard>, CqlError> {
-        let Self { runtime, cluster, lease, config, server, epoch, is_for_copy } = self;
+        let Self { runtime, cluster, lease, config, server, is_for_copy } = self;
         let keeper = runtime.block_on(Keeper::new(lease, &config, candidate, Arc::clone(&cluster.times)))?;
         let mut told = None;
         let tell = |row: &LeaseRow| {
@@ -167,12 +166,23 @@ impl CqlStore {
             }
         };
         let (hold, term) = runtime.block_on(keeper.acquire(tell));
-        // Whoever held the lease before may have been a copier that was interrupted.
-        if !is_for_copy {
-            runtime.block_on(copying::refuse_unfinished(&cluster.session, &config))?;
-        }
-        standing(Standing::Active { term: term.number });
         let (let_go, asked_to_let_go) = oneshot::channel();
+        // Whoever held the lease before may have been a copier: it may have been interrupted, and it sets the epoch.
+        let epoch = runtime.block_on(async {
+            if !is_for_copy {
+                copying::refuse_unfinished(&cluster.session, &config).await?;
+            }
+            schema::epoch(&cluster.session, &config).await
+        });
+        let epoch = match epoch {
+            Ok(epoch) => epoch,
+            Err(error) => {
+                let _ = let_go.send(());
+                runtime.block_on(keeper.keep(hold, &term, asked_to_let_go));
+                return Err(error);
+            }
+        };
+        standing(Standing::Active { term: term.number });
         let (done, is_done) = oneshot::channel();
         let kept = Arc::clone(&term);
         runtime.spawn(async move {
@@ -190,8 +200,8 @@ impl CqlStore {
     }
 }
 
-/// A session on a cluster that may be used, and the epoch of its logs.
-async fn prepare(config: &CqlConfig) -> Result<(Session, Server, u32), CqlError> {
+/// A session on a cluster that may be used.
+async fn prepare(config: &CqlConfig) -> Result<(Session, Server), CqlError> {
     let (session, server) = schema::open(config).await?;
     schema::usable_version(&session, config).await?;
     for (downgrade, what) in server.examine(&session, config).await? {
@@ -200,6 +210,5 @@ async fn prepare(config: &CqlConfig) -> Result<(Session, Server, u32), CqlError>
         }
         tracing::warn!(accepted = downgrade.name(), "{what}");
     }
-    let epoch = schema::epoch(&session, config).await?;
-    Ok((session, server, epoch))
+    Ok((session, server))
 }
