@@ -7,7 +7,6 @@ use antiphon_storage::embedded::FatalHook;
 use antiphon_storage_cql::StandingHook;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use thiserror::Error;
-use tokio::runtime::Runtime;
 
 use crate::{
     log::{Copied, LogError, copy_log},
@@ -103,8 +102,12 @@ pub fn copy(from: &Place, to: &Place, hooks: &Hooks, progress: &mut dyn FnMut(Pr
     let told = || Told { fatal: hooks.fatal.clone(), standing: hooks.standing.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let source = Side::source(from, told(), &runtime).map_err(CopyError::Source)?;
-    let (destination, note) = open_destination(to, source.epoch, told(), &runtime)?;
+    let destination = Side::destination(to, source.epoch, told(), &runtime);
+    let (destination, note) = destination.map_err(CopyError::Destination)?;
     let (note, done) = resume(note, &source)?;
+    if destination.epoch != source.epoch {
+        return Err(CopyError::Epoch { destination: destination.epoch, source_epoch: source.epoch });
+    }
     runtime.block_on(async {
         tokio::select! {
             never = source.port.serve() => match never {},
@@ -112,20 +115,6 @@ pub fn copy(from: &Place, to: &Place, hooks: &Hooks, progress: &mut dyn FnMut(Pr
             report = Run { source: &source, destination: &destination, note, done }.whole(progress) => report,
         }
     })
-}
-
-fn open_destination(
-    to: &Place,
-    source_epoch: u32,
-    told: Told,
-    runtime: &Runtime,
-) -> Result<(Side, Option<String>), CopyError> {
-    let opened = Side::destination(to, source_epoch, told, runtime);
-    let (destination, note) = opened.map_err(CopyError::Destination)?;
-    match destination.epoch == source_epoch {
-        true => Ok((destination, note)),
-        false => Err(CopyError::Epoch { destination: destination.epoch, source_epoch }),
-    }
 }
 
 /// Where to begin, and how many logs lie before.

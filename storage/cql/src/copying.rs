@@ -69,11 +69,12 @@ impl CopyDesk {
     /// Begins a copy into the keyspace, whose logs are to be in `epoch`.
     pub async fn begin(&self, epoch: u32) -> Result<(), CqlError> {
         let coordination = self.config.coordination();
-        let copy = format!("INSERT INTO {coordination}.copies (name, note) VALUES ('logs', '') IF NOT EXISTS");
-        self.conditional("beginning the copy", copy, ()).await?;
+        // The epoch first: a keyspace with a note has that of its copy, wherever this is broken off.
         let epoch = i32::try_from(epoch).map_err(|error| CqlError::statement("setting the epoch", error))?;
         let set = format!("UPDATE {coordination}.schema_version SET epoch = ? WHERE name = 'logs' IF EXISTS");
-        self.conditional("setting the epoch", set, (epoch,)).await.map(drop)
+        self.conditional("setting the epoch", set, (epoch,)).await?;
+        let copy = format!("INSERT INTO {coordination}.copies (name, note) VALUES ('logs', '') IF NOT EXISTS");
+        self.conditional("beginning the copy", copy, ()).await.map(drop)
     }
 
     /// Notes how far the copy into the keyspace has come.
