@@ -21,7 +21,7 @@ use std::{
     fmt, io,
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, atomic::Ordering},
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -88,6 +88,8 @@ pub type Judge = Arc<dyn Fn(Request<'_>) -> Fate + Send + Sync>;
 pub struct Proxy {
     addresses: Vec<SocketAddr>,
     shared: Arc<Shared>,
+    /// They hold the listeners.
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl fmt::Debug for Proxy {
@@ -101,10 +103,11 @@ impl Proxy {
     pub(crate) fn start(pairs: &[(SocketAddr, SocketAddr)], judge: Judge) -> io::Result<Self> {
         let addresses = pairs.iter().map(|(own, _)| *own).collect();
         let listeners = pairs.iter().map(|(own, _)| TcpListener::bind(own)).collect::<io::Result<Vec<_>>>()?;
-        let proxy = Self { addresses, shared: Arc::new(Shared::new(judge)) };
+        let mut proxy = Self { addresses, shared: Arc::new(Shared::new(judge)), threads: Vec::new() };
         for (number, (listener, (_, node))) in (1..).zip(listeners.into_iter().zip(pairs)) {
             let (shared, node) = (Arc::clone(&proxy.shared), *node);
-            thread::Builder::new().name("cql-proxy".into()).spawn(move || accept(&listener, number, node, &shared))?;
+            let thread = thread::Builder::new().name("cql-proxy".into());
+            proxy.threads.push(thread.spawn(move || accept(&listener, number, node, &shared))?);
         }
         Ok(proxy)
     }
@@ -123,6 +126,10 @@ impl Drop for Proxy {
             let _ = TcpStream::connect(address);
         }
         self.shared.cut_all();
+        // The next proxy finds the addresses free.
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 
