@@ -6,8 +6,7 @@
 use antiphon_protocol::LogKey;
 use scylla::{
     client::session::Session,
-    serialize::row::SerializeRow,
-    statement::{Consistency, prepared::PreparedStatement},
+    statement::{prepared::PreparedStatement, unprepared::Statement},
 };
 use uuid::Uuid;
 
@@ -15,7 +14,7 @@ use crate::{
     config::CqlConfig,
     connect,
     error::CqlError,
-    keeper::was_applied,
+    query::{conditional, first_row},
     schema,
     statements::{self, serial_read_level},
 };
@@ -49,10 +48,10 @@ impl CopyDesk {
 
     /// Tells the keyspace from others: the name of its cluster, and its own.
     pub async fn name(&self) -> Result<String, CqlError> {
-        let failed = |error: &dyn std::fmt::Display| CqlError::statement("reading the cluster's name", error);
-        let result = self.session.query_unpaged("SELECT cluster_name FROM system.local", &[]).await;
-        let rows = result.map_err(|error| failed(&error))?.into_rows_result().map_err(|error| failed(&error))?;
-        let (cluster,) = rows.first_row::<(String,)>().map_err(|error| failed(&error))?;
+        let doing = "reading the cluster's name";
+        let row: Option<(String,)> =
+            first_row(&self.session, doing, "SELECT cluster_name FROM system.local", ()).await?;
+        let (cluster,) = row.ok_or_else(|| CqlError::statement(doing, "it is gone"))?;
         Ok(format!("keyspace {} of {cluster}", self.config.keyspace))
     }
 
@@ -72,9 +71,9 @@ impl CopyDesk {
         // The epoch first: a keyspace with a note has that of its copy, wherever this is broken off.
         let epoch = i32::try_from(epoch).map_err(|error| CqlError::statement("setting the epoch", error))?;
         let set = format!("UPDATE {coordination}.schema_version SET epoch = ? WHERE name = 'logs' IF EXISTS");
-        self.conditional("setting the epoch", set, (epoch,)).await?;
+        conditional(&self.session, "setting the epoch", set, (epoch,)).await?;
         let copy = format!("INSERT INTO {coordination}.copies (name, note) VALUES ('logs', '') IF NOT EXISTS");
-        self.conditional("beginning the copy", copy, ()).await.map(drop)
+        conditional(&self.session, "beginning the copy", copy, ()).await.map(drop)
     }
 
     /// Notes how far the copy into the keyspace has come.
@@ -82,7 +81,7 @@ impl CopyDesk {
         let doing = "noting the progress of the copy";
         let coordination = self.config.coordination();
         let update = format!("UPDATE {coordination}.copies SET note = ? WHERE name = 'logs' IF EXISTS");
-        match self.conditional(doing, update, (note,)).await? {
+        match conditional(&self.session, doing, update, (note,)).await? {
             true => Ok(()),
             false => Err(CqlError::statement(doing, "somebody has ended it")),
         }
@@ -92,7 +91,7 @@ impl CopyDesk {
     pub async fn finish_copy(&self) -> Result<(), CqlError> {
         let coordination = self.config.coordination();
         let delete = format!("DELETE FROM {coordination}.copies WHERE name = 'logs' IF EXISTS");
-        self.conditional("finishing the copy", delete, ()).await.map(drop)
+        conditional(&self.session, "finishing the copy", delete, ()).await.map(drop)
     }
 
     /// The next logs behind `after`, or the first, about `max` (2 to 10,000), by the token of their key and then by their
@@ -126,16 +125,6 @@ impl CopyDesk {
         let begin = after.and_then(|after| found.iter().position(|(_, log)| *log == after)).map_or(0, |at| at + 1);
         Ok(found.drain(begin..).take_while(|(token, _)| *token <= known_through).map(|(_, log)| log).collect())
     }
-
-    async fn conditional(
-        &self,
-        doing: &'static str,
-        statement: String,
-        values: impl SerializeRow,
-    ) -> Result<bool, CqlError> {
-        let result = self.session.query_unpaged(statement, values).await;
-        was_applied(result.map_err(|error| CqlError::statement(doing, error))?)
-    }
 }
 
 /// Fails if a copy into the keyspace is unfinished.
@@ -148,13 +137,9 @@ pub(crate) async fn refuse_unfinished(session: &Session, config: &CqlConfig) -> 
 
 /// As the last change under a condition left it.
 async fn note(session: &Session, config: &CqlConfig) -> Result<Option<String>, CqlError> {
-    let failed = |error: &dyn std::fmt::Display| CqlError::statement("looking for an unfinished copy", error);
     let query = format!("SELECT note FROM {}.copies WHERE name = 'logs'", config.coordination());
-    let mut read = scylla::statement::unprepared::Statement::new(query);
-    let level: Consistency = serial_read_level(config.consistency);
-    read.set_consistency(level);
-    let result = session.query_unpaged(read, &[]).await.map_err(|error| failed(&error))?;
-    let rows = result.into_rows_result().map_err(|error| failed(&error))?;
-    let row = rows.maybe_first_row::<(Option<String>,)>().map_err(|error| failed(&error))?;
+    let mut read = Statement::new(query);
+    read.set_consistency(serial_read_level(config.consistency));
+    let row: Option<(Option<String>,)> = first_row(session, "looking for an unfinished copy", read, ()).await?;
     Ok(row.map(|(note,)| note.unwrap_or_default()))
 }

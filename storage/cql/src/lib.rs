@@ -19,6 +19,7 @@ mod error;
 mod health;
 mod keeper;
 mod perform;
+mod query;
 mod refusal;
 pub mod schema;
 mod seat;

@@ -12,6 +12,7 @@ use scylla::{
 use crate::{
     config::{CqlConfig, Downgrade},
     error::CqlError,
+    query::first_row,
     uptime,
 };
 
@@ -51,19 +52,10 @@ impl fmt::Display for Server {
 impl Server {
     /// Asks who is there.
     pub(crate) async fn detect(session: &Session) -> Result<Self, CqlError> {
-        let failed = |error: &dyn fmt::Display| CqlError::statement("asking the server for its version", error);
-        let has_versions = session
-            .query_unpaged(
-                "SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'system' AND table_name = 'versions'",
-                &[],
-            )
-            .await
-            .map_err(|error| failed(&error))?
-            .into_rows_result()
-            .map_err(|error| failed(&error))?
-            .rows_num()
-            > 0;
-        if has_versions {
+        let versions =
+            "SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'system' AND table_name = 'versions'";
+        let found: Option<(String,)> = first_row(session, "asking the server for its version", versions, ()).await?;
+        if found.is_some() {
             let version = text(session, "SELECT version FROM system.versions WHERE key = 'local'", None).await?;
             let features = text(session, "SELECT supported_features FROM system.local WHERE key = 'local'", None).await;
             let has_tablets = features.is_ok_and(|features| features.unwrap_or_default().contains("TABLETS"));
@@ -113,16 +105,12 @@ impl Server {
     }
 
     async fn skew(&self, session: &Session) -> Result<Option<String>, CqlError> {
-        let failed = |error: &dyn fmt::Display| CqlError::statement("asking the server for its time", error);
+        let doing = "asking the server for its time";
         let before = uptime::wall_us();
-        let rows = session
-            .query_unpaged("SELECT toUnixTimestamp(now()) FROM system.local WHERE key = 'local'", &[])
-            .await
-            .map_err(|error| failed(&error))?
-            .into_rows_result()
-            .map_err(|error| failed(&error))?;
+        let now = "SELECT toUnixTimestamp(now()) FROM system.local WHERE key = 'local'";
+        let row: Option<(i64,)> = first_row(session, doing, now, ()).await?;
         let after = uptime::wall_us();
-        let (theirs_ms,) = rows.single_row::<(i64,)>().map_err(|error| failed(&error))?;
+        let (theirs_ms,) = row.ok_or_else(|| CqlError::statement(doing, "it does not say"))?;
         let off_us = (theirs_ms * 1_000 - before / 2 - after / 2).unsigned_abs();
         let is_off = off_us > SKEW_MAX.as_micros() as u64 + (after - before).unsigned_abs();
         Ok(is_off.then(|| format!("the clocks of {self} and of this machine are {} s apart", off_us / 1_000_000)))
@@ -149,15 +137,13 @@ fn copies(strategy: &scylla::cluster::metadata::Strategy) -> usize {
 
 /// The one text that a query answers, if it answers any; from one node where it matters which.
 async fn text(session: &Session, query: &str, node: Option<&Arc<Node>>) -> Result<Option<String>, CqlError> {
-    let failed = |error: &dyn fmt::Display| CqlError::statement("asking the server for its settings", error);
     let mut statement = Statement::new(query);
     if let Some(node) = node {
         let target = SingleTargetLoadBalancingPolicy::new(NodeIdentifier::Node(Arc::clone(node)), None);
         statement.set_load_balancing_policy(Some(target));
     }
     statement.set_consistency(scylla::statement::Consistency::One);
-    let rows = session.query_unpaged(statement, &[]).await.map_err(|error| failed(&error))?;
-    let rows = rows.into_rows_result().map_err(|error| failed(&error))?;
-    let row = rows.maybe_first_row::<(Option<String>,)>().map_err(|error| failed(&error))?;
+    let row: Option<(Option<String>,)> =
+        first_row(session, "asking the server for its settings", statement, ()).await?;
     Ok(row.and_then(|(text,)| text))
 }

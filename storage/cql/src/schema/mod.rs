@@ -13,7 +13,7 @@ use crate::{
     config::{CqlConfig, Downgrade},
     connect,
     error::CqlError,
-    keeper::was_applied,
+    query::{conditional, first_row},
     server::Server,
 };
 
@@ -141,25 +141,14 @@ async fn run(session: &Session, doing: &'static str, statement: String) -> Resul
 
 /// The version that the keyspace says; nothing if there is none.
 async fn version(session: &Session, config: &CqlConfig) -> Result<Option<i32>, CqlError> {
-    let failed = |error: &dyn std::fmt::Display| CqlError::statement("reading the schema's version", error);
+    let doing = "reading the schema's version";
     let coordination = config.coordination();
-    let exists = session
-        .query_unpaged(
-            "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'schema_version'",
-            (&coordination,),
-        )
-        .await
-        .map_err(|error| failed(&error))?
-        .into_rows_result()
-        .map_err(|error| failed(&error))?;
-    if exists.rows_num() == 0 {
+    let table = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'schema_version'";
+    if first_row::<(String,)>(session, doing, table, (&coordination,)).await?.is_none() {
         return Ok(None);
     }
     let query = format!("SELECT version FROM {coordination}.schema_version WHERE name = 'logs'");
-    let rows = session.query_unpaged(query, &[]).await.map_err(|error| failed(&error))?;
-    let rows = rows.into_rows_result().map_err(|error| failed(&error))?;
-    let row = rows.maybe_first_row::<(i32,)>().map_err(|error| failed(&error))?;
-    Ok(row.map(|(version,)| version))
+    Ok(first_row(session, doing, query, ()).await?.map(|(version,)| version))
 }
 
 /// Notes that a step is done, unless somebody else has done so.
@@ -169,16 +158,14 @@ async fn raise(session: &Session, config: &CqlConfig, from: i32) -> Result<(), C
         0 => format!("INSERT INTO {table} (name, version, epoch) VALUES ('logs', 1, 1) IF NOT EXISTS"),
         _ => format!("UPDATE {table} SET version = {} WHERE name = 'logs' IF version = {from}", from + 1),
     };
-    let result = session.query_unpaged(statement, &[]).await;
-    was_applied(result.map_err(|error| CqlError::statement("noting the schema's version", error))?).map(drop)
+    conditional(session, "noting the schema's version", statement, ()).await.map(drop)
 }
 
 /// History generation of every log in the keyspace.
 pub(crate) async fn epoch(session: &Session, config: &CqlConfig) -> Result<u32, CqlError> {
-    let failed = |error: &dyn std::fmt::Display| CqlError::statement("reading the epoch", error);
+    let doing = "reading the epoch";
     let query = format!("SELECT epoch FROM {}.schema_version WHERE name = 'logs'", config.coordination());
-    let rows = session.query_unpaged(query, &[]).await.map_err(|error| failed(&error))?;
-    let rows = rows.into_rows_result().map_err(|error| failed(&error))?;
-    let (epoch,) = rows.first_row::<(i32,)>().map_err(|error| failed(&error))?;
-    u32::try_from(epoch).map_err(|error| failed(&error))
+    let row: Option<(i32,)> = first_row(session, doing, query, ()).await?;
+    let (epoch,) = row.ok_or_else(|| CqlError::statement(doing, "it is gone"))?;
+    u32::try_from(epoch).map_err(|error| CqlError::statement(doing, error))
 }
