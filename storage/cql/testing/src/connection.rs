@@ -13,10 +13,10 @@ use std::{
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use thiserror::Error;
 
-/// Version 4; the highest bit marks answers.
+use crate::wire::{ANSWER, HEADER_BYTES, Reader, put_string};
+
+/// Version 4.
 const VERSION: u8 = 0x04;
-const ANSWER: u8 = 0x80;
-const HEADER_BYTES: usize = 9;
 /// Far more than the answers that this client asks for.
 const ANSWER_BYTES_MAX: u32 = 16 << 20;
 /// The answer begins with a list of warnings.
@@ -198,7 +198,7 @@ impl Connection {
             rest.skip_strings().ok_or(ConnectionError::Answer("malformed warnings"))?;
         }
         match opcode_of(opcode).ok_or(ConnectionError::Answer("an unknown opcode"))? {
-            Opcode::Error => Err(rest.refusal().unwrap_or(ConnectionError::Answer("a malformed ERROR"))),
+            Opcode::Error => Err(refusal(&mut rest).unwrap_or(ConnectionError::Answer("a malformed ERROR"))),
             opcode => Ok((opcode, rest.0.to_vec())),
         }
     }
@@ -207,12 +207,6 @@ impl Connection {
 fn opcode_of(byte: u8) -> Option<Opcode> {
     use Opcode::{AuthSuccess, Authenticate, Error, Ready, Result, Supported};
     [Error, Ready, Authenticate, Supported, Result, AuthSuccess].into_iter().find(|&opcode| opcode as u8 == byte)
-}
-
-fn put_string(body: &mut Vec<u8>, text: &str) {
-    // Only short constants of this file come here.
-    body.extend_from_slice(&(text.len() as u16).to_be_bytes());
-    body.extend_from_slice(text.as_bytes());
 }
 
 fn rows(body: &[u8]) -> Option<Vec<Vec<Value>>> {
@@ -231,44 +225,9 @@ fn rows(body: &[u8]) -> Option<Vec<Vec<Value>>> {
     (0..count).map(|_| (0..columns).map(|_| body.value()).collect()).collect()
 }
 
-/// Takes what the protocol defines off the front of a body; `None` if there is not enough.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        Some(u16::from_be_bytes(self.bytes(2)?.try_into().ok()?))
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        Some(u32::from_be_bytes(self.bytes(4)?.try_into().ok()?))
-    }
-
-    /// A negative length is null.
-    fn value(&mut self) -> Option<Value> {
-        match usize::try_from(self.u32()?.cast_signed()) {
-            Ok(length) => Some(Some(self.bytes(length)?.to_vec())),
-            Err(_) => Some(None),
-        }
-    }
-
-    fn string(&mut self) -> Option<String> {
-        let length = self.u16()?;
-        Some(String::from_utf8_lossy(self.bytes(length.into())?).into_owned())
-    }
-
-    fn skip_strings(&mut self) -> Option<()> {
-        (0..self.u16()?).try_for_each(|_| self.string().map(drop))
-    }
-
-    fn refusal(&mut self) -> Option<ConnectionError> {
-        Some(ConnectionError::Refused { code: self.u32()?, message: self.string()? })
-    }
+/// What the body of an ERROR says.
+fn refusal(body: &mut Reader<'_>) -> Option<ConnectionError> {
+    Some(ConnectionError::Refused { code: body.u32()?, message: body.string()? })
 }
 
 #[cfg(test)]

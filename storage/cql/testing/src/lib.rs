@@ -47,6 +47,7 @@ mod options;
 mod proxy;
 mod settings;
 mod spawner;
+mod wire;
 
 pub use crate::{
     cluster::Cluster,

@@ -3,7 +3,8 @@
 
 use std::io::{self, Read};
 
-pub(super) const HEADER_BYTES: usize = 9;
+use crate::wire::{ANSWER, HEADER_BYTES, Reader, put_string};
+
 /// The server refuses longer ones.
 const BODY_BYTES_MAX: u32 = 256 << 20;
 
@@ -15,7 +16,6 @@ const BATCH: u8 = 0x0D;
 const RESULT_PREPARED: u32 = 4;
 const BATCHED_BY_ID: u8 = 1;
 
-const ANSWER: u8 = 0x80;
 const WRITE_TIMEOUT: u32 = 0x1100;
 const QUORUM: u16 = 4;
 
@@ -80,7 +80,7 @@ impl Frame {
                 let id = if by == BATCHED_BY_ID { body.short()? } else { return None };
                 Some(Kind::Execute { id, is_batch: true })
             }
-            RESULT if u32::from_be_bytes(body.take()?) == RESULT_PREPARED => Some(Kind::Prepared(body.short()?)),
+            RESULT if body.u32()? == RESULT_PREPARED => Some(Kind::Prepared(body.short()?)),
             _ => None,
         }
     }
@@ -97,39 +97,6 @@ impl Frame {
         let [a, b, c, d] = (body.len() as u32).to_be_bytes();
         let [high, low] = self.stream();
         Self { header: [self.header[0] | ANSWER, 0, high, low, ERROR, a, b, c, d], body }
-    }
-}
-
-fn put_string(body: &mut Vec<u8>, text: &str) {
-    // Only short constants of this crate come here.
-    body.extend((text.len() as u16).to_be_bytes());
-    body.extend(text.as_bytes());
-}
-
-/// Takes what the protocol defines off the front of a body; `None` if there is not enough.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.bytes(N)?.try_into().ok()
-    }
-
-    /// Bytes with their length in two bytes before them.
-    fn short(&mut self) -> Option<&'a [u8]> {
-        let length = u16::from_be_bytes(self.take()?);
-        self.bytes(length.into())
-    }
-
-    /// Bytes with their length in four bytes before them.
-    fn long(&mut self) -> Option<&'a [u8]> {
-        let length = u32::from_be_bytes(self.take()?);
-        self.bytes(length as usize)
     }
 }
 
