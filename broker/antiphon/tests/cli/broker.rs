@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
 };
@@ -156,24 +157,29 @@ impl Drop for Printing {
     }
 }
 
-/// One HTTP/1.1 exchange with the admin listener.
+/// The admin listener's answer.
 pub(crate) fn http_get(broker: &Broker, path: &str) -> String {
-    get(broker.fact("admin"), path, "")
+    exchange(broker.fact("admin"), &format!("GET {path}"), "", "").unwrap()
 }
 
 /// The answer of the gateway to a request of this token's user.
 pub(crate) fn api_get(broker: &Broker, token: &str, path: &str) -> serde_json::Value {
-    let answer = get(broker.fact("gateway"), path, &format!("Authorization: Bearer {token}\r\n"));
+    let headers = format!("Authorization: Bearer {token}\r\n");
+    let answer = exchange(broker.fact("gateway"), &format!("GET {path}"), &headers, "").unwrap();
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     serde_json::from_str(body).unwrap()
 }
 
-fn get(address: &str, path: &str, headers: &str) -> String {
-    use std::io::Write;
+/// One HTTP/1.1 exchange. `request` is method and path; `headers` end their lines.
+pub(crate) fn exchange(address: &str, request: &str, headers: &str, body: &str) -> io::Result<String> {
     let address = address.trim_start_matches("http://");
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n").unwrap();
+    let mut stream = TcpStream::connect(address)?;
+    let length = body.len();
+    write!(
+        stream,
+        "{request} HTTP/1.1\r\nHost: {address}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }

@@ -2,8 +2,8 @@
 //! where the cluster is away. Fails if Cassandra is not installed.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    io::{BufRead, BufReader},
+    net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -13,7 +13,7 @@ use std::{
 
 use antiphon_cql_testing::{Cluster, Consistency, Fate, Node, Options};
 
-use crate::broker::{ANY_PORTS, antiphon, command, failure, success};
+use crate::broker::{ANY_PORTS, antiphon, command, exchange, failure, success};
 
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Against a hang.
@@ -135,11 +135,7 @@ impl Waiting {
     }
 
     fn get(&self, path: &str) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(self.admin)?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        exchange(&self.admin.to_string(), &format!("GET {path}"), "", "")
     }
 
     /// Until `/readyz` says so.

@@ -1,10 +1,10 @@
 //! `copy`: the logs move to a real cluster and back, and clients notice nothing.
 
-use std::{fmt::Write as _, fs, io::Read as _, net::TcpStream, path::Path};
+use std::{fmt::Write as _, fs, path::Path};
 
 use antiphon_cql_testing::{Cluster, Options};
 
-use crate::broker::{Broker, Printing, antiphon, command, failure, success};
+use crate::broker::{Broker, Printing, antiphon, command, exchange, failure, success};
 
 /// The configuration of a broker whose logs may be on the cluster.
 fn configuration(folder: &Path, cluster: &Cluster, engine: &str) -> String {
@@ -21,19 +21,9 @@ fn configuration(folder: &Path, cluster: &Cluster, engine: &str) -> String {
 
 /// Sends over HTTP under a key that makes repetitions the same send. Status and body.
 fn post(broker: &Broker, token: &str, key: &str, body: &str) -> (u16, String) {
-    use std::io::Write as _;
-    let gateway = broker.fact("gateway").trim_start_matches("http://");
-    let mut stream = TcpStream::connect(gateway).unwrap();
-    let length = body.len();
-    write!(
-        stream,
-        "POST /api/v1/logs/c:lobby/events HTTP/1.1\r\nHost: {gateway}\r\nConnection: close\r\n\
-         Authorization: Bearer {token}\r\nIdempotency-Key: {key}\r\n\
-         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let headers =
+        format!("Authorization: Bearer {token}\r\nIdempotency-Key: {key}\r\nContent-Type: application/json\r\n");
+    let answer = exchange(broker.fact("gateway"), "POST /api/v1/logs/c:lobby/events", &headers, body).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
