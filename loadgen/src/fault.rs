@@ -67,7 +67,8 @@ pub enum FaultKind {
     Takeover,
     /// Nodes of the store's cluster are killed, stand still, or lose their majority, in turn.
     Nodes,
-    /// The broker is killed, its logs move to the cluster or back, and it goes on there.
+    /// The broker is killed, its logs move to the cluster or back, and it goes on there; the last time when everything has
+    /// been sent.
     Copy,
 }
 
@@ -179,9 +180,14 @@ impl FaultPlan {
         let mut mover = Mover::default();
         while done.rounds < self.args.rounds {
             let wait = Duration::from_millis(self.args.every_ms).mul_f64(0.5 + chance.unit());
-            tokio::select! {
-                () = sleep(wait) => {}
-                () = stopped(&mut stop) => break,
+            if self.is_last_copy(done.rounds) {
+                // Then everything moves that was sent.
+                stopped(&mut stop).await;
+            } else {
+                tokio::select! {
+                    () = sleep(wait) => {}
+                    () = stopped(&mut stop) => break,
+                }
             }
             if done.rounds < self.args.gateway_kills
                 && let Some(mut killed) = gateway.take()
@@ -243,6 +249,10 @@ impl FaultPlan {
             done.rounds += 1;
         }
         Ok(FaultsDone { broker, gateway, standby, ..done })
+    }
+
+    fn is_last_copy(&self, rounds_done: u32) -> bool {
+        self.kind == FaultKind::Copy && rounds_done + 1 == self.args.rounds
     }
 }
 

@@ -75,6 +75,8 @@ pub struct PublishReport {
     pub cores_busy: Option<f64>,
     /// Messages that one synced write made durable.
     pub messages_per_fsync: Option<f64>,
+    /// Messages in one block of the write-ahead log, or in one batch of rows to a cluster.
+    pub messages_per_block: Option<f64>,
     /// Blocks that one synced write made durable.
     pub blocks_per_fsync: Option<f64>,
     /// Syncs per second.
@@ -101,6 +103,7 @@ impl fmt::Display for PublishReport {
         writeln!(f, "server CPU us/ack             {}", figure(self.cpu_us_per_ack))?;
         writeln!(f, "server cores busy             {}", figure(self.cores_busy))?;
         writeln!(f, "messages per fsync            {}", figure(self.messages_per_fsync))?;
+        writeln!(f, "messages per block or batch   {}", figure(self.messages_per_block))?;
         writeln!(f, "blocks per fsync              {}", figure(self.blocks_per_fsync))?;
         writeln!(f, "fsyncs per second             {}", figure(self.fsyncs_per_second))?;
         writeln!(f, "datagrams in per ack          {}", figure(self.datagrams_in_per_ack))?;
@@ -230,11 +233,15 @@ async fn run(args: &PublishArgs, target: &Target) -> Result<PublishReport, Box<d
     let cpu_us = after.zip(before).map(|(after, before)| after.saturating_sub(before) as f64 / 1e3);
     report.cpu_us_per_ack = cpu_us.map(|us| us / report.acks as f64);
     report.cores_busy = cpu_us.map(|us| us / 1e6 / seconds);
-    // Both counters come from the same page, so that its age does not matter.
+    // All counters come from the same page, so that its age does not matter.
     let grown = |name| page_after.metrics.as_ref()?.growth(page_before.metrics.as_ref()?, name);
-    let per = |amount: Option<f64>, count: Option<f64>| amount.zip(count).map(|(amount, count)| amount / count);
+    let per = |amount: Option<f64>, count: Option<f64>| {
+        // A cluster has no syncs that the broker could count.
+        amount.zip(count.filter(|count| *count > 0.0)).map(|(amount, count)| amount / count)
+    };
     let (appended, fsyncs) = (grown(METRIC_APPENDED), grown(METRIC_FSYNCS));
     report.messages_per_fsync = per(appended, fsyncs);
+    report.messages_per_block = per(appended, grown(METRIC_BLOCKS));
     report.blocks_per_fsync = per(grown(METRIC_BLOCKS), fsyncs);
     report.datagrams_in_per_ack = per(grown("antiphon_datagrams_in_total"), appended);
     report.fsyncs_per_second = report.messages_per_fsync.map(|messages| report.acks_per_second / messages);

@@ -33,6 +33,8 @@ use crate::{
 const LEAD: Duration = Duration::from_millis(500);
 /// How long acknowledgements and deliveries may stand still before the run is over.
 const PATIENCE: Duration = Duration::from_secs(45);
+/// The same where all logs move, during which nothing comes.
+const PATIENCE_WITH_COPIES: Duration = Duration::from_secs(600);
 /// Nothing more than what is expected comes within this time, or it is counted.
 const AFTERMATH: Duration = Duration::from_millis(500);
 /// From so many kills on, some must have fallen on a rotation and some on a flush.
@@ -182,9 +184,9 @@ impl Run {
     async fn wait(&self, recorder: &Recorder) {
         let total = self.schedule.sends.len() as u64;
         let bar = bar("sending", total);
-        let mut moved = Instant::now();
+        let (patience, mut moved) = (self.patience(), Instant::now());
         let mut before = recorder.progress();
-        while before.ended < total && moved.elapsed() < PATIENCE {
+        while before.ended < total && moved.elapsed() < patience {
             sleep(POLL_INTERVAL).await;
             let progress = recorder.progress();
             // Nothing need move while nothing is due, as early in a slow schedule.
@@ -200,9 +202,9 @@ impl Run {
 
     /// Waits until every member has everything, or nothing moves any more; then a little, for what should not come.
     async fn wait_for_rest(&self, recorder: &Recorder) {
-        let mut moved = Instant::now();
+        let (patience, mut moved) = (self.patience(), Instant::now());
         let mut before = recorder.progress();
-        while before.delivered < before.expected && moved.elapsed() < PATIENCE {
+        while before.delivered < before.expected && moved.elapsed() < patience {
             sleep(POLL_INTERVAL).await;
             let progress = recorder.progress();
             if progress != before {
@@ -211,6 +213,13 @@ impl Run {
             before = progress;
         }
         sleep(AFTERMATH).await;
+    }
+
+    fn patience(&self) -> Duration {
+        match self.faults.map(|plan| plan.kind) {
+            Some(FaultKind::Copy) => PATIENCE_WITH_COPIES,
+            _ => PATIENCE,
+        }
     }
 
     fn judge(&self, recorder: &Recorder, sessions: u64, seconds: f64, complete: impl FnOnce(&mut Report)) -> Report {
