@@ -28,6 +28,7 @@ use crate::{
     stall::StallArgs,
     synthetic::Synthetic,
     target::{Target, TargetArgs},
+    versus::VersusArgs,
     workload::{RateArgs, WorkloadArgs},
 };
 
@@ -74,6 +75,8 @@ enum Command {
     Sockets(Measured<SocketsArgs>),
     /// Readers that stop reading among others that go on: memory of each, nobody harmed, no gap.
     Stall(Measured<StallArgs>),
+    /// The same work by the broker and by other servers in turn: what each takes of the machine, as ratios.
+    Versus(VersusArgs),
 }
 
 /// Segments of a broker that is killed: so small that one is begun about every second.
@@ -156,6 +159,7 @@ impl Cli {
             Command::Idle(args) => return args.run(out),
             Command::Sockets(args) => return args.run(out),
             Command::Stall(args) => return args.run(out),
+            Command::Versus(args) => return args.run(out),
         }
         Ok(true)
     }

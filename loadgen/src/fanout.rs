@@ -18,7 +18,11 @@ use std::{
 use antiphon_protocol::{ContentType, EventKind, FrameType, LogName, Row, frames::NewSend};
 use clap::Args;
 use serde::Serialize;
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+    time::sleep,
+};
 
 use crate::{
     measured::Scenario,
@@ -44,19 +48,19 @@ const KEEP_ALIVE: Duration = Duration::from_secs(25);
 pub struct FanoutArgs {
     /// Subscribers, each on a connection of its own.
     #[arg(long, value_name = "N", default_value_t = 500)]
-    members: u32,
+    pub(crate) members: u32,
     /// Bytes of a message's body.
     #[arg(long, value_name = "B", default_value_t = 200)]
-    bytes: usize,
+    pub(crate) bytes: usize,
     /// Messages per second.
     #[arg(long, value_name = "R", default_value_t = 50.0)]
-    rate: f64,
+    pub(crate) rate: f64,
     /// Length of the measurement.
     #[arg(long, value_name = "S", default_value_t = 10.0)]
-    seconds: f64,
+    pub(crate) seconds: f64,
     /// Load before the measurement.
     #[arg(long, value_name = "S", default_value_t = 2.0)]
-    warm_up: f64,
+    pub(crate) warm_up: f64,
 }
 
 /// What a run measured.
@@ -76,6 +80,10 @@ pub struct FanoutReport {
     pub expected: u64,
     /// CPU time of the broker per copy, in microseconds.
     pub cpu_us_per_delivery: Option<f64>,
+    /// Times per message that a thread of the broker went to sleep.
+    pub wake_ups_per_message: Option<f64>,
+    /// Memory of the broker at the end, in KiB.
+    pub resident_kib: Option<u64>,
     /// Packets that the broker sent per copy.
     pub datagrams_out_per_delivery: Option<f64>,
     /// Packets that it received per copy.
@@ -105,6 +113,7 @@ impl fmt::Display for FanoutReport {
         writeln!(f, "fan-out                       1 -> {} x {} B at {}/s", self.members, self.bytes, self.rate)?;
         writeln!(f, "delivered                     {} of {}", self.delivered, self.expected)?;
         writeln!(f, "server CPU us/delivery        {}", figure(self.cpu_us_per_delivery))?;
+        writeln!(f, "wake-ups per message          {}", figure(self.wake_ups_per_message))?;
         writeln!(f, "datagrams out per delivery    {}", figure(self.datagrams_out_per_delivery))?;
         writeln!(f, "datagrams in per delivery     {}", figure(self.datagrams_in_per_delivery))?;
         writeln!(f, "loop turns per message        {}", figure(self.turns_per_message))?;
@@ -138,7 +147,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn due(&self, seq: u64) -> Option<Instant> {
+    pub(crate) fn due(&self, seq: u64) -> Option<Instant> {
         let number = u32::try_from(seq.checked_sub(self.first)?).ok()?;
         Some(self.start + self.interval * number)
     }
@@ -211,6 +220,24 @@ pub(crate) fn new_send<'a>(log: &'a LogName, dseq: u64, body: &'a [u8]) -> NewSe
     }
 }
 
+/// Why a follower follows no longer.
+#[derive(Debug, Clone)]
+pub enum End {
+    /// The connection ended, as it does when the run is over.
+    Closed(String),
+    /// Something came that must not come, whenever that was.
+    Wrong(String),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Closed(why) | Self::Wrong(why)) = self;
+        f.write_str(why)
+    }
+}
+
+impl Error for End {}
+
 /// Reads a stream of events until it ends, and checks each by its position; `next` is the one that must come first.
 /// Latencies are those of the positions that the plan has.
 pub async fn follow(
@@ -218,12 +245,12 @@ pub async fn follow(
     mut next: u64,
     plan: watch::Receiver<Option<Plan>>,
     tally: Arc<Tally>,
-) -> (Latencies, Result<(), String>) {
+) -> (Latencies, End) {
     let mut latencies = Latencies::default();
     loop {
         let frame = match events.next().await {
             Ok(frame) => frame,
-            Err(error) => return (latencies, Err(error.to_string())),
+            Err(error) => return (latencies, End::Closed(error.to_string())),
         };
         let row = match frame.frame_type {
             FrameType::Event => Row::new(frame.body).map_err(|error| error.to_string()),
@@ -235,8 +262,8 @@ pub async fn follow(
                     latencies.record(due.elapsed());
                 }
             }
-            Ok(row) => return (latencies, Err(format!("position {} came instead of {next}", row.seq()))),
-            Err(error) => return (latencies, Err(error)),
+            Ok(row) => return (latencies, End::Wrong(format!("position {} came instead of {next}", row.seq()))),
+            Err(error) => return (latencies, End::Wrong(error)),
         }
         next += 1;
         tally.delivered.fetch_add(1, Ordering::Relaxed);
@@ -303,34 +330,41 @@ async fn run(args: &FanoutArgs, target: &Target) -> Result<FanoutReport, Box<dyn
     report.expected = report.messages * u64::from(args.members);
     report.delivered = (tally.delivered.load(Ordering::Relaxed) + report.expected).saturating_sub(expected);
     report.lag = publisher.lag.summary();
-    let mut latencies = Latencies::default();
-    // The sessions are closed, so every reader has come to an end; one that came to it before is what counts.
-    let are_all_here = report.delivered == report.expected;
-    while let Some(reader) = readers.join_next().await {
-        let (of_one, end) = reader?;
-        latencies.add(&of_one);
-        if let Err(error) = end
-            && !are_all_here
-        {
-            report.broken.get_or_insert(error);
-        }
-    }
-    report.delivery = latencies.summary();
     report.apply(&before, &after, &page);
+    // The sessions are closed, so every reader comes to an end.
+    report.gather(readers).await?;
     Ok(report)
 }
 
-fn messages(seconds: f64, rate: f64) -> u64 {
+pub(crate) fn messages(seconds: f64, rate: f64) -> u64 {
     (seconds * rate).round() as u64
 }
 
 impl FanoutReport {
+    /// Waits for the readers' ends. Where everything came, a connection that closed means nothing.
+    pub(crate) async fn gather(&mut self, mut readers: JoinSet<(Latencies, End)>) -> Result<(), JoinError> {
+        let mut latencies = Latencies::default();
+        let are_all_here = self.delivered == self.expected;
+        while let Some(reader) = readers.join_next().await {
+            let (of_one, end) = reader?;
+            latencies.add(&of_one);
+            if !are_all_here || matches!(end, End::Wrong(_)) {
+                self.broken.get_or_insert(end.to_string());
+            }
+        }
+        self.delivery = latencies.summary();
+        Ok(())
+    }
+
     /// Takes over what the broker used between two readings; `page` was read when its metrics had caught up.
-    fn apply(&mut self, before: &Usage, after: &Usage, page: &Usage) {
+    pub(crate) fn apply(&mut self, before: &Usage, after: &Usage, page: &Usage) {
         let (deliveries, messages) = (self.delivered as f64, self.messages as f64);
         let grown = |name| page.metrics.as_ref()?.growth(before.metrics.as_ref()?, name);
         let cpu_ns = after.cpu_ns.zip(before.cpu_ns).map(|(after, before)| after.saturating_sub(before) as f64);
         self.cpu_us_per_delivery = cpu_ns.map(|ns| ns / 1e3 / deliveries);
+        self.wake_ups_per_message =
+            after.wake_ups.zip(before.wake_ups).map(|(after, before)| (after - before) as f64 / messages);
+        self.resident_kib = after.resident_kib;
         self.datagrams_out_per_delivery = grown("antiphon_datagrams_out_total").map(|count| count / deliveries);
         self.datagrams_in_per_delivery = grown("antiphon_datagrams_in_total").map(|count| count / deliveries);
         self.turns_per_message = grown("antiphon_loop_turns_total").map(|count| count / messages);
@@ -339,7 +373,7 @@ impl FanoutReport {
 }
 
 /// Waits until `expected` copies have come, or none comes any more.
-async fn settle(tally: &Tally, expected: u64) {
+pub(crate) async fn settle(tally: &Tally, expected: u64) {
     let (mut seen, mut moved) = (0, Instant::now());
     while moved.elapsed() < PATIENCE {
         let delivered = tally.delivered.load(Ordering::Relaxed);

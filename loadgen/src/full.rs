@@ -131,10 +131,10 @@ impl FullArgs {
         let logs = tempfile::tempdir()?;
         let own = OwnBroker {
             program: self.antiphon.clone(),
-            data: disk.path().join("data"),
             log: logs.path().join("broker.log"),
             shards: Some(self.shards),
             segment_bytes: Some(self.segment_bytes).filter(|bytes| *bytes > 0),
+            ..OwnBroker::new(disk.path())
         };
         let (target, broker) = Target::start_own(own)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

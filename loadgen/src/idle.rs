@@ -4,7 +4,7 @@
 //! counted. The conversations are made beforehand and the broker is started again: what the sessions take up, their
 //! inboxes and conversations, is counted; what the store has just been given, and holds for a while, is not.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use antiphon_protocol::{ConversationId, LogName, UserId};
 use antiphon_sdk::{Client, NewConversation, Role};
@@ -14,14 +14,18 @@ use tokio::time::sleep;
 
 use crate::{
     fanout::SESSIONS_PER_SOCKET,
-    machine::resident_kib,
+    machine::{kernel_kib, resident_kib},
     measured::Scenario,
     target::{Target, TargetArgs},
     wire::{Dialer, Session, open_all},
 };
 
 /// From the last subscription to the measurement: handshakes are confirmed, connection ids issued, buffers let go.
-const REST: Duration = Duration::from_secs(4);
+pub(crate) const REST: Duration = Duration::from_secs(4);
+/// The broker's cache: full long before the first reading, so that it does not look like what a session costs.
+pub(crate) const CACHE_MIB: u32 = 4;
+/// Members of a conversation, unless another number is asked for.
+pub(crate) const MEMBERS: usize = 100;
 /// Members that one request names.
 const MEMBERS_PER_REQUEST: usize = 200;
 
@@ -35,7 +39,7 @@ pub struct IdleArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     subscriptions: usize,
     /// Members of each conversation.
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = MEMBERS)]
     members: usize,
     /// How often a client says that it is there.
     #[arg(long, value_name = "S", default_value_t = 25)]
@@ -43,6 +47,13 @@ pub struct IdleArgs {
     /// How long the CPU time of all sessions is measured.
     #[arg(long, value_name = "S", default_value_t = 30)]
     seconds: u64,
+}
+
+impl IdleArgs {
+    /// So many sessions, each in so many conversations of a hundred, looked at for so long.
+    pub(crate) fn new(connections: usize, subscriptions: usize, seconds: u64) -> Self {
+        Self { connections, subscriptions, members: MEMBERS, keep_alive: 25, seconds }
+    }
 }
 
 /// What a run measured.
@@ -56,12 +67,31 @@ pub struct IdleReport {
     pub members: usize,
     /// Resident memory of the broker with no session, half of them, and all, in KiB.
     pub resident_kib: [u64; 3],
+    /// The kernel's memory for its objects, sockets among them, at the same moments.
+    pub kernel_kib: [u64; 3],
     /// From half to all, per session.
     pub kib_per_connection: f64,
+    /// The same of the kernel's memory, half of it: the other half belongs to the generator's sockets.
+    pub kernel_kib_per_connection: f64,
     /// CPU time of the broker to make one session and its subscriptions, in microseconds.
     pub cpu_us_per_connect: Option<f64>,
     /// CPU time per second and idle session, in microseconds.
     pub idle_cpu_us_per_second: Option<f64>,
+}
+
+impl IdleReport {
+    /// Reads the memory with no session (0), half of them (1) or all (2).
+    pub(crate) fn note_memory(&mut self, step: usize, pid: u32) -> io::Result<()> {
+        (self.resident_kib[step], self.kernel_kib[step]) = (resident_kib(pid)?, kernel_kib()?);
+        Ok(())
+    }
+
+    /// Memory of one session, when it was read with half of them and all.
+    pub(crate) fn divide(&mut self) {
+        let slope = |[_, half, all]: [u64; 3]| (all as f64 - half as f64) / (self.connections / 2) as f64;
+        self.kib_per_connection = slope(self.resident_kib);
+        self.kernel_kib_per_connection = slope(self.kernel_kib) / 2.0;
+    }
 }
 
 impl fmt::Display for IdleReport {
@@ -75,6 +105,7 @@ impl fmt::Display for IdleReport {
         )?;
         writeln!(f, "resident KiB                  {none} with none, {half} with half, {all} with all")?;
         writeln!(f, "KiB per connection            {:.1}", self.kib_per_connection)?;
+        writeln!(f, "kernel KiB per connection     {:.1}", self.kernel_kib_per_connection)?;
         writeln!(f, "server CPU us/connect         {}", figure(self.cpu_us_per_connect))?;
         writeln!(f, "idle CPU us/s/connection      {}", figure(self.idle_cpu_us_per_second))
     }
@@ -140,9 +171,8 @@ impl IdleArgs {
 impl Scenario for IdleArgs {
     type Report = IdleReport;
 
-    /// A cache that is full long before the first reading, so that it does not look like what a session costs.
     fn prefer(target: &mut TargetArgs) {
-        target.prefer_cache(4);
+        target.prefer_cache(CACHE_MIB);
     }
 
     async fn prepare(&self, target: &Target) -> Result<bool, Box<dyn Error>> {
@@ -176,7 +206,7 @@ async fn run(args: &IdleArgs, target: &Target) -> Result<IdleReport, Box<dyn Err
     };
     let mut sessions = Vec::new();
     sleep(REST).await;
-    report.resident_kib[0] = resident_kib(pid)?;
+    report.note_memory(0, pid)?;
     let mut connect_ns = None;
     for step in 1..=2 {
         let range = sessions.len()..step * half;
@@ -184,10 +214,9 @@ async fn run(args: &IdleArgs, target: &Target) -> Result<IdleReport, Box<dyn Err
         follow(range.collect(), &names, target, &dialer, &mut sessions).await?;
         connect_ns = target.cpu_ns().zip(before).map(|(after, before)| after.saturating_sub(before));
         sleep(REST).await;
-        report.resident_kib[step] = resident_kib(pid)?;
+        report.note_memory(step, pid)?;
     }
-    let [_, with_half, with_all] = report.resident_kib;
-    report.kib_per_connection = (with_all as f64 - with_half as f64) / half as f64;
+    report.divide();
     report.cpu_us_per_connect = connect_ns.map(|ns| ns as f64 / 1e3 / half as f64);
 
     let before = target.cpu_ns();

@@ -103,13 +103,7 @@ impl ImportArgs {
         let mut writer = BufWriter::new(File::create(&file)?);
         let expected = history_file::write(&groups, &names, &mut writer)?;
         writer.flush()?;
-        let own = OwnBroker {
-            program: self.antiphon,
-            data: home.path().join("data"),
-            log: home.path().join("broker.log"),
-            shards: Some(self.shards),
-            segment_bytes: None,
-        };
+        let own = OwnBroker { program: self.antiphon, shards: Some(self.shards), ..OwnBroker::new(home.path()) };
         let (target, broker) = Target::start_own(own)?;
         let program = broker.program().to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -12,6 +12,9 @@
 //! Beside replays there are loads that each measure one figure, [`measured`] in the same way: [`fanout`], [`publish`] and
 //! [`idle`] on sessions that are bare QUIC ([`wire`]), [`stall`] on SDK clients, [`sockets`] on bare WebSockets ([`websocket`]).
 //!
+//! [`versus`] does the work of some of them with the broker, with other servers and with less than a broker ([`control`]) in
+//! turn, in [`rounds`].
+//!
 //! [`import`] brings a [`history_file`] in, as from another system, with kills in between.
 //!
 //! [`full`] runs a broker on a [`small_disk`] that becomes full.
@@ -24,6 +27,7 @@ pub mod carrier;
 pub mod cassandra;
 pub mod chance;
 pub mod cli;
+pub mod control;
 pub mod corpus;
 pub mod describe;
 pub mod fanout;
@@ -46,6 +50,7 @@ pub mod publish;
 mod ready;
 pub mod recorder;
 pub mod report;
+pub mod rounds;
 pub mod run;
 pub mod schedule;
 pub mod session;
@@ -58,6 +63,7 @@ pub mod store_watch;
 pub mod synthetic;
 pub mod target;
 pub mod tokens;
+pub mod versus;
 pub mod websocket;
 pub mod wire;
 pub mod workload;

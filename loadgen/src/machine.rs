@@ -1,6 +1,6 @@
 //! What runs on which processor, and what a process holds in memory.
 
-use std::{fs, io};
+use std::{fs, io, thread, time::Duration};
 
 use clap::Args;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -56,6 +56,33 @@ pub fn resident_kib(pid: u32) -> io::Result<u64> {
     let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
     line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "smaps_rollup has no Rss"))
+}
+
+/// What the kernel holds for its objects, sockets among them, in KiB.
+pub fn kernel_kib() -> io::Result<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo")?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("Slab:"));
+    line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "meminfo has no Slab"))
+}
+
+/// Part of all processors' time that is not idle, looked at for so long.
+pub fn load(look: Duration) -> io::Result<f64> {
+    let before = processor_ticks()?;
+    thread::sleep(look);
+    let after = processor_ticks()?;
+    let (idle, all) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
+    Ok(if all == 0 { 0.0 } else { 1.0 - idle as f64 / all as f64 })
+}
+
+/// Idle ticks and all ticks of all processors since the boot.
+fn processor_ticks() -> io::Result<(u64, u64)> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<u64> = line.split_ascii_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal; guests are in user already.
+    let idle = ticks.iter().skip(3).take(2).sum();
+    Ok((idle, ticks.iter().take(8).sum()))
 }
 
 #[cfg(test)]

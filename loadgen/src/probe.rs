@@ -35,6 +35,20 @@ pub fn cpu_ns(pid: u32) -> io::Result<u64> {
     Ok(total)
 }
 
+/// How often the threads of a process went to sleep so far. Threads that ended are not in it.
+pub fn wake_ups(pid: u32) -> io::Result<u64> {
+    let mut total = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end between the listing and the reading.
+        let Ok(status) = fs::read_to_string(task?.path().join("status")) else { continue };
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        let count = line.and_then(|line| line.trim().parse::<u64>().ok());
+        total +=
+            count.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "status has no voluntary_ctxt_switches"))?;
+    }
+    Ok(total)
+}
+
 /// Resident memory of a process, in KiB.
 pub fn rss_kib(pid: u32) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -152,5 +166,8 @@ mod tests {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!(rss_kib(pid).unwrap() > 0);
+        let asleep = wake_ups(pid).unwrap();
+        thread::sleep(Duration::from_millis(1));
+        assert!(wake_ups(pid).unwrap() > asleep);
     }
 }

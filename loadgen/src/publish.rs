@@ -41,19 +41,19 @@ const METRIC_BLOCKS: &str = "antiphon_store_blocks_total";
 pub struct PublishArgs {
     /// Connections that send.
     #[arg(long, value_name = "N", default_value_t = 10)]
-    connections: usize,
+    pub(crate) connections: usize,
     /// Messages of one connection that wait for their acknowledgement.
     #[arg(long, value_name = "N", default_value_t = 50)]
-    in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Bytes of a message's body.
     #[arg(long, value_name = "B", default_value_t = 200)]
-    bytes: usize,
+    pub(crate) bytes: usize,
     /// Length of the measurement.
     #[arg(long, value_name = "S", default_value_t = 10.0)]
-    seconds: f64,
+    pub(crate) seconds: f64,
     /// Load before the measurement.
     #[arg(long, value_name = "S", default_value_t = 2.0)]
-    warm_up: f64,
+    pub(crate) warm_up: f64,
 }
 
 /// What a run measured.
@@ -81,6 +81,8 @@ pub struct PublishReport {
     pub blocks_per_fsync: Option<f64>,
     /// Syncs per second.
     pub fsyncs_per_second: Option<f64>,
+    /// Memory of the broker at the end, in KiB.
+    pub resident_kib: Option<u64>,
     /// Packets that the broker received per acknowledgement.
     pub datagrams_in_per_ack: Option<f64>,
     /// What went wrong first.
@@ -233,6 +235,7 @@ async fn run(args: &PublishArgs, target: &Target) -> Result<PublishReport, Box<d
     let cpu_us = after.zip(before).map(|(after, before)| after.saturating_sub(before) as f64 / 1e3);
     report.cpu_us_per_ack = cpu_us.map(|us| us / report.acks as f64);
     report.cores_busy = cpu_us.map(|us| us / 1e6 / seconds);
+    report.resident_kib = page_after.resident_kib;
     // All counters come from the same page, so that its age does not matter.
     let grown = |name| page_after.metrics.as_ref()?.growth(page_before.metrics.as_ref()?, name);
     let per = |amount: Option<f64>, count: Option<f64>| {

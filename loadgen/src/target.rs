@@ -18,6 +18,7 @@ use crate::{
     broker::{Broker, BrokerConfig},
     carrier::Carriers,
     cassandra::Cassandra,
+    machine::resident_kib,
     probe::{self, METRIC_DELIVERIES, METRIC_DELIVERIES_CROSSED, METRIC_FORWARDED, METRIC_FSYNCS, Metrics},
     report::ServerFigures,
     tokens::{IssuerArgs, TokenSigner},
@@ -115,6 +116,25 @@ pub struct OwnBroker {
     pub shards: Option<u32>,
     /// Segments of its write-ahead log, in bytes; the usual ones if `None`.
     pub segment_bytes: Option<u32>,
+    /// Cache of its store's index, in MiB; its own choice if `None`.
+    pub cache_mib: Option<u32>,
+    /// Further arguments of `serve`.
+    pub args: Vec<String>,
+}
+
+impl OwnBroker {
+    /// `antiphon` beside this program, in this folder, as it is usually.
+    pub fn new(home: &std::path::Path) -> Self {
+        Self {
+            program: None,
+            data: home.join("data"),
+            log: home.join("broker.log"),
+            shards: None,
+            segment_bytes: None,
+            cache_mib: None,
+            args: Vec::new(),
+        }
+    }
 }
 
 /// A broker that answers.
@@ -175,18 +195,10 @@ impl Target {
 
     /// Starts a broker in development mode, which ends with the second value.
     pub fn start_own(own: OwnBroker) -> Result<(Self, Broker), Box<dyn Error>> {
-        let OwnBroker { program, data, log, shards, segment_bytes } = own;
+        let OwnBroker { program, data, log, shards, segment_bytes, cache_mib, args } = own;
         let program = program.map_or_else(beside_this_program, Ok)?;
-        let config = BrokerConfig {
-            program,
-            data,
-            shards,
-            log,
-            args: Vec::new(),
-            segment_bytes,
-            cache_mib: None,
-            environment: Vec::new(),
-        };
+        let config =
+            BrokerConfig { program, data, shards, log, args, segment_bytes, cache_mib, environment: Vec::new() };
         let (target, broker) = Self::of_own(Broker::start(config)?, IssuerArgs::development(), None)?;
         Ok((target, broker))
     }
@@ -308,7 +320,7 @@ impl Target {
     /// What the broker has used up so far, as far as it can be known.
     pub fn usage(&self) -> Usage {
         let metrics = self.admin.and_then(|admin| Metrics::scrape(admin).ok());
-        Usage { cpu_ns: self.cpu_ns(), metrics }
+        Usage { metrics, ..self.pid.map(Usage::of_process).unwrap_or_default() }
     }
 
     /// CPU time that its threads have used so far, in nanoseconds.
@@ -338,15 +350,32 @@ impl Target {
 pub struct Usage {
     /// CPU time of all its threads.
     pub cpu_ns: Option<u64>,
+    /// Times that one of its threads went to sleep.
+    pub wake_ups: Option<u64>,
+    /// Its memory, in KiB.
+    pub resident_kib: Option<u64>,
     /// Its metrics page, which is up to a second old.
     pub metrics: Option<Metrics>,
+}
+
+impl Usage {
+    /// Of a process, without a metrics page.
+    pub fn of_process(pid: u32) -> Self {
+        Self {
+            cpu_ns: probe::cpu_ns(pid).ok(),
+            wake_ups: probe::wake_ups(pid).ok(),
+            resident_kib: resident_kib(pid).ok(),
+            metrics: None,
+        }
+    }
 }
 
 fn pinned(fingerprint: &str) -> Result<Trust, Box<dyn Error>> {
     Ok(Trust::fingerprint(fingerprint.strip_prefix("sha256:").unwrap_or(fingerprint))?)
 }
 
-fn beside_this_program() -> io::Result<PathBuf> {
+/// The broker's binary in this program's folder.
+pub(crate) fn beside_this_program() -> io::Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name("antiphon"))
 }
 

@@ -17,8 +17,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon_bench::rounds::Spread;
-use antiphon_loadgen::{machine, websocket::WebSocket};
+use antiphon_loadgen::{machine, rounds::Spread, websocket::WebSocket};
 use clap::Parser;
 use serde_json::json;
 use tokio::time;

@@ -19,12 +19,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon_core::ShardId;
-use antiphon_loadgen::{
-    fanout::{SESSIONS_PER_SOCKET, Tally, follow},
+use crate::{
+    fanout::{End, SESSIONS_PER_SOCKET, Tally, follow},
     machine::pin,
     wire::{Dialer, FrameReader},
 };
+use antiphon_core::ShardId;
 use antiphon_node::{ConnectionIds, TransportSettings};
 use antiphon_protocol::{ALPN, Class, ContentType, EventKind, NewRow, UserId, frames};
 use antiphon_sdk::Trust;
@@ -167,9 +167,15 @@ async fn receive(
         let (stream, tally, plan) = (connection.clone(), progress.tally.clone(), no_latencies.clone());
         connections.push(connection);
         readers.spawn(async move {
-            let mut events = FrameReader::new(stream.accept_uni().await.map_err(|error| error.to_string())?);
-            events.next().await.map_err(|error| error.to_string())?;
-            follow(events, 1, plan, tally).await.1
+            let closed = |error: String| End::Closed(error);
+            let mut events = match stream.accept_uni().await {
+                Ok(stream) => FrameReader::new(stream),
+                Err(error) => return closed(error.to_string()),
+            };
+            match events.next().await {
+                Ok(_) => follow(events, 1, plan, tally).await.1,
+                Err(error) => closed(error.to_string()),
+            }
         });
     }
     let expected = (load.warm_up_rounds() + load.rounds()) * load.members as u64;
@@ -177,7 +183,7 @@ async fn receive(
     while progress.delivered() < expected {
         tokio::select! {
             () = sleep(LOOK) => {}
-            Some(reader) = readers.join_next() => reader??,
+            Some(reader) = readers.join_next() => return Err(reader?.into()),
         }
         if Instant::now() > deadline {
             return Err("a frame of the bare driver did not arrive".into());

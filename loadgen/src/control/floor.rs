@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon_loadgen::{fanout::SESSIONS_PER_SOCKET, machine::pin};
+use crate::{fanout::SESSIONS_PER_SOCKET, machine::pin};
 use antiphon_sys::{
     cpu::thread_time,
     group::{GroupOptions, SocketGroup},
@@ -20,7 +20,7 @@ use antiphon_sys::{
     udp::{Receiver, SendBatch, ShardSocket, Transmit},
 };
 
-use crate::bare::Load;
+use super::bare::Load;
 
 /// What QUIC and encryption add to a frame: short header with an 8-byte connection id, packet number, stream header, tag.
 const QUIC_BYTES: usize = 40;

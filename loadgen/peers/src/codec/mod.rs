@@ -1,0 +1,183 @@
+//! The protocols of the peers, as far as a load needs them: bytes in, bytes out.
+//!
+//! A codec is one connection's state. What it writes goes to the end of the buffer that it is given; what it reads it takes
+//! from the front, a whole message at a time.
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+use crate::program::Peer;
+
+mod mqtt;
+mod nats;
+mod resp;
+
+/// What a server said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    /// The connection stands.
+    Greeted,
+    /// A subscription holds.
+    Subscribed,
+    /// A message of a subject that is subscribed.
+    Message(Bytes),
+    /// A message was kept. Servers without request numbers answer in the order of the requests.
+    Kept {
+        /// The number that the request was given, if the protocol has one.
+        request: Option<u64>,
+        /// Where it stands in its stream.
+        position: Position,
+    },
+    /// A count, or a state, that was asked for.
+    Counted(u64),
+    /// An answer that says nothing more than that it was done.
+    Done,
+}
+
+/// Where a message stands in its stream: later ones are greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position(pub u128);
+
+/// Why a peer cannot be understood.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum CodecError {
+    /// It says no.
+    #[error("the peer refused: {0}")]
+    Refused(String),
+    /// It says something that a load does not expect.
+    #[error("the peer said {0:?}")]
+    Unexpected(String),
+}
+
+/// A message that is sent to be kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Keep<'a> {
+    /// The stream's subject.
+    pub subject: &'a str,
+    /// Number of the request, which its answer repeats if the protocol can.
+    pub request: u64,
+    /// The message.
+    pub payload: &'a [u8],
+}
+
+/// One connection's protocol.
+#[derive(Debug)]
+pub enum Codec {
+    /// The text protocol of NATS, with JetStream.
+    Nats(nats::Nats),
+    /// The second protocol of Redis.
+    Resp(resp::Resp),
+    /// MQTT 3.1.1.
+    Mqtt(mqtt::Mqtt),
+}
+
+impl Codec {
+    /// Of a connection with this number; the numbers of connections to one server differ.
+    pub fn new(peer: Peer, number: u64) -> Self {
+        match peer {
+            Peer::Nats => Self::Nats(nats::Nats::new(number)),
+            Peer::Redis => Self::Resp(resp::Resp),
+            Peer::Mosquitto => Self::Mqtt(mqtt::Mqtt::new(number)),
+        }
+    }
+
+    /// The client's first bytes; the server answers with [`Incoming::Greeted`].
+    pub fn greet(&self, out: &mut BytesMut) {
+        match self {
+            Self::Nats(nats) => nats.greet(out),
+            Self::Resp(resp) => resp.greet(out),
+            Self::Mqtt(mqtt) => mqtt.greet(out),
+        }
+    }
+
+    /// Asks for the messages of a subject; the answer is [`Incoming::Subscribed`].
+    pub fn subscribe(&self, subject: &str, out: &mut BytesMut) {
+        match self {
+            Self::Nats(nats) => nats.subscribe(subject, out),
+            Self::Resp(resp) => resp.subscribe(subject, out),
+            Self::Mqtt(mqtt) => mqtt.subscribe(subject, out),
+        }
+    }
+
+    /// Sends a message to who is there.
+    pub fn publish(&self, subject: &str, payload: &[u8], out: &mut BytesMut) {
+        match self {
+            Self::Nats(nats) => nats.publish(subject, payload, out),
+            Self::Resp(resp) => resp.publish(subject, payload, out),
+            Self::Mqtt(mqtt) => mqtt.publish(subject, payload, out),
+        }
+    }
+
+    /// Makes what messages are kept in, if that must be made.
+    pub fn make_stream(&self, subjects: &str, out: &mut BytesMut) -> Result<(), CodecError> {
+        match self {
+            Self::Nats(nats) => nats.make_stream(subjects, out),
+            Self::Resp(resp) => resp.greet(out),
+            Self::Mqtt(_) => return Err(no_streams()),
+        }
+        Ok(())
+    }
+
+    /// Sends a message to be kept; the answer is [`Incoming::Kept`].
+    pub fn keep(&self, message: Keep<'_>, out: &mut BytesMut) -> Result<(), CodecError> {
+        match self {
+            Self::Nats(nats) => nats.keep(message, out),
+            Self::Resp(resp) => resp.keep(message, out),
+            Self::Mqtt(_) => return Err(no_streams()),
+        }
+        Ok(())
+    }
+
+    /// Asks how many messages are kept; the answer is [`Incoming::Counted`].
+    pub fn count(&self, subject: &str, out: &mut BytesMut) -> Result<(), CodecError> {
+        match self {
+            Self::Nats(nats) => nats.count(out),
+            Self::Resp(resp) => resp.count(subject, out),
+            Self::Mqtt(_) => return Err(no_streams()),
+        }
+        Ok(())
+    }
+
+    /// The next message of the server, if all of it is there. What the protocol wants answered at once goes to `out`.
+    pub fn decode(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Option<Incoming>, CodecError> {
+        match self {
+            Self::Nats(nats) => nats.decode(input, out),
+            Self::Resp(resp) => resp.decode(input),
+            Self::Mqtt(mqtt) => mqtt.decode(input),
+        }
+    }
+}
+
+fn no_streams() -> CodecError {
+    CodecError::Unexpected("MQTT has no streams".into())
+}
+
+/// Takes a line without its end, if it is there whole.
+fn line(input: &mut BytesMut) -> Option<BytesMut> {
+    let end = input.windows(2).position(|two| two == b"\r\n")?;
+    let mut line = input.split_to(end + 2);
+    line.truncate(end);
+    Some(line)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However the bytes are cut, the same messages come.
+    pub(super) fn decode_in_pieces(codec: &mut Codec, bytes: &[u8], piece: usize) -> (Vec<Incoming>, BytesMut) {
+        let (mut input, mut out, mut found) = (BytesMut::new(), BytesMut::new(), Vec::new());
+        for some in bytes.chunks(piece) {
+            input.extend_from_slice(some);
+            while let Some(incoming) = codec.decode(&mut input, &mut out).unwrap() {
+                found.push(incoming);
+            }
+        }
+        assert!(input.is_empty(), "{input:?} is left");
+        (found, out)
+    }
+}

@@ -1,0 +1,175 @@
+//! A peer's server as a child process with files and a port of its own, over TLS 1.3 only.
+
+use std::{
+    fs,
+    io::{self, Read, Seek},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use thiserror::Error;
+
+use crate::{
+    certificate::Certificate,
+    program::{Peer, Program},
+};
+
+/// How long a server may take until it listens.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// How much of its log an error repeats.
+const LOG_END_BYTES: u64 = 1_024;
+
+/// What a server does with messages before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeping {
+    /// They go to who is there.
+    Nothing,
+    /// They are on the disk, synced.
+    Synced,
+}
+
+/// Why there is no server.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// It cannot be run, or its files not be made.
+    #[error("{0} cannot be started")]
+    Start(Peer, #[source] io::Error),
+    /// It ended, or does not listen.
+    #[error("{peer} does not listen; it said last: {said:?}")]
+    NotReady {
+        /// Which.
+        peer: Peer,
+        /// The end of its log.
+        said: String,
+    },
+}
+
+/// A running server. Killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    peer: Peer,
+    address: SocketAddr,
+    child: Child,
+    _home: TempDir,
+}
+
+impl Server {
+    /// Starts it and waits until it listens.
+    pub fn start(program: &Program, certificate: &Certificate, keeping: Keeping) -> Result<Self, ServerError> {
+        let peer = program.peer;
+        let failed = |error| ServerError::Start(peer, error);
+        let home = tempfile::Builder::new().prefix("antiphon-peer-").tempdir().map_err(failed)?;
+        // Nobody else takes it in this moment, or the server says so and ends.
+        let port =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr()).map_err(failed)?.port();
+        let mut log = tempfile::tempfile().map_err(failed)?;
+        let (out, err) = (log.try_clone().map_err(failed)?, log.try_clone().map_err(failed)?);
+        let mut command = Command::new(&program.path);
+        configure(&mut command, Setup { peer, home: home.path(), port, certificate, keeping }).map_err(failed)?;
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(failed)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut server = Self { peer, address, child, _home: home };
+        match server.wait() {
+            true => Ok(server),
+            false => Err(ServerError::NotReady { peer, said: end_of(&mut log).unwrap_or_default() }),
+        }
+    }
+
+    /// Which it is.
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it listens at last.
+    fn wait(&mut self) -> bool {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            if TcpStream::connect(self.address).is_ok() {
+                return true;
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+        false
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing can be done about a process that cannot be ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Setup<'a> {
+    peer: Peer,
+    home: &'a Path,
+    port: u16,
+    certificate: &'a Certificate,
+    keeping: Keeping,
+}
+
+/// What each is told: this port on loopback, TLS 1.3 only, no limit that a load could reach, and the level of keeping.
+fn configure(command: &mut Command, setup: Setup<'_>) -> io::Result<()> {
+    let Setup { peer, home, port, certificate, keeping } = setup;
+    let (chain, key) = (certificate.chain(), certificate.key());
+    let (chain, key) = (chain.display(), key.display());
+    let config = home.join("config");
+    match peer {
+        Peer::Nats => {
+            let stream = match keeping {
+                Keeping::Nothing => String::new(),
+                Keeping::Synced => {
+                    format!("jetstream {{ store_dir: {:?}, sync_interval: always }}\n", home.join("data"))
+                }
+            };
+            let tls = format!("tls {{ cert_file: \"{chain}\", key_file: \"{key}\", handshake_first: true }}");
+            fs::write(&config, format!("listen: \"127.0.0.1:{port}\"\n{tls}\n{stream}max_connections: 100000\n"))?;
+            command.arg("--config").arg(config);
+        }
+        Peer::Redis => {
+            let append = if keeping == Keeping::Synced { "yes" } else { "no" };
+            let text = format!(
+                "bind 127.0.0.1\nport 0\ntls-port {port}\ntls-cert-file {chain}\ntls-key-file {key}\n\
+                 tls-ca-cert-file {chain}\ntls-auth-clients no\ntls-protocols TLSv1.3\nsave \"\"\nmaxclients 19000\n\
+                 appendonly {append}\nappendfsync always\ndir {}\n",
+                home.display()
+            );
+            fs::write(&config, text)?;
+            command.arg(config);
+        }
+        Peer::Mosquitto => {
+            // As root it would become another user, who cannot read the key.
+            let text = format!(
+                "user root\nlistener {port} 127.0.0.1\nallow_anonymous true\ncertfile {chain}\nkeyfile {key}\n\
+                 tls_version tlsv1.3\npersistence false\nset_tcp_nodelay true\nmax_queued_messages 0\n"
+            );
+            fs::write(&config, text)?;
+            command.arg("-c").arg(config);
+        }
+    }
+    Ok(())
+}
+
+fn end_of(log: &mut fs::File) -> io::Result<String> {
+    let length = log.metadata()?.len();
+    log.seek(io::SeekFrom::Start(length.saturating_sub(LOG_END_BYTES)))?;
+    let mut said = Vec::new();
+    log.take(LOG_END_BYTES).read_to_end(&mut said)?;
+    Ok(String::from_utf8_lossy(&said).trim().to_owned())
+}

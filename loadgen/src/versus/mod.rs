@@ -1,0 +1,174 @@
+//! The same work by the broker, by other servers and by controls, in turn, on one machine, as ratios within each round.
+//!
+//! [`rows`] says what is done and which ratio is the goal; [`contender`] has one of them do it once: [`live`], [`durable`]
+//! and [`herd`] drive the peers, the scenarios of this crate the broker. [`table`] tells the result, [`scene`] where it was
+//! measured.
+//!
+//! Invariants: one server at a time, alone on its processor, started for this measurement and gone after it; all of them with
+//! one certificate and TLS 1.3; every delivery and acknowledgement is checked at its receiver, and a measurement with a wrong
+//! count has no result.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fs::File,
+    io::{self, Write},
+    path::PathBuf,
+    time::Duration,
+};
+
+use antiphon_peers::{Certificate, Peer, Program};
+use clap::Args;
+use serde::Serialize;
+
+use crate::machine::{self, CoreArgs};
+
+pub mod contender;
+pub mod durable;
+pub mod herd;
+pub mod live;
+pub mod rows;
+pub mod scene;
+pub mod table;
+
+use contender::{Contender, Measure, Outcome, Stand};
+use rows::{Row, ScenarioName, Size};
+use scene::Scene;
+
+/// How long the machine's other load is looked at before the first round.
+const LOOK: Duration = Duration::from_secs(2);
+/// How much of it there may be.
+const FOREIGN_LOAD_MAX: f64 = 0.10;
+
+/// What is compared, how, and where.
+#[derive(Debug, Args)]
+pub struct VersusArgs {
+    /// The scenarios: S1, S3, S4. Default: all.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    scenario: Vec<ScenarioName>,
+    /// The peers: nats, redis, mosquitto. Default: all.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    peers: Vec<Peer>,
+    /// All rows of the scenarios, at full size: windows of 15 s, 5 rounds of the headline rows, 1 of the others.
+    #[arg(long, conflicts_with = "quick")]
+    all: bool,
+    /// Windows of 8 s, 3 rounds, the headline rows only.
+    #[arg(long)]
+    quick: bool,
+    /// Rounds of every row.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// Length of a measurement.
+    #[arg(long, value_name = "S")]
+    seconds: Option<f64>,
+    /// Followers of a fan-out and sessions of a herd, divided by this number: to try things out.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    divide: u32,
+    /// Processor of the servers.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    server_core: usize,
+    /// Processor of this program.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    core: usize,
+    /// The broker's binary. Default: `antiphon` beside this program.
+    #[arg(long, value_name = "PATH", env = "ANTIPHON")]
+    antiphon: Option<PathBuf>,
+    /// A folder with peers' programs, looked into before PATH.
+    #[arg(long, value_name = "DIR", default_value = "target/peers")]
+    programs: PathBuf,
+    /// Measure although the machine does something else, too.
+    #[arg(long)]
+    busy: bool,
+    /// Also write everything that was measured as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// All that was measured.
+#[derive(Debug, Serialize)]
+struct Record<'a> {
+    scene: &'a Scene,
+    rows: &'a [(Row, Rounds)],
+}
+
+/// What each contender did, round by round.
+pub type Rounds = Vec<BTreeMap<Contender, Outcome>>;
+
+impl VersusArgs {
+    /// Runs it and tells the tables on `out`, each when it is whole; false if a measurement has no result.
+    pub fn run(self, out: &mut impl Write) -> Result<bool, Box<dyn Error>> {
+        let programs = self.find_programs()?;
+        let foreign_load = machine::load(LOOK)?;
+        if foreign_load > FOREIGN_LOAD_MAX && !self.busy {
+            let percent = foreign_load * 100.0;
+            return Err(
+                format!("{percent:.0} % of the processors is busy with something else: wait, or say --busy").into()
+            );
+        }
+        let cores = CoreArgs { server_core: Some(self.server_core), core: Some(self.core) };
+        let antiphon = self.antiphon.clone().map_or_else(crate::target::beside_this_program, Ok)?;
+        let scene = Scene::look(&antiphon, programs.values(), cores, foreign_load)?;
+        write!(out, "{scene}")?;
+        let stand = Stand { cores, antiphon, programs, certificate: Certificate::make()? };
+        let mut measured = Vec::new();
+        for row in self.rows() {
+            let rounds = measure(&row, &stand, self.rounds.unwrap_or(row.rounds))?;
+            write!(out, "{}", table::Table { row: &row, rounds: &rounds })?;
+            out.flush()?;
+            measured.push((row, rounds));
+        }
+        if let Some(path) = &self.json {
+            serde_json::to_writer_pretty(File::create(path)?, &Record { scene: &scene, rows: &measured })?;
+        }
+        let mut outcomes = measured.iter().flat_map(|(_, rounds)| rounds).flat_map(BTreeMap::values);
+        Ok(outcomes.all(Outcome::holds))
+    }
+
+    /// The programs of all peers that were asked for; what is missing is named at once.
+    fn find_programs(&self) -> Result<BTreeMap<&'static str, Program>, Box<dyn Error>> {
+        let asked = if self.peers.is_empty() { Peer::ALL.to_vec() } else { self.peers.clone() };
+        let (mut found, mut missing) = (BTreeMap::new(), Vec::new());
+        for peer in asked {
+            match Program::find(peer, &self.programs) {
+                Ok(program) => _ = found.insert(peer.name(), program),
+                Err(error) => missing.push(error.to_string()),
+            }
+        }
+        if missing.is_empty() { Ok(found) } else { Err(missing.join("\n").into()) }
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let scenarios = if self.scenario.is_empty() { ScenarioName::ALL.to_vec() } else { self.scenario.clone() };
+        let (seconds, rounds) = if self.all { (15.0, 5) } else { (8.0, 3) };
+        let size = Size { seconds: self.seconds.unwrap_or(seconds), rounds, is_full: self.all, divide: self.divide };
+        scenarios.into_iter().flat_map(|scenario| rows::of(scenario, size)).collect()
+    }
+}
+
+/// Every contender in turn, as often as there are rounds. A contender without a result is told on standard error and has
+/// none in this round.
+fn measure(row: &Row, stand: &Stand, rounds: u32) -> io::Result<Rounds> {
+    let mut measured = Rounds::new();
+    for number in 1..=rounds {
+        let mut round = BTreeMap::new();
+        for contender in row.contenders.iter().copied().filter(|contender| stand.has(*contender)) {
+            let outcome = match stand.measure(contender, &row.work) {
+                Ok(outcome) => outcome,
+                Err(error) => Outcome::broken(error.to_string()),
+            };
+            let headline = outcome.figures.get(&row.headline).copied();
+            eprintln!("{} round {number} {contender}: {}", row.name, told(headline, row.headline, &outcome));
+            round.insert(contender, outcome);
+        }
+        measured.push(round);
+    }
+    Ok(measured)
+}
+
+fn told(headline: Option<f64>, measure: Measure, outcome: &Outcome) -> String {
+    match (&outcome.broken, headline) {
+        (Some(broken), _) => format!("NO RESULT: {broken}"),
+        (None, Some(figure)) => format!("{figure:.2} {}", measure.name()),
+        (None, None) => "was not measured".into(),
+    }
+}

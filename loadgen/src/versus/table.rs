@@ -1,0 +1,166 @@
+//! A row's result as a Markdown table.
+
+use std::{collections::BTreeSet, fmt};
+
+use super::{
+    Rounds,
+    contender::{Contender, Measure, Outcome},
+    rows::{Goal, Row, Work},
+};
+use crate::rounds::Spread;
+
+/// A row with what was measured.
+#[derive(Debug)]
+pub struct Table<'a> {
+    /// What was done.
+    pub row: &'a Row,
+    /// By whom, round by round.
+    pub rounds: &'a Rounds,
+}
+
+impl Table<'_> {
+    fn outcomes(&self, contender: Contender) -> impl Iterator<Item = &Outcome> {
+        self.rounds.iter().filter_map(move |round| round.get(&contender)).filter(|outcome| outcome.holds())
+    }
+
+    fn spread(&self, contender: Contender, measure: Measure) -> Option<Spread> {
+        Spread::of(self.outcomes(contender).filter_map(|outcome| outcome.figures.get(&measure).copied()))
+    }
+
+    /// The broker's figure as a multiple of another's in the same round, over the rounds in which both have a result.
+    fn ratio(&self, measure: Measure, against: Contender) -> Option<Spread> {
+        Spread::of(self.rounds.iter().filter_map(|round| {
+            let figure = |contender| {
+                let outcome = round.get(&contender).filter(|outcome| outcome.holds())?;
+                outcome.figures.get(&measure).copied()
+            };
+            Some(figure(Contender::Antiphon)? / figure(against)?)
+        }))
+    }
+
+    /// The other figures that somebody has, in their order.
+    fn others(&self) -> BTreeSet<Measure> {
+        let all =
+            self.rounds.iter().flat_map(|round| round.values()).flat_map(|outcome| outcome.figures.keys().copied());
+        all.filter(|measure| *measure != self.row.headline).collect()
+    }
+
+    fn line(&self, f: &mut fmt::Formatter<'_>, contender: Contender) -> fmt::Result {
+        let shown = |figure: Option<String>| figure.unwrap_or_else(|| "-".into());
+        let headline = self.row.headline;
+        let digits = if headline == Measure::PerSecond { 0 } else { 2 };
+        let with_range = |spread: Spread| {
+            format!("{:.digits$} ({:.digits$} to {:.digits$})", spread.median, spread.low, spread.high)
+        };
+        write!(f, "| {contender} | {} ", shown(self.spread(contender, headline).map(with_range)))?;
+        let ratio = (contender != Contender::Antiphon).then(|| self.ratio(headline, contender)).flatten();
+        write!(f, "| {} ", shown(ratio.map(|ratio| ratio.to_string())))?;
+        let floor = self.spread(Contender::Floor, headline);
+        if let Some(floor) = floor {
+            let times = self.spread(contender, headline).map(|own| own.median / floor.median);
+            write!(f, "| {} ", shown(times.map(|times| format!("{times:.1}"))))?;
+        }
+        for measure in self.others() {
+            let median = self.spread(contender, measure).map(|spread| format!("{:.2}", spread.median));
+            write!(f, "| {} ", shown(median))?;
+        }
+        writeln!(f, "| {} |", self.check(contender))
+    }
+
+    /// What was counted in all rounds.
+    fn check(&self, contender: Contender) -> String {
+        let mut all = self.rounds.iter().filter_map(|round| round.get(&contender));
+        if let Some(why) = all.clone().find_map(|outcome| outcome.broken.as_deref()) {
+            return format!("NO RESULT: {why}");
+        }
+        let (done, expected) = all.by_ref().fold((0, 0), |sum, one| (sum.0 + one.done, sum.1 + one.expected));
+        match (done, expected) {
+            (0, 0) => "-".into(),
+            (done, expected) if done != expected => format!("NO RESULT: {done} of {expected}"),
+            (done, expected) => match self.row.work {
+                Work::Live(_) => format!("{done} of {expected}: lost 0, duplicated 0, out of order 0"),
+                Work::Durable(_) => format!("{done} acknowledged: lost 0, duplicated 0, out of order 0"),
+                Work::Herd(_) => format!("{done} connected, all subscriptions"),
+            },
+        }
+    }
+
+    fn goal(&self, f: &mut fmt::Formatter<'_>, goal: &Goal) -> fmt::Result {
+        let Goal { measure, against, must, aim } = goal;
+        let Some(ratio) = self.ratio(*measure, *against) else { return Ok(()) };
+        let is_met =
+            |bound: f64| if measure.is_better_when_higher() { ratio.median >= bound } else { ratio.median <= bound };
+        let verdict = match (is_met(*aim), is_met(*must)) {
+            (true, _) => "as aimed",
+            (false, true) => "reached",
+            (false, false) => "NOT REACHED",
+        };
+        writeln!(f, "- {} of {against}'s: {ratio}; must {must}, aim {aim}: {verdict}", measure.name())
+    }
+}
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let row = self.row;
+        writeln!(f, "\n## {}: {}\n", row.name, row.title)?;
+        let has_floor = self.spread(Contender::Floor, row.headline).is_some();
+        write!(
+            f,
+            "| | {}, median (range) of {} rounds | Antiphon's is so many times this ",
+            row.headline.name(),
+            self.rounds.len()
+        )?;
+        if has_floor {
+            write!(f, "| times the floor ")?;
+        }
+        self.others().iter().try_for_each(|measure| write!(f, "| {} ", measure.name()))?;
+        writeln!(f, "| counted |")?;
+        let columns = 4 + usize::from(has_floor) + self.others().len();
+        writeln!(f, "|{}", "---|".repeat(columns))?;
+        let present = |contender: &Contender| self.rounds.iter().any(|round| round.contains_key(contender));
+        row.contenders.iter().filter(|contender| present(contender)).try_for_each(|it| self.line(f, *it))?;
+        writeln!(f)?;
+        row.goals.iter().try_for_each(|goal| self.goal(f, goal))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use antiphon_peers::Peer;
+
+    use super::*;
+    use crate::versus::rows::{self, ScenarioName, Size};
+
+    fn outcome(cpu_us: f64, done: u64) -> Outcome {
+        Outcome { figures: [(Measure::CpuUs, cpu_us)].into(), done, expected: 10, broken: None }
+    }
+
+    fn told(nats: Outcome) -> String {
+        let size = Size { seconds: 1.0, rounds: 2, is_full: false, divide: 1 };
+        let row = rows::of(ScenarioName::S1, size).remove(0);
+        let floor = || Outcome { figures: [(Measure::CpuUs, 4.0)].into(), ..Outcome::default() };
+        let round = |own, nats| {
+            [(Contender::Floor, floor()), (Contender::Antiphon, outcome(own, 10)), (Contender::Peer(Peer::Nats), nats)]
+                .into()
+        };
+        Table { row: &row, rounds: &vec![round(6.0, outcome(12.0, 10)), round(8.0, nats)] }.to_string()
+    }
+
+    #[test]
+    fn ratios_are_those_of_the_rounds() {
+        let text = told(outcome(10.0, 10));
+        assert!(text.contains("| nats | 11.00 (10.00 to 12.00) | 0.65 (0.50 to 0.80) | 2.8 |"), "{text}");
+        assert!(text.contains("20 of 20: lost 0"), "{text}");
+        assert!(text.contains("server CPU us of nats's: 0.65 (0.50 to 0.80); must 0.75, aim 0.55: reached"), "{text}");
+        assert!(!text.contains("redis"), "{text}");
+    }
+
+    #[test]
+    fn a_wrong_count_has_no_result() {
+        let text = told(outcome(1.0, 9));
+        assert!(text.contains("| nats | 12.00 (12.00 to 12.00) | 0.50 (0.50 to 0.50) |"), "{text}");
+        assert!(text.contains("NO RESULT: 19 of 20"), "{text}");
+        let text = told(Outcome::broken("2 came instead of 1".into()));
+        assert!(text.contains("NO RESULT: 2 came instead of 1"), "{text}");
+    }
+}
