@@ -34,6 +34,8 @@ pub const OUT_OF_ORDER_MAX: u32 = 4;
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// First wait after a failure; doubles with each further one.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(200);
+/// Doublings of the wait while a broker answers that another one is active, which is so for seconds only.
+pub const BACKOFF_DOUBLINGS_STANDBY_MAX: u32 = 5;
 /// A connection that lived this long starts over with the shortest backoff.
 pub const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// From the wish to connect to WELCOME; then the client tries anew.

@@ -361,9 +361,12 @@ impl Driver {
                 tracing::debug!(?state, "connection state");
                 let stands = matches!(state, ConnectionState::Ready(_));
                 self.news.state.send_replace(state);
-                // A better way may have been found before there was a session to leave the other with.
-                if stands && self.route.has_better() {
-                    self.input(Input::Move);
+                if stands {
+                    self.route.session_stands();
+                    // A better way may have been found before there was a session to leave the other with.
+                    if self.route.has_better() {
+                        self.input(Input::Move);
+                    }
                 }
             }
             Output::Send { id, state } => self.waiters.send_state(id, state),

@@ -22,7 +22,7 @@ use crate::{
     error::{Refusal, StopReason},
     handshake,
     input::Token,
-    limits::{CLOSE_TIMEOUT, CONNECT_TIMEOUT, MOVE_TIMEOUT, STABLE_AFTER},
+    limits::{BACKOFF_DOUBLINGS_STANDBY_MAX, CLOSE_TIMEOUT, CONNECT_TIMEOUT, MOVE_TIMEOUT, STABLE_AFTER},
     link::{Link, Pending},
     output::{ConnectionState, Output, Session},
     time::Time,
@@ -229,6 +229,9 @@ impl Connection {
 
     fn judge(&mut self, link: &mut Link, refusal: Refusal) -> Step {
         let wait = refusal.retry_after.unwrap_or_default();
+        if refusal.is(ErrorCode::NotActive) {
+            self.attempt = self.attempt.min(BACKOFF_DOUBLINGS_STANDBY_MAX);
+        }
         match refusal.action() {
             Action::Retry => self.retry(link, refusal.to_string(), wait),
             Action::Authenticate => self.retry_with_new_token(link, refusal, wait),

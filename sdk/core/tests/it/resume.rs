@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use antiphon_protocol::{ErrorCode, FrameType, control, frames};
-use antiphon_sdk_core::{Command, CommandId, From, Input, Token};
+use antiphon_sdk_core::{
+    Command, CommandId, From, Input, Token,
+    limits::{BACKOFF_DOUBLINGS_STANDBY_MAX, BACKOFF_MIN},
+};
 use bytes::Bytes;
 
 use crate::rig::{EVENTS, Rig, STATE, attach, config, row, welcome};
@@ -206,6 +209,24 @@ fn an_error_instead_of_hellos_answer_counts_as_always() {
     assert_eq!(lines[0], "close");
     rig.wait();
     rig.expect(&["connecting", "connect"]);
+}
+
+#[test]
+fn a_broker_that_stands_by_is_asked_again_within_seconds() {
+    let mut rig = Rig::online();
+    rig.input(Input::Disconnected { cause: "gone".into(), close_code: None });
+    for _ in 0..20 {
+        rig.wait();
+        rig.input(Input::Connected);
+        rig.refuse(0, ErrorCode::NotActive);
+    }
+    let longest = BACKOFF_MIN * (1 << BACKOFF_DOUBLINGS_STANDBY_MAX);
+    let wait = rig.wait();
+    assert!((longest / 2..=longest).contains(&wait), "{wait:?}");
+    // Nobody answers: from here on the wait grows again.
+    rig.input(Input::Disconnected { cause: "no answer".into(), close_code: None });
+    let wait = rig.wait();
+    assert!((longest..=longest * 2).contains(&wait), "{wait:?}");
 }
 
 #[test]

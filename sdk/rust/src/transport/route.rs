@@ -63,6 +63,11 @@ impl Route {
         }
     }
 
+    /// The connection in use led to a session.
+    pub(crate) fn session_stands(&mut self) {
+        self.ways.session_stands();
+    }
+
     /// Whether a better connection was found and still stands; one that does not is looked for again.
     pub(crate) fn has_better(&mut self) -> bool {
         if self.better.as_ref().is_some_and(|link| !link.stands()) {

@@ -2,13 +2,10 @@
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::{Cause, Link, form::Form, quic, websocket};
 use crate::{Carrier, Config, Endpoint, Error, Result, tls};
-
-/// A connection that has stood for so long has led to a session.
-const LED_TO_SOMETHING: Duration = Duration::from_secs(5);
 
 /// The ways that a configuration allows.
 #[derive(Debug, Clone)]
@@ -21,8 +18,8 @@ pub(crate) struct Ways {
     addresses: Vec<SocketAddr>,
     /// Which of them was tried last.
     tried: Option<usize>,
-    /// Since when the last connection has stood; none if the last attempt led to nothing.
-    stands_since: Option<Instant>,
+    /// Whether the last attempt led to a session.
+    has_led_to_session: bool,
     /// What carried the last connection that stood: UDP that did not get through a moment ago is not tried first.
     last: Option<Carrier>,
 }
@@ -52,7 +49,7 @@ impl Ways {
         Ok(Self {
             addresses,
             tried: None,
-            stands_since: None,
+            has_led_to_session: false,
             quic: (config.carrier != Carrier::WebSocket).then_some(quic),
             websocket,
             fallback_after: config.fallback_after,
@@ -61,11 +58,11 @@ impl Ways {
         })
     }
 
-    /// Makes a connection, by the best way that works. A broker that stands by answers, too, and lets nobody in: what has
-    /// stood for a moment only has led to nothing.
+    /// Makes a connection, by the best way that works. A broker that stands by answers, too, and lets nobody in: only where
+    /// a session stood is the same broker tried again first.
     pub(super) fn connect(&mut self) -> impl Future<Output = std::result::Result<Link, Cause>> + Send + 'static {
-        let has_led_to_something = self.stands_since.take().is_some_and(|since| since.elapsed() >= LED_TO_SOMETHING);
-        let next = self.tried.map_or(0, |tried| (tried + usize::from(!has_led_to_something)) % self.addresses.len());
+        let is_next_ones_turn = !std::mem::take(&mut self.has_led_to_session);
+        let next = self.tried.map_or(0, |tried| (tried + usize::from(is_next_ones_turn)) % self.addresses.len());
         self.tried = Some(next);
         if let Some(quic) = &mut self.quic {
             quic.address = self.addresses[next];
@@ -98,7 +95,11 @@ impl Ways {
     /// Notes which way has worked, or that none has.
     pub(super) fn used(&mut self, carrier: Option<Carrier>) {
         self.last = carrier;
-        self.stands_since = carrier.map(|_| Instant::now());
+    }
+
+    /// Notes that the broker has let the client in.
+    pub(super) fn session_stands(&mut self) {
+        self.has_led_to_session = true;
     }
 
     /// Looks for a better way than `carrier` until there is one; `None` if there is none to look for.
@@ -113,5 +114,33 @@ impl Ways {
                 }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Trust;
+
+    #[tokio::test]
+    async fn a_broker_that_let_nobody_in_is_not_tried_twice_however_long_the_wait() {
+        let addresses: Vec<SocketAddr> = [1, 2, 3].map(|port| ([127, 0, 0, 1], port).into()).into();
+        let mut config = Config::new(addresses[0], "localhost", Trust::Fingerprint([0; 32]), "token");
+        config.alternatives = addresses[1..].to_vec();
+        let endpoint = Endpoint::for_remote(addresses[0]).unwrap();
+        let mut ways = Ways::new(&config, &endpoint).unwrap();
+        // Whether there was a connection, and whether it led to a session.
+        let attempts = [(false, false), (true, false), (true, true), (false, false), (true, true), (true, true)];
+        let mut tried = Vec::new();
+        for (is_connected, has_session) in attempts {
+            drop(ways.connect());
+            tried.push(ways.quic.as_ref().unwrap().address);
+            ways.used(is_connected.then_some(Carrier::Quic));
+            if has_session {
+                ways.session_stands();
+            }
+        }
+        let expected = [0, 1, 2, 2, 0, 0].map(|at: usize| addresses[at]);
+        assert_eq!(tried, expected);
     }
 }
