@@ -26,6 +26,11 @@ use super::{
     writer::{FatalError, FatalHook, Wake},
 };
 
+/// Blocks that are handed to the indexing thread at once: waking it for each costs about as much as what it then does. Fewer
+/// are handed over as soon as somebody asks for what the index has or how far it is.
+const BLOCKS_AT_ONCE: usize = 16;
+/// The same in bytes.
+const BYTES_AT_ONCE: usize = 256 << 10;
 /// Queries of one shard that the reader pool may hold.
 const QUERIES_IN_FLIGHT_MAX: usize = 64;
 
@@ -40,6 +45,10 @@ pub struct ThreadedIndex {
     answers: Receiver<Answer>,
     answers_sender: Sender<Answer>,
     last_block: u64,
+    /// Blocks that the indexing thread has not been given yet.
+    blocks: Vec<(u64, Bytes)>,
+    /// Their bytes.
+    block_bytes: usize,
     progress: Arc<SharedProgress>,
     thread: Option<JoinHandle<()>>,
 }
@@ -62,10 +71,8 @@ pub(crate) struct SharedProgress {
 
 /// What the indexing thread is told.
 pub(crate) enum Message {
-    Apply {
-        number: u64,
-        payload: Bytes,
-    },
+    /// Numbers and payloads of blocks, in their order.
+    Apply(Vec<(u64, Bytes)>),
     Query(ReadJob),
     FlushThrough(u64),
     /// What was sealed of the partition is durable.
@@ -116,6 +123,8 @@ impl ThreadedIndex {
             answers,
             answers_sender,
             last_block: 0,
+            blocks: Vec::new(),
+            block_bytes: 0,
             progress,
             thread: Some(thread),
         })
@@ -123,9 +132,18 @@ impl ThreadedIndex {
 
     /// Waits until everything that was applied is flushed, or no space is left to flush it.
     pub(crate) fn wait_flushed(&mut self) {
+        self.hand_over();
         let (done, wait) = mpsc::channel();
         self.send(Message::Barrier(done));
         while wait.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) && !self.progress().full {
+        }
+    }
+
+    fn hand_over(&mut self) {
+        if !self.blocks.is_empty() {
+            self.block_bytes = 0;
+            let blocks = std::mem::replace(&mut self.blocks, Vec::with_capacity(BLOCKS_AT_ONCE));
+            self.send(Message::Apply(blocks));
         }
     }
 
@@ -142,6 +160,7 @@ impl ThreadedIndex {
             if self.progress.applied.load(Ordering::Acquire) >= self.last_block {
                 self.helpers.send(Job::Read(job));
             } else {
+                self.hand_over();
                 self.send(Message::Query(job));
             }
         }
@@ -150,6 +169,7 @@ impl ThreadedIndex {
 
 impl Drop for ThreadedIndex {
     fn drop(&mut self) {
+        self.hand_over();
         self.send(Message::Stop);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -160,7 +180,11 @@ impl Drop for ThreadedIndex {
 impl Index for ThreadedIndex {
     fn apply(&mut self, number: u64, payload: Bytes) {
         self.last_block = number;
-        self.send(Message::Apply { number, payload });
+        self.block_bytes += payload.len();
+        self.blocks.push((number, payload));
+        if self.blocks.len() >= BLOCKS_AT_ONCE || self.block_bytes >= BYTES_AT_ONCE {
+            self.hand_over();
+        }
     }
 
     fn query(&mut self, ticket: Ticket, query: Query) {
@@ -184,10 +208,12 @@ impl Index for ThreadedIndex {
     }
 
     fn want_progress(&mut self) {
+        self.hand_over();
         self.progress.wanted.store(true, Ordering::SeqCst);
     }
 
     fn flush_through(&mut self, number: u64) {
+        self.hand_over();
         self.send(Message::FlushThrough(number));
     }
 
@@ -216,7 +242,7 @@ impl Indexer {
     fn run(mut self, inbox: &Receiver<Message>) {
         for message in inbox {
             match message {
-                Message::Apply { number, payload } => self.apply(number, payload),
+                Message::Apply(blocks) => blocks.into_iter().for_each(|(number, payload)| self.apply(number, payload)),
                 Message::Query(job) => self.helpers.send(Job::Read(job)),
                 Message::FlushThrough(number) => {
                     self.flush_target = self.flush_target.max(number);
@@ -380,8 +406,11 @@ mod tests {
     }
 
     fn put_to(log: LogKey, value: u64) -> Bytes {
-        let value = Some(Bytes::from(value.to_string()));
-        let record = RecordWrite { key: Bytes::from_static(b"k"), value };
+        put_value(log, Bytes::from(value.to_string()))
+    }
+
+    fn put_value(log: LogKey, value: Bytes) -> Bytes {
+        let record = RecordWrite { key: Bytes::from_static(b"k"), value: Some(value) };
         let mut out = BytesMut::new();
         payload::encode(&Op::PutRecords { log, records: vec![record] }, &mut out);
         out.freeze()
@@ -420,6 +449,19 @@ mod tests {
             let value: u64 = std::str::from_utf8(&value).unwrap().parse().unwrap();
             assert!(value >= token.0, "the query after block {} saw block {value}", token.0);
         }
+    }
+
+    #[test]
+    fn a_few_blocks_wait_until_somebody_asks() {
+        let (mut index, wakes) = index(0);
+        (1..BLOCKS_AT_ONCE as u64).for_each(|number| index.apply(number, put(number)));
+        assert_eq!(index.blocks.len(), BLOCKS_AT_ONCE - 1);
+        wait_until(&mut index, &wakes, |progress| progress.applied == BLOCKS_AT_ONCE as u64 - 1);
+        assert!(index.blocks.is_empty());
+        (0..BLOCKS_AT_ONCE as u64).for_each(|more| index.apply(BLOCKS_AT_ONCE as u64 + more, put(more)));
+        assert!(index.blocks.is_empty(), "as many as go at once are gone");
+        index.apply(100, put_value(LOG, Bytes::from(vec![0; BYTES_AT_ONCE])));
+        assert!(index.blocks.is_empty() && index.block_bytes == 0);
     }
 
     #[test]
