@@ -1,4 +1,4 @@
-//! One publisher, many subscribers: what a live delivery costs the broker.
+//! Rooms with one publisher and many subscribers: what a live delivery costs the broker.
 //!
 //! Every subscriber is a bare session ([`crate::wire`]) and checks its stream by position: the next event must have the
 //! next position, and at the end all have all. The CPU time is that of all threads of the broker between two moments at
@@ -8,14 +8,11 @@
 use std::{
     error::Error,
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use antiphon_protocol::{ContentType, EventKind, FrameType, LogName, Row, frames::NewSend};
+use antiphon_protocol::{ContentType, EventKind, FrameType, LogName, frames::NewSend};
 use clap::Args;
 use serde::Serialize;
 use tokio::{
@@ -25,20 +22,20 @@ use tokio::{
 };
 
 use crate::{
+    follower::{End, Tally, follow, settle},
     measured::Scenario,
     merge::Group,
     names::{MessageNumber, Names, Seat, message_id},
     probe::METRIC_FSYNCS,
     report::{Latencies, LatencySummary},
+    rooms::{Publish, Rooms},
     stage,
     target::{Target, Usage},
-    wire::{Dialer, FrameReader, Session, WireError, expect, open_all},
+    wire::{Dialer, Session, WireError, expect, open_all},
 };
 
 /// Sessions that share one socket of the generator.
 pub const SESSIONS_PER_SOCKET: usize = 64;
-/// How long deliveries may stand still before the run is over.
-const PATIENCE: Duration = Duration::from_secs(15);
 /// How old the broker's metrics page may be.
 const METRICS_AGE: Duration = Duration::from_millis(1_200);
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
@@ -46,13 +43,16 @@ const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// The load.
 #[derive(Debug, Args)]
 pub struct FanoutArgs {
-    /// Subscribers, each on a connection of its own.
+    /// Rooms, each with a publisher of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rooms: u32,
+    /// Subscribers of each room, each on a connection of its own.
     #[arg(long, value_name = "N", default_value_t = 500)]
     pub(crate) members: u32,
     /// Bytes of a message's body.
     #[arg(long, value_name = "B", default_value_t = 200)]
     pub(crate) bytes: usize,
-    /// Messages per second.
+    /// Messages per second, over all rooms in turn.
     #[arg(long, value_name = "R", default_value_t = 50.0)]
     pub(crate) rate: f64,
     /// Length of the measurement.
@@ -66,7 +66,9 @@ pub struct FanoutArgs {
 /// What a run measured.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct FanoutReport {
-    /// Subscribers.
+    /// Rooms.
+    pub rooms: u32,
+    /// Subscribers of each.
     pub members: u32,
     /// Bytes of a body.
     pub bytes: usize,
@@ -110,7 +112,8 @@ impl FanoutReport {
 impl fmt::Display for FanoutReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let figure = |figure: Option<f64>| figure.map_or_else(|| "unknown".into(), |figure| format!("{figure:.2}"));
-        writeln!(f, "fan-out                       1 -> {} x {} B at {}/s", self.members, self.bytes, self.rate)?;
+        let Self { rooms, members, bytes, rate, .. } = self;
+        writeln!(f, "fan-out                       {rooms} x 1 -> {members} x {bytes} B at {rate}/s")?;
         writeln!(f, "delivered                     {} of {}", self.delivered, self.expected)?;
         writeln!(f, "server CPU us/delivery        {}", figure(self.cpu_us_per_delivery))?;
         writeln!(f, "wake-ups per message          {}", figure(self.wake_ups_per_message))?;
@@ -128,49 +131,47 @@ impl fmt::Display for FanoutReport {
     }
 }
 
-/// Copies that came, over all followers.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// Each was the next one of its follower.
-    pub delivered: AtomicU64,
-}
-
-/// When each position of the measurement was to be sent.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// Position of the first message.
-    pub first: u64,
-    /// When it was to be sent.
-    pub start: Instant,
-    /// From one message to the next.
-    pub interval: Duration,
-}
-
-impl Plan {
-    pub(crate) fn due(&self, seq: u64) -> Option<Instant> {
-        let number = u32::try_from(seq.checked_sub(self.first)?).ok()?;
-        Some(self.start + self.interval * number)
-    }
-}
-
-/// Sends on schedule.
+/// Sends to one room.
 struct Publisher {
     session: Session,
     log: LogName,
     body: Vec<u8>,
-    interval: Duration,
     sent: u64,
     /// Position of the newest message that was acknowledged.
     acked: u64,
-    lag: Latencies,
+}
+
+impl Publish for Publisher {
+    async fn send(
+        &mut self,
+        start: Instant,
+        interval: Duration,
+        count: u64,
+        lag: &mut Latencies,
+    ) -> Result<(), String> {
+        self.send_all(start, interval, count, lag).await.map_err(|error| format!("{}: {error}", self.log))
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    fn next_position(&self) -> u64 {
+        self.acked + 1
+    }
 }
 
 impl Publisher {
-    /// Sends `count` messages, one each interval, and waits for their acknowledgements.
-    async fn send(&mut self, start: Instant, count: u64) -> Result<(), WireError> {
+    async fn send_all(
+        &mut self,
+        start: Instant,
+        interval: Duration,
+        count: u64,
+        lag: &mut Latencies,
+    ) -> Result<(), WireError> {
         let mut unacked = 0;
         for number in 0..count {
-            let due = start + self.interval * number as u32;
+            let due = start + interval * number as u32;
             while let Some(wait) = due.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
                 tokio::select! {
                     () = sleep(wait) => {}
@@ -180,7 +181,7 @@ impl Publisher {
                     }
                 }
             }
-            self.lag.record(due.elapsed());
+            lag.record(due.elapsed());
             self.write().await?;
             unacked += 1;
         }
@@ -220,56 +221,6 @@ pub(crate) fn new_send<'a>(log: &'a LogName, dseq: u64, body: &'a [u8]) -> NewSe
     }
 }
 
-/// Why a follower follows no longer.
-#[derive(Debug, Clone)]
-pub enum End {
-    /// The connection ended, as it does when the run is over.
-    Closed(String),
-    /// Something came that must not come, whenever that was.
-    Wrong(String),
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Closed(why) | Self::Wrong(why)) = self;
-        f.write_str(why)
-    }
-}
-
-impl Error for End {}
-
-/// Reads a stream of events until it ends, and checks each by its position; `next` is the one that must come first.
-/// Latencies are those of the positions that the plan has.
-pub async fn follow(
-    mut events: FrameReader,
-    mut next: u64,
-    plan: watch::Receiver<Option<Plan>>,
-    tally: Arc<Tally>,
-) -> (Latencies, End) {
-    let mut latencies = Latencies::default();
-    loop {
-        let frame = match events.next().await {
-            Ok(frame) => frame,
-            Err(error) => return (latencies, End::Closed(error.to_string())),
-        };
-        let row = match frame.frame_type {
-            FrameType::Event => Row::new(frame.body).map_err(|error| error.to_string()),
-            other => Err(format!("a subscriber got {} where position {next} was expected", other.name())),
-        };
-        match row {
-            Ok(row) if row.seq() == next => {
-                if let Some(due) = plan.borrow().and_then(|plan| plan.due(next)) {
-                    latencies.record(due.elapsed());
-                }
-            }
-            Ok(row) => return (latencies, End::Wrong(format!("position {} came instead of {next}", row.seq()))),
-            Err(error) => return (latencies, End::Wrong(error)),
-        }
-        next += 1;
-        tally.delivered.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 impl Scenario for FanoutArgs {
     type Report = FanoutReport;
 
@@ -284,52 +235,51 @@ impl Scenario for FanoutArgs {
 
 /// Runs it against a broker.
 async fn run(args: &FanoutArgs, target: &Target) -> Result<FanoutReport, Box<dyn Error>> {
-    let groups = [Group { members: args.members + 1, messages: Vec::new() }];
+    let FanoutArgs { members, bytes, rate, rooms: rooms_wanted, .. } = *args;
+    // The last one of each room only sends.
+    let groups = vec![Group { members: members + 1, messages: Vec::new() }; rooms_wanted as usize];
     let names = Names::new(format!("fan{}", std::process::id()), &groups);
     let service = target.connect_service(&names.service()).await?;
     stage::create_conversations(&service, &groups, &names).await?;
-    let log = LogName::Conversation(names.conversation(0)?);
 
-    let sockets = (args.members as usize).div_ceil(SESSIONS_PER_SOCKET);
+    let sockets = ((members + 1) * rooms_wanted) as usize;
+    let sockets = sockets.div_ceil(SESSIONS_PER_SOCKET);
     let dialer = Arc::new(Dialer::new(target.address(), target.trust(), sockets, KEEP_ALIVE)?);
-    let users: Result<Vec<_>, _> =
-        (0..=args.members).map(|member| names.user(Seat { group: 0, member }).map(|user| user.to_string())).collect();
-    let mut sessions = open_all(target, &dialer, &users?).await?;
-    let publisher = sessions.pop().ok_or("there is no publisher")?;
+    let seats = (0..rooms_wanted).flat_map(|group| (0..=members).map(move |member| Seat { group, member }));
+    let users: Result<Vec<_>, _> = seats.map(|seat| names.user(seat).map(|user| user.to_string())).collect();
+    let mut sessions = open_all(target, &dialer, &users?).await?.into_iter();
 
     let tally = Arc::new(Tally::default());
-    let (plan, plans) = watch::channel(None);
-    let mut readers = JoinSet::new();
-    for session in &mut sessions {
-        let attach = session.subscribe(&log).await?;
-        let events = session.take_events().ok_or("a subscription has no events stream")?;
-        readers.spawn(follow(events, attach.live_from, plans.clone(), tally.clone()));
+    let (mut rooms, mut readers, mut followers) = (Rooms::new(rate), JoinSet::new(), Vec::new());
+    for room in 0..rooms_wanted {
+        let log = LogName::Conversation(names.conversation(room)?);
+        let (plan, plans) = watch::channel(None);
+        for mut session in sessions.by_ref().take(members as usize) {
+            let attach = session.subscribe(&log).await?;
+            let events = session.take_events().ok_or("a subscription has no events stream")?;
+            readers.spawn(follow(events, attach.live_from, plans.clone(), tally.clone()));
+            followers.push(session);
+        }
+        let session = sessions.next().ok_or("there is no publisher")?;
+        rooms.add(Publisher { session, log, body: vec![b'x'; bytes], sent: 0, acked: 0 }, plan);
     }
-    let interval = Duration::from_secs_f64(1.0 / args.rate);
-    let body = vec![b'x'; args.bytes];
-    let lag = Latencies::default();
-    let mut publisher = Publisher { session: publisher, log, body, interval, sent: 0, acked: 0, lag };
-    let mut report = FanoutReport { members: args.members, bytes: args.bytes, rate: args.rate, ..Default::default() };
+    let mut report = FanoutReport { rooms: rooms_wanted, members, bytes, rate, ..Default::default() };
 
-    publisher.send(Instant::now(), messages(args.warm_up, args.rate).max(1)).await?;
-    settle(&tally, publisher.sent * u64::from(args.members)).await;
+    rooms.send(messages(args.warm_up, rate).max(rooms_wanted.into()), false).await?;
+    settle(&tally, rooms.sent() * u64::from(members)).await;
     sleep(METRICS_AGE).await;
     let before = target.usage();
-    publisher.lag = Latencies::default();
-    report.messages = messages(args.seconds, args.rate).max(1);
-    let start = Instant::now();
-    plan.send_replace(Some(Plan { first: publisher.acked + 1, start, interval }));
-    publisher.send(start, report.messages).await?;
-    let expected = publisher.sent * u64::from(args.members);
+    report.messages = messages(args.seconds, rate).max(1);
+    report.lag = rooms.send(report.messages, true).await?.summary();
+    let expected = rooms.sent() * u64::from(members);
     settle(&tally, expected).await;
     let after = target.usage();
     sleep(METRICS_AGE).await;
     let page = target.usage();
-    drop(sessions);
+    drop(followers);
 
-    report.expected = report.messages * u64::from(args.members);
+    report.expected = report.messages * u64::from(members);
     report.delivered = (tally.delivered.load(Ordering::Relaxed) + report.expected).saturating_sub(expected);
-    report.lag = publisher.lag.summary();
     report.apply(&before, &after, &page);
     // The sessions are closed, so every reader comes to an end.
     report.gather(readers).await?;
@@ -369,20 +319,5 @@ impl FanoutReport {
         self.datagrams_in_per_delivery = grown("antiphon_datagrams_in_total").map(|count| count / deliveries);
         self.turns_per_message = grown("antiphon_loop_turns_total").map(|count| count / messages);
         self.fsyncs_per_message = grown(METRIC_FSYNCS).map(|count| count / messages);
-    }
-}
-
-/// Waits until `expected` copies have come, or none comes any more.
-pub(crate) async fn settle(tally: &Tally, expected: u64) {
-    let (mut seen, mut moved) = (0, Instant::now());
-    while moved.elapsed() < PATIENCE {
-        let delivered = tally.delivered.load(Ordering::Relaxed);
-        if delivered >= expected {
-            return;
-        }
-        if delivered > seen {
-            (seen, moved) = (delivered, Instant::now());
-        }
-        sleep(Duration::from_millis(2)).await;
     }
 }

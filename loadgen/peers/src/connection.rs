@@ -17,7 +17,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     certificate::HOST,
-    codec::{Codec, CodecError, Incoming, Keep},
+    codec::{Codec, CodecError, Consumer, Incoming, Keep},
     program::Peer,
 };
 
@@ -74,6 +74,16 @@ impl Connection {
         self.ask(&Incoming::Subscribed).await
     }
 
+    /// Follows what is kept of a subject and waits until that holds.
+    pub async fn follow_kept(&mut self, subject: &str) -> Result<(), ConnectionError> {
+        let consumer = self.codec.follow_kept(subject, &mut self.out)?;
+        self.ask(&Incoming::Subscribed).await?;
+        match consumer {
+            Consumer::Made => self.ask(&Incoming::Done).await,
+            Consumer::None => Ok(()),
+        }
+    }
+
     /// Makes what messages are kept in.
     pub async fn make_stream(&mut self, subjects: &str) -> Result<(), ConnectionError> {
         self.codec.make_stream(subjects, &mut self.out)?;
@@ -99,6 +109,11 @@ impl Connection {
     /// Writes a message that is to be kept into the buffer, which [`Self::flush`] sends.
     pub fn keep(&mut self, message: Keep<'_>) -> Result<(), ConnectionError> {
         Ok(self.codec.keep(message, &mut self.out)?)
+    }
+
+    /// The same for a message that goes to its followers once it is kept.
+    pub fn keep_and_publish(&mut self, message: Keep<'_>) -> Result<(), ConnectionError> {
+        Ok(self.codec.keep_and_publish(message, &mut self.out)?)
     }
 
     /// Sends what is in the buffer.

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::Serialize;
 use tempfile::TempDir;
 use thiserror::Error;
 
@@ -25,7 +26,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const LOG_END_BYTES: u64 = 1_024;
 
 /// What a server does with messages before it answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Keeping {
     /// They go to who is there.
     Nothing,

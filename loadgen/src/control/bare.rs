@@ -20,7 +20,8 @@ use std::{
 };
 
 use crate::{
-    fanout::{End, SESSIONS_PER_SOCKET, Tally, follow},
+    fanout::SESSIONS_PER_SOCKET,
+    follower::{End, Tally, follow},
     machine::pin,
     wire::{Dialer, FrameReader},
 };

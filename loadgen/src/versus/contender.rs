@@ -190,7 +190,7 @@ impl Stand {
     }
 
     fn control_load(&self, live: Live) -> bare::Load {
-        let Live { members, bytes, rate, seconds, warm_up } = live;
+        let Live { members, bytes, rate, seconds, warm_up, .. } = live;
         let CoreArgs { server_core, core } = self.cores;
         bare::Load { members: members as usize, bytes, rate, seconds, warm_up, server_core, core }
     }
@@ -221,7 +221,11 @@ impl Stand {
 
     fn peer(&self, peer: Peer, work: Work) -> Result<Outcome, Box<dyn Error>> {
         let program = self.programs.get(peer.name()).ok_or("its program is not on this machine")?;
-        let keeping = if let Work::Durable(_) = work { Keeping::Synced } else { Keeping::Nothing };
+        let keeping = match work {
+            Work::Live(live) => live.keeping,
+            Work::Durable(_) => Keeping::Synced,
+            Work::Herd(_) => Keeping::Nothing,
+        };
         let server = self.cores.around(|| Server::start(program, &self.certificate, keeping))??;
         let client = self.certificate.client()?;
         let runtime = runtime()?;

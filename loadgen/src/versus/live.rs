@@ -1,7 +1,8 @@
-//! A fan-out by a peer: one publisher, many subscribers of one subject, each on a connection of its own.
+//! A fan-out by a peer: rooms with one publisher and many subscribers, each on a connection of its own.
 //!
 //! As with the broker, each subscriber checks that the next message has the next number, and the processor time is that
-//! between two moments at which nothing is under way.
+//! between two moments at which nothing is under way. Where messages are kept, each is acknowledged once, in order, and
+//! nobody gets it before it is synced.
 
 use std::{
     error::Error,
@@ -9,51 +10,65 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon_peers::{Connection, ConnectionError, Incoming, Server};
+use antiphon_peers::{Connection, ConnectionError, Incoming, Keeping, Position, Server, codec::Keep};
 use rustls::ClientConfig;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use super::rows::Live;
 use crate::{
-    fanout::{End, FanoutReport, Plan, Tally, messages, settle},
+    fanout::{FanoutReport, messages},
+    follower::{End, Plan, Tally, settle},
     report::Latencies,
+    rooms::{Publish, Rooms},
     target::Usage,
 };
 
-const SUBJECT: &str = "room";
+/// Nothing more than what is expected comes within this time, or the measurement has no result.
+const AFTERMATH: Duration = Duration::from_millis(500);
+/// The first bytes of a message are its number in its room, from 1.
+const NUMBER_BYTES: usize = size_of::<u64>();
 
 /// Runs it; the server is gone when it is over.
 pub async fn run(server: Server, client: &Arc<ClientConfig>, live: Live) -> Result<FanoutReport, Box<dyn Error>> {
-    let Live { members, bytes, rate, seconds, warm_up } = live;
-    let open = async |number| Connection::open(server.peer(), server.address(), client, number).await;
-    let tally = Arc::new(Tally::default());
-    let (plan, plans) = watch::channel(None);
-    let mut readers = JoinSet::new();
-    for number in 1..=u64::from(members) {
-        let mut connection = open(number).await?;
-        connection.subscribe(SUBJECT).await?;
-        readers.spawn(follow(connection, plans.clone(), tally.clone()));
+    let Live { rooms: rooms_wanted, members, bytes, rate, seconds, warm_up, keeping } = live;
+    let mut connections = 0;
+    let mut open = async || {
+        connections += 1;
+        Connection::open(server.peer(), server.address(), client, connections).await
+    };
+    if keeping == Keeping::Synced {
+        open().await?.make_stream("c.*").await?;
     }
-    let interval = Duration::from_secs_f64(1.0 / rate);
-    let mut publisher =
-        Publisher { connection: open(0).await?, body: vec![b'x'; bytes], interval, sent: 0, lag: Latencies::default() };
+    let tally = Arc::new(Tally::default());
+    let (mut rooms, mut readers) = (Rooms::new(rate), JoinSet::new());
+    for room in 0..rooms_wanted {
+        let subject = format!("c.{room}");
+        let (plan, plans) = watch::channel(None);
+        for _ in 0..members {
+            let mut connection = open().await?;
+            match keeping {
+                Keeping::Nothing => connection.subscribe(&subject).await?,
+                Keeping::Synced => connection.follow_kept(&subject).await?,
+            }
+            readers.spawn(follow(connection, plans.clone(), tally.clone()));
+        }
+        let (connection, body) = (open().await?, vec![b'x'; bytes.max(NUMBER_BYTES)]);
+        let publisher = Publisher { connection, subject, body, keeping, sent: 0, acked: 0, last: Position::default() };
+        rooms.add(publisher, plan);
+    }
+    let mut report = FanoutReport { rooms: rooms_wanted, members, bytes, rate, ..Default::default() };
 
-    publisher.send(Instant::now(), messages(warm_up, rate).max(1)).await?;
-    settle(&tally, publisher.sent * u64::from(members)).await;
-    let mut report = FanoutReport { members, bytes, rate, ..Default::default() };
+    rooms.send(messages(warm_up, rate).max(rooms_wanted.into()), false).await?;
+    settle(&tally, rooms.sent() * u64::from(members)).await;
     report.messages = messages(seconds, rate).max(1);
-    publisher.lag = Latencies::default();
     let before = Usage::of_process(server.pid());
-    let start = Instant::now();
-    plan.send_replace(Some(Plan { first: publisher.sent + 1, start, interval }));
-    publisher.send(start, report.messages).await?;
-    let expected = publisher.sent * u64::from(members);
+    report.lag = rooms.send(report.messages, true).await?.summary();
+    let expected = rooms.sent() * u64::from(members);
     settle(&tally, expected).await;
     let after = Usage::of_process(server.pid());
 
     report.expected = report.messages * u64::from(members);
     report.delivered = (tally.delivered.load(Ordering::Relaxed) + report.expected).saturating_sub(expected);
-    report.lag = publisher.lag.summary();
     report.apply(&before, &after, &after);
     // What should not come has a moment to do so; then every reader comes to an end.
     sleep(AFTERMATH).await;
@@ -62,40 +77,91 @@ pub async fn run(server: Server, client: &Arc<ClientConfig>, live: Live) -> Resu
     Ok(report)
 }
 
-/// Nothing more than what is expected comes within this time, or the measurement has no result.
-const AFTERMATH: Duration = Duration::from_millis(500);
-
-/// Sends on schedule. The first bytes of a message are its number, from 1.
+/// Sends to one room.
 struct Publisher {
     connection: Connection,
+    subject: String,
     body: Vec<u8>,
-    interval: Duration,
+    keeping: Keeping,
     sent: u64,
-    lag: Latencies,
+    acked: u64,
+    /// Where the message that was acknowledged last stands.
+    last: Position,
+}
+
+impl Publish for Publisher {
+    async fn send(
+        &mut self,
+        start: Instant,
+        interval: Duration,
+        count: u64,
+        lag: &mut Latencies,
+    ) -> Result<(), String> {
+        self.send_all(start, interval, count, lag).await.map_err(|error| format!("{}: {error}", self.subject))
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    fn next_position(&self) -> u64 {
+        self.sent + 1
+    }
 }
 
 impl Publisher {
-    async fn send(&mut self, start: Instant, count: u64) -> Result<(), ConnectionError> {
+    async fn send_all(
+        &mut self,
+        start: Instant,
+        interval: Duration,
+        count: u64,
+        lag: &mut Latencies,
+    ) -> Result<(), ConnectionError> {
         for number in 0..count {
-            let due = start + self.interval * number as u32;
+            let due = start + interval * number as u32;
             while let Some(wait) = due.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
                 tokio::select! {
                     () = sleep(wait) => {}
-                    // How many got a message, or a question whether somebody is there.
-                    answer = self.connection.next() => drop(answer?),
+                    answer = self.connection.next() => self.note(&answer?)?,
                 }
             }
-            self.lag.record(due.elapsed());
-            self.sent += 1;
-            self.body[..NUMBER_BYTES].copy_from_slice(&self.sent.to_be_bytes());
-            self.connection.publish(SUBJECT, &self.body);
+            lag.record(due.elapsed());
+            self.write()?;
             self.connection.flush().await?;
+        }
+        while self.keeping == Keeping::Synced && self.acked < self.sent {
+            let answer = self.connection.next().await?;
+            self.note(&answer)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), ConnectionError> {
+        self.sent += 1;
+        self.body[..NUMBER_BYTES].copy_from_slice(&self.sent.to_be_bytes());
+        match self.keeping {
+            Keeping::Nothing => self.connection.publish(&self.subject, &self.body),
+            Keeping::Synced => {
+                let message = Keep { subject: &self.subject, request: self.sent, payload: &self.body };
+                self.connection.keep_and_publish(message)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An acknowledgement must be the next one; what else comes says how many got a message.
+    fn note(&mut self, answer: &Incoming) -> Result<(), ConnectionError> {
+        if let Incoming::Kept { request, position } = answer {
+            let wanted = self.acked + 1;
+            if request.unwrap_or(wanted) != wanted || *position <= self.last {
+                let wrong = format!("{answer:?} instead of {wanted}, after {:?}", self.last);
+                return Err(antiphon_peers::CodecError::Unexpected(wrong).into());
+            }
+            (self.acked, self.last) = (wanted, *position);
         }
         Ok(())
     }
 }
-
-const NUMBER_BYTES: usize = size_of::<u64>();
 
 async fn follow(
     mut connection: Connection,

@@ -43,7 +43,7 @@ const FOREIGN_LOAD_MAX: f64 = 0.10;
 /// What is compared, how, and where.
 #[derive(Debug, Args)]
 pub struct VersusArgs {
-    /// The scenarios: S1, S3, S4. Default: all.
+    /// The scenarios: S1, S2, S3, S4. Default: all.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     scenario: Vec<ScenarioName>,
     /// The peers: nats, redis, mosquitto. Default: all.
@@ -97,6 +97,8 @@ pub type Rounds = Vec<BTreeMap<Contender, Outcome>>;
 impl VersusArgs {
     /// Runs it and tells the tables on `out`, each when it is whole; false if a measurement has no result.
     pub fn run(self, out: &mut impl Write) -> Result<bool, Box<dyn Error>> {
+        // Peers inherit it, too. What it could not be raised to shows as connections that are refused.
+        let _ = antiphon_sys::rlimit::raise_open_files();
         let programs = self.find_programs()?;
         let foreign_load = machine::load(LOOK)?;
         if foreign_load > FOREIGN_LOAD_MAX && !self.busy {

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use antiphon_peers::Peer;
+use antiphon_peers::{Keeping, Peer};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -14,6 +14,8 @@ use crate::{fanout::FanoutArgs, publish::PublishArgs};
 pub enum ScenarioName {
     /// Live fan-out.
     S1,
+    /// Chat: fan-out of what was synced.
+    S2,
     /// Durable publish.
     S3,
     /// Idle herd.
@@ -22,12 +24,12 @@ pub enum ScenarioName {
 
 /// No scenario is called so.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("no scenario is called {0:?}; there are S1 (live fan-out), S3 (durable publish) and S4 (idle herd)")]
+#[error("no scenario is called {0:?}; there are S1 (live fan-out), S2 (chat), S3 (durable publish) and S4 (idle herd)")]
 pub struct UnknownScenario(String);
 
 impl ScenarioName {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::S1, Self::S3, Self::S4];
+    pub const ALL: [Self; 4] = [Self::S1, Self::S2, Self::S3, Self::S4];
 }
 
 impl FromStr for ScenarioName {
@@ -36,6 +38,7 @@ impl FromStr for ScenarioName {
     fn from_str(name: &str) -> Result<Self, UnknownScenario> {
         match name {
             "S1" => Ok(Self::S1),
+            "S2" => Ok(Self::S2),
             "S3" => Ok(Self::S3),
             "S4" => Ok(Self::S4),
             other => Err(UnknownScenario(other.to_owned())),
@@ -78,7 +81,7 @@ pub struct Row {
 /// What is done.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub enum Work {
-    /// One publisher, many followers of one subject.
+    /// Rooms with one publisher and many followers.
     Live(Live),
     /// Connections with messages that wait for their acknowledgement, which comes when they are synced.
     Durable(Durable),
@@ -89,16 +92,20 @@ pub enum Work {
 /// A fan-out.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Live {
-    /// Followers, each on a connection of its own.
+    /// Rooms, each with a publisher of its own, on a connection of its own.
+    pub rooms: u32,
+    /// Followers of each, each on a connection of its own.
     pub members: u32,
     /// Bytes of a message.
     pub bytes: usize,
-    /// Messages per second.
+    /// Messages per second, over all rooms in turn.
     pub rate: f64,
     /// Length of the measurement.
     pub seconds: f64,
     /// Load before it.
     pub warm_up: f64,
+    /// What a peer does with a message first. The broker keeps it anyhow.
+    pub keeping: Keeping,
 }
 
 /// Durable publishing.
@@ -129,8 +136,8 @@ pub struct Herd {
 
 impl From<Live> for FanoutArgs {
     fn from(live: Live) -> Self {
-        let Live { members, bytes, rate, seconds, warm_up } = live;
-        Self { members, bytes, rate, seconds, warm_up }
+        let Live { rooms, members, bytes, rate, seconds, warm_up, keeping: _ } = live;
+        Self { rooms, members, bytes, rate, seconds, warm_up }
     }
 }
 
@@ -167,6 +174,7 @@ const LIVE_GOALS: &[Goal] = &[
     goal(Measure::CpuUs, REDIS, 1.2, 0.95),
     goal(Measure::CpuUs, Contender::Bare, 1.15, 1.05),
 ];
+const CHAT_GOALS: &[Goal] = &[goal(Measure::CpuUs, NATS, 0.3, 0.25), goal(Measure::CpuUs, REDIS, 1.3, 1.0)];
 const PIPELINED_GOALS: &[Goal] = &[goal(Measure::PerSecond, NATS, 10.0, 20.0)];
 const ONE_BY_ONE_GOALS: &[Goal] = &[goal(Measure::CpuUs, REDIS, 1.2, 0.8)];
 const HERD_GOALS: &[Goal] = &[goal(Measure::KibPerConnection, NATS, 0.45, 0.3)];
@@ -175,6 +183,7 @@ const HERD_GOALS: &[Goal] = &[goal(Measure::KibPerConnection, NATS, 0.45, 0.3)];
 pub fn of(scenario: ScenarioName, size: Size) -> Vec<Row> {
     match scenario {
         ScenarioName::S1 => live_rows(size),
+        ScenarioName::S2 => chat_rows(size),
         ScenarioName::S3 => durable_rows(size),
         ScenarioName::S4 => vec![herd_row(size)],
     }
@@ -182,9 +191,10 @@ pub fn of(scenario: ScenarioName, size: Size) -> Vec<Row> {
 
 fn live_rows(size: Size) -> Vec<Row> {
     let row = |name, members: u32, rate: f64, rounds| {
-        let live =
-            Live { members: (members / size.divide).max(1), bytes: 200, rate, seconds: size.seconds, warm_up: 2.0 };
-        let Live { members, bytes, .. } = live;
+        let members = (members / size.divide).max(1);
+        let (seconds, keeping) = (size.seconds, Keeping::Nothing);
+        let live = Live { rooms: 1, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping };
+        let bytes = live.bytes;
         Row {
             name,
             title: format!("live fan-out, 1 -> {members}, {bytes} bytes, {rate} messages a second"),
@@ -198,6 +208,31 @@ fn live_rows(size: Size) -> Vec<Row> {
     let mut rows = vec![row("S1-500", 500, 50.0, size.rounds)];
     if size.is_full {
         rows.push(row("S1-5000", 5_000, 5.0, 1));
+    }
+    rows
+}
+
+fn chat_rows(size: Size) -> Vec<Row> {
+    let row = |name, rooms: u32, members: u32, rate: f64, rounds| {
+        let rooms = (rooms / size.divide).max(1);
+        let (seconds, keeping) = (size.seconds, Keeping::Synced);
+        let live = Live { rooms, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping };
+        Row {
+            name,
+            title: format!(
+                "chat, {rooms} rooms x {members} members, 200 bytes, {rate} messages a second, synced before anybody \
+                 gets them"
+            ),
+            work: Work::Live(live),
+            contenders: vec![Contender::Antiphon, NATS, REDIS],
+            headline: Measure::CpuUs,
+            goals: CHAT_GOALS,
+            rounds,
+        }
+    };
+    let mut rows = vec![row("S2-50x10", 50, 10, 2_500.0, size.rounds)];
+    if size.is_full {
+        rows.push(row("S2-50x200", 50, 200, 125.0, 1));
     }
     rows
 }
@@ -268,6 +303,6 @@ mod tests {
     #[test]
     fn scenarios_are_named_as_they_are_told() {
         assert_eq!("S3".parse(), Ok(ScenarioName::S3));
-        assert!("S2".parse::<ScenarioName>().unwrap_err().to_string().contains("S4"));
+        assert!("S9".parse::<ScenarioName>().unwrap_err().to_string().contains("S4"));
     }
 }

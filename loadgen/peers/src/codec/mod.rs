@@ -49,6 +49,15 @@ pub enum CodecError {
     Unexpected(String),
 }
 
+/// What following kept messages takes beside a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consumer {
+    /// Nothing.
+    None,
+    /// A consumer of the stream, whose making is answered, too.
+    Made,
+}
+
 /// A message that is sent to be kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Keep<'a> {
@@ -126,6 +135,33 @@ impl Codec {
             Self::Mqtt(_) => return Err(no_streams()),
         }
         Ok(())
+    }
+
+    /// Sends a message to be kept and then to go to who follows; the answer is [`Incoming::Kept`]. Nobody gets it before it is
+    /// kept.
+    pub fn keep_and_publish(&self, message: Keep<'_>, out: &mut BytesMut) -> Result<(), CodecError> {
+        self.keep(message, out)?;
+        // Consumers of a stream get it from there. Redis sends what it was told in one turn after the sync of that turn.
+        if let Self::Resp(resp) = self {
+            resp.publish(message.subject, message.payload, out);
+        }
+        Ok(())
+    }
+
+    /// Asks for the messages of a subject once they are kept; the answers are [`Incoming::Subscribed`], and
+    /// [`Incoming::Done`] where a consumer has to be made.
+    pub fn follow_kept(&self, subject: &str, out: &mut BytesMut) -> Result<Consumer, CodecError> {
+        match self {
+            Self::Nats(nats) => {
+                nats.consume(subject, out);
+                Ok(Consumer::Made)
+            }
+            Self::Resp(resp) => {
+                resp.subscribe(subject, out);
+                Ok(Consumer::None)
+            }
+            Self::Mqtt(_) => Err(no_streams()),
+        }
     }
 
     /// Asks how many messages are kept; the answer is [`Incoming::Counted`].

@@ -59,6 +59,20 @@ impl Nats {
         self.request(message.subject, message.request, message.payload, out);
     }
 
+    /// A consumer that pushes what the stream has of this subject from now on to a subject of this connection.
+    pub(super) fn consume(&self, subject: &str, out: &mut BytesMut) {
+        let deliver = self.inbox.replace("_INBOX", "deliver");
+        self.subscribe(&deliver, out);
+        let consumer = json!({
+            "stream_name": STREAM,
+            "config": {
+                "deliver_subject": deliver, "filter_subject": subject, "deliver_policy": "new", "ack_policy": "none",
+                "replay_policy": "instant", "mem_storage": true,
+            },
+        });
+        self.request(&format!("$JS.API.CONSUMER.CREATE.{STREAM}"), u64::MAX, consumer.to_string().as_bytes(), out);
+    }
+
     pub(super) fn count(&self, out: &mut BytesMut) {
         self.request(&format!("$JS.API.STREAM.INFO.{STREAM}"), u64::MAX, b"", out);
     }
@@ -124,6 +138,7 @@ fn answer(request: Option<u64>, payload: &[u8]) -> Result<Incoming, CodecError> 
     }
     match answer["state"]["messages"].as_u64() {
         Some(messages) => Ok(Incoming::Counted(messages)),
+        None if answer["config"].is_object() => Ok(Incoming::Done),
         None => Err(CodecError::Unexpected(text(payload))),
     }
 }
@@ -144,7 +159,8 @@ mod tests {
     fn messages_and_answers_come_however_the_bytes_are_cut() {
         let bytes = b"INFO {\"server_id\":\"x\"}\r\nPONG\r\nPONG\r\nMSG room 1 5\r\nhel\r\n\r\nPING\r\n\
             MSG _INBOX.7.42 2 28\r\n{\"stream\":\"load\", \"seq\":9000}\r\n\
-            MSG _INBOX.7.1 2 26\r\n{\"state\":{\"messages\":12}}  \r\n";
+            MSG _INBOX.7.1 2 26\r\n{\"state\":{\"messages\":12}}  \r\n\
+            MSG _INBOX.7.2 2 13\r\n{\"config\":{}}\r\n";
         for piece in 1..bytes.len() {
             let mut codec = Codec::new(Peer::Nats, 7);
             let (found, out) = decode_in_pieces(&mut codec, bytes, piece);
@@ -154,6 +170,7 @@ mod tests {
                 Incoming::Message(Bytes::from_static(b"hel\r\n")),
                 Incoming::Kept { request: Some(42), position: Position(9000) },
                 Incoming::Counted(12),
+                Incoming::Done,
             ];
             assert_eq!(found, expected, "in pieces of {piece}");
             assert_eq!(&out[..], b"PONG\r\n");
