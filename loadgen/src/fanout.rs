@@ -9,10 +9,13 @@ use std::{
     error::Error,
     fmt,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use antiphon_protocol::{ContentType, EventKind, FrameType, LogName, frames::NewSend};
+use antiphon_protocol::{
+    ContentType, EventKind, FrameType, LogName, RawFrame,
+    frames::{Ack, NewSend},
+};
 use clap::Args;
 use serde::Serialize;
 use tokio::{
@@ -137,19 +140,26 @@ struct Publisher {
     log: LogName,
     body: Vec<u8>,
     sent: u64,
+    answered: u64,
     /// Position of the newest message that was acknowledged.
     acked: u64,
 }
 
 impl Publish for Publisher {
-    async fn send(
-        &mut self,
-        start: Instant,
-        interval: Duration,
-        count: u64,
-        lag: &mut Latencies,
-    ) -> Result<(), String> {
-        self.send_all(start, interval, count, lag).await.map_err(|error| format!("{}: {error}", self.log))
+    async fn write(&mut self) -> Result<(), String> {
+        self.sent += 1;
+        let id = self.session.next_id();
+        let send = new_send(&self.log, self.sent, &self.body);
+        self.session.write(send.to_frame(id)).await.map_err(|error| self.told(&error))
+    }
+
+    async fn answer(&mut self) -> Result<(), String> {
+        let answer = self.session.answer().await.map_err(|error| self.told(&error))?;
+        self.note(&answer).map_err(|error| self.told(&error))
+    }
+
+    fn is_owed(&self) -> bool {
+        self.answered < self.sent
     }
 
     fn sent(&self) -> u64 {
@@ -162,47 +172,15 @@ impl Publish for Publisher {
 }
 
 impl Publisher {
-    async fn send_all(
-        &mut self,
-        start: Instant,
-        interval: Duration,
-        count: u64,
-        lag: &mut Latencies,
-    ) -> Result<(), WireError> {
-        let mut unacked = 0;
-        for number in 0..count {
-            let due = start + interval * number as u32;
-            while let Some(wait) = due.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
-                tokio::select! {
-                    () = sleep(wait) => {}
-                    answer = self.session.answer(), if unacked > 0 => {
-                        self.note(&answer?)?;
-                        unacked -= 1;
-                    }
-                }
-            }
-            lag.record(due.elapsed());
-            self.write().await?;
-            unacked += 1;
-        }
-        for _ in 0..unacked {
-            let answer = self.session.answer().await?;
-            self.note(&answer)?;
-        }
-        Ok(())
-    }
-
-    fn note(&mut self, answer: &antiphon_protocol::RawFrame) -> Result<(), WireError> {
+    fn note(&mut self, answer: &RawFrame) -> Result<(), WireError> {
         expect(FrameType::Ack, answer)?;
-        self.acked = antiphon_protocol::frames::Ack::decode(&answer.body)?.position.seq;
+        self.answered += 1;
+        self.acked = Ack::decode(&answer.body)?.position.seq;
         Ok(())
     }
 
-    async fn write(&mut self) -> Result<(), WireError> {
-        self.sent += 1;
-        let id = self.session.next_id();
-        let send = new_send(&self.log, self.sent, &self.body);
-        self.session.write(send.to_frame(id)).await
+    fn told(&self, error: &WireError) -> String {
+        format!("{}: {error}", self.log)
     }
 }
 
@@ -261,7 +239,7 @@ async fn run(args: &FanoutArgs, target: &Target) -> Result<FanoutReport, Box<dyn
             followers.push(session);
         }
         let session = sessions.next().ok_or("there is no publisher")?;
-        rooms.add(Publisher { session, log, body: vec![b'x'; bytes], sent: 0, acked: 0 }, plan);
+        rooms.add(Publisher { session, log, body: vec![b'x'; bytes], sent: 0, answered: 0, acked: 0 }, plan);
     }
     let mut report = FanoutReport { rooms: rooms_wanted, members, bytes, rate, ..Default::default() };
 

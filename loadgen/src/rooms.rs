@@ -6,27 +6,51 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use crate::{follower::Plan, report::Latencies};
 
 /// Sends to one room.
 pub(crate) trait Publish: Send + 'static {
-    /// Sends `count` messages, one each `interval` from `start` on, and waits for their answers, if there are any. How late
-    /// each was sent goes to `lag`.
-    fn send(
-        &mut self,
-        start: Instant,
-        interval: Duration,
-        count: u64,
-        lag: &mut Latencies,
-    ) -> impl Future<Output = Result<(), String>> + Send;
+    /// Sends the next message.
+    fn write(&mut self) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Waits for what comes next and checks it. Cancel-safe.
+    fn answer(&mut self) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Whether a message is not answered that will be.
+    fn is_owed(&self) -> bool;
 
     /// Messages so far.
     fn sent(&self) -> u64;
 
     /// Position of the next message, once all so far are answered.
     fn next_position(&self) -> u64;
+}
+
+/// Sends `count` messages, one each `interval` from `start` on, and waits for their answers. How late each was goes to `lag`.
+async fn send<P: Publish>(
+    publisher: &mut P,
+    start: Instant,
+    interval: Duration,
+    count: u64,
+    lag: &mut Latencies,
+) -> Result<(), String> {
+    for number in 0..count {
+        let due = start + interval * number as u32;
+        while let Some(wait) = due.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
+            tokio::select! {
+                () = sleep(wait) => {}
+                answer = publisher.answer() => answer?,
+            }
+        }
+        lag.record(due.elapsed());
+        publisher.write().await?;
+    }
+    while publisher.is_owed() {
+        publisher.answer().await?;
+    }
+    Ok(())
 }
 
 /// All rooms.
@@ -60,7 +84,7 @@ impl<P: Publish> Rooms<P> {
             }
             sending.spawn(async move {
                 let mut lag = Latencies::default();
-                let sent = publisher.send(start, interval, share, &mut lag).await;
+                let sent = send(&mut publisher, start, interval, share, &mut lag).await;
                 (publisher, plan, lag, sent)
             });
         }
@@ -84,54 +108,51 @@ impl<P: Publish> Rooms<P> {
 mod tests {
     use super::*;
 
-    /// Notes when each message is due.
-    struct Noting {
-        sent: u64,
-        due: Vec<Instant>,
-    }
+    /// Answers nothing.
+    struct Silent(u64);
 
-    impl Publish for Noting {
-        async fn send(
-            &mut self,
-            start: Instant,
-            interval: Duration,
-            count: u64,
-            _: &mut Latencies,
-        ) -> Result<(), String> {
-            self.due.extend((0..count).map(|number| start + interval * number as u32));
-            self.sent += count;
+    impl Publish for Silent {
+        async fn write(&mut self) -> Result<(), String> {
+            self.0 += 1;
             Ok(())
         }
 
+        async fn answer(&mut self) -> Result<(), String> {
+            std::future::pending().await
+        }
+
+        fn is_owed(&self) -> bool {
+            false
+        }
+
         fn sent(&self) -> u64 {
-            self.sent
+            self.0
         }
 
         fn next_position(&self) -> u64 {
-            self.sent + 1
+            self.0 + 1
         }
     }
 
     #[tokio::test]
     async fn the_rooms_share_one_schedule() {
-        let mut rooms = Rooms::new(100.0);
-        let mut plans = Vec::new();
+        let mut rooms = Rooms::new(1_000.0);
+        let mut followed = Vec::new();
         for _ in 0..3 {
-            let (plan, followed) = watch::channel(None);
-            plans.push(followed);
-            rooms.add(Noting { sent: 0, due: Vec::new() }, plan);
+            let (plan, plans) = watch::channel(None);
+            followed.push(plans);
+            rooms.add(Silent(0), plan);
         }
         rooms.send(4, false).await.unwrap();
-        assert!(plans.iter().all(|plan| plan.borrow().is_none()));
-        rooms.rooms.iter_mut().for_each(|(publisher, _)| publisher.due.clear());
+        assert!(followed.iter().all(|plan| plan.borrow().is_none()));
         rooms.send(8, true).await.unwrap();
         assert_eq!(rooms.sent(), 12);
-        let mut due: Vec<Instant> = rooms.rooms.iter().flat_map(|(publisher, _)| publisher.due.clone()).collect();
-        due.sort();
-        assert_eq!(due.len(), 8);
-        assert!(due.windows(2).all(|two| two[1] - two[0] == Duration::from_millis(10)));
-        // Positions go on where they were.
-        let firsts: Vec<u64> = plans.iter().map(|plan| plan.borrow().unwrap().first).collect();
-        assert_eq!(firsts.iter().sum::<u64>(), 3 + 4, "{firsts:?}");
+        let plans: Vec<Plan> = followed.iter().map(|plan| plan.borrow().unwrap()).collect();
+        let mut starts: Vec<Instant> = plans.iter().map(|plan| plan.start).collect();
+        starts.sort();
+        assert!(starts.windows(2).all(|two| two[1] - two[0] == Duration::from_millis(1)));
+        assert!(plans.iter().all(|plan| plan.interval == Duration::from_millis(3)));
+        // Positions go on where each room was.
+        assert_eq!(plans.iter().map(|plan| plan.first).sum::<u64>(), 3 + 4);
     }
 }

@@ -7,7 +7,7 @@
 use std::{
     error::Error,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use antiphon_peers::{Connection, ConnectionError, Incoming, Keeping, Position, Server, codec::Keep};
@@ -90,14 +90,29 @@ struct Publisher {
 }
 
 impl Publish for Publisher {
-    async fn send(
-        &mut self,
-        start: Instant,
-        interval: Duration,
-        count: u64,
-        lag: &mut Latencies,
-    ) -> Result<(), String> {
-        self.send_all(start, interval, count, lag).await.map_err(|error| format!("{}: {error}", self.subject))
+    async fn write(&mut self) -> Result<(), String> {
+        self.sent += 1;
+        self.body[..NUMBER_BYTES].copy_from_slice(&self.sent.to_be_bytes());
+        self.put().map_err(|error| self.told(&error))?;
+        self.connection.flush().await.map_err(|error| self.told(&error))
+    }
+
+    /// An acknowledgement must be the next one; what else comes says how many got a message.
+    async fn answer(&mut self) -> Result<(), String> {
+        let answer = self.connection.next().await.map_err(|error| self.told(&error))?;
+        if let Incoming::Kept { request, position } = answer {
+            let wanted = self.acked + 1;
+            if request.unwrap_or(wanted) != wanted || position <= self.last {
+                let Self { subject, last, .. } = self;
+                return Err(format!("{subject}: {answer:?} instead of {wanted}, after {last:?}"));
+            }
+            (self.acked, self.last) = (wanted, position);
+        }
+        Ok(())
+    }
+
+    fn is_owed(&self) -> bool {
+        self.keeping == Keeping::Synced && self.acked < self.sent
     }
 
     fn sent(&self) -> u64 {
@@ -110,35 +125,7 @@ impl Publish for Publisher {
 }
 
 impl Publisher {
-    async fn send_all(
-        &mut self,
-        start: Instant,
-        interval: Duration,
-        count: u64,
-        lag: &mut Latencies,
-    ) -> Result<(), ConnectionError> {
-        for number in 0..count {
-            let due = start + interval * number as u32;
-            while let Some(wait) = due.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
-                tokio::select! {
-                    () = sleep(wait) => {}
-                    answer = self.connection.next() => self.note(&answer?)?,
-                }
-            }
-            lag.record(due.elapsed());
-            self.write()?;
-            self.connection.flush().await?;
-        }
-        while self.keeping == Keeping::Synced && self.acked < self.sent {
-            let answer = self.connection.next().await?;
-            self.note(&answer)?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self) -> Result<(), ConnectionError> {
-        self.sent += 1;
-        self.body[..NUMBER_BYTES].copy_from_slice(&self.sent.to_be_bytes());
+    fn put(&mut self) -> Result<(), ConnectionError> {
         match self.keeping {
             Keeping::Nothing => self.connection.publish(&self.subject, &self.body),
             Keeping::Synced => {
@@ -149,17 +136,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// An acknowledgement must be the next one; what else comes says how many got a message.
-    fn note(&mut self, answer: &Incoming) -> Result<(), ConnectionError> {
-        if let Incoming::Kept { request, position } = answer {
-            let wanted = self.acked + 1;
-            if request.unwrap_or(wanted) != wanted || *position <= self.last {
-                let wrong = format!("{answer:?} instead of {wanted}, after {:?}", self.last);
-                return Err(antiphon_peers::CodecError::Unexpected(wrong).into());
-            }
-            (self.acked, self.last) = (wanted, *position);
-        }
-        Ok(())
+    fn told(&self, error: &ConnectionError) -> String {
+        format!("{}: {error}", self.subject)
     }
 }
 

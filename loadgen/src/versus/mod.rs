@@ -8,14 +8,7 @@
 //! one certificate and TLS 1.3; every delivery and acknowledgement is checked at its receiver, and a measurement with a wrong
 //! count has no result.
 
-use std::{
-    collections::BTreeMap,
-    error::Error,
-    fs::File,
-    io::{self, Write},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, error::Error, fs::File, io::Write, path::PathBuf, time::Duration};
 
 use antiphon_peers::{Certificate, Peer, Program};
 use clap::Args;
@@ -114,7 +107,7 @@ impl VersusArgs {
         let stand = Stand { cores, antiphon, programs, certificate: Certificate::make()? };
         let mut measured = Vec::new();
         for row in self.rows() {
-            let rounds = measure(&row, &stand, self.rounds.unwrap_or(row.rounds))?;
+            let rounds = measure(&row, &stand, self.rounds.unwrap_or(row.rounds));
             write!(out, "{}", table::Table { row: &row, rounds: &rounds })?;
             out.flush()?;
             measured.push((row, rounds));
@@ -149,7 +142,7 @@ impl VersusArgs {
 
 /// Every contender in turn, as often as there are rounds. A contender without a result is told on standard error and has
 /// none in this round.
-fn measure(row: &Row, stand: &Stand, rounds: u32) -> io::Result<Rounds> {
+fn measure(row: &Row, stand: &Stand, rounds: u32) -> Rounds {
     let mut measured = Rounds::new();
     for number in 1..=rounds {
         let mut round = BTreeMap::new();
@@ -158,19 +151,20 @@ fn measure(row: &Row, stand: &Stand, rounds: u32) -> io::Result<Rounds> {
                 Ok(outcome) => outcome,
                 Err(error) => Outcome::broken(error.to_string()),
             };
-            let headline = outcome.figures.get(&row.headline).copied();
-            eprintln!("{} round {number} {contender}: {}", row.name, told(headline, row.headline, &outcome));
+            eprintln!("{} round {number} {contender}: {}", row.name, told(row.headline, &outcome));
             round.insert(contender, outcome);
         }
         measured.push(round);
     }
-    Ok(measured)
+    measured
 }
 
-fn told(headline: Option<f64>, measure: Measure, outcome: &Outcome) -> String {
-    match (&outcome.broken, headline) {
+fn told(headline: Measure, outcome: &Outcome) -> String {
+    let Outcome { done, expected, broken, figures } = outcome;
+    match (broken, figures.get(&headline)) {
         (Some(broken), _) => format!("NO RESULT: {broken}"),
-        (None, Some(figure)) => format!("{figure:.2} {}", measure.name()),
+        (None, _) if done != expected => format!("NO RESULT: {done} of {expected}"),
+        (None, Some(figure)) => format!("{figure:.2} {}", headline.name()),
         (None, None) => "was not measured".into(),
     }
 }

@@ -157,13 +157,21 @@ mod tests {
 
     #[test]
     fn messages_and_answers_come_however_the_bytes_are_cut() {
-        let bytes = b"INFO {\"server_id\":\"x\"}\r\nPONG\r\nPONG\r\nMSG room 1 5\r\nhel\r\n\r\nPING\r\n\
-            MSG _INBOX.7.42 2 28\r\n{\"stream\":\"load\", \"seq\":9000}\r\n\
-            MSG _INBOX.7.1 2 26\r\n{\"state\":{\"messages\":12}}  \r\n\
-            MSG _INBOX.7.2 2 13\r\n{\"config\":{}}\r\n";
+        let message = |subject: &str, subscription: u8, payload: &str| {
+            format!("MSG {subject} {subscription} {}\r\n{payload}\r\n", payload.len())
+        };
+        let bytes = [
+            "INFO {\"server_id\":\"x\"}\r\nPONG\r\nPONG\r\n".to_owned(),
+            message("room", 1, "hel\r\n"),
+            "PING\r\n".to_owned(),
+            message("_INBOX.7.42", 2, r#"{"stream":"load", "seq":9000}"#),
+            message("_INBOX.7.1", 2, r#"{"state":{"messages":12},"config":{}}"#),
+            message("_INBOX.7.2", 2, r#"{"config":{}}"#),
+        ]
+        .concat();
         for piece in 1..bytes.len() {
             let mut codec = Codec::new(Peer::Nats, 7);
-            let (found, out) = decode_in_pieces(&mut codec, bytes, piece);
+            let (found, out) = decode_in_pieces(&mut codec, bytes.as_bytes(), piece);
             let expected = [
                 Incoming::Greeted,
                 Incoming::Subscribed,
