@@ -29,7 +29,7 @@ use crate::{
     measured::Scenario,
     merge::Group,
     names::{MessageNumber, Names, Seat, message_id},
-    probe::METRIC_FSYNCS,
+    probe::{METRIC_FSYNCS, cpu_us_between},
     report::{Latencies, LatencySummary},
     rooms::{Publish, Rooms},
     stage,
@@ -288,8 +288,7 @@ impl FanoutReport {
     pub(crate) fn apply(&mut self, before: &Usage, after: &Usage, page: &Usage) {
         let (deliveries, messages) = (self.delivered as f64, self.messages as f64);
         let grown = |name| page.metrics.as_ref()?.growth(before.metrics.as_ref()?, name);
-        let cpu_ns = after.cpu_ns.zip(before.cpu_ns).map(|(after, before)| after.saturating_sub(before) as f64);
-        self.cpu_us_per_delivery = cpu_ns.map(|ns| ns / 1e3 / deliveries);
+        self.cpu_us_per_delivery = cpu_us_between(before.cpu_ns, after.cpu_ns).map(|us| us / deliveries);
         self.wake_ups_per_message =
             after.wake_ups.zip(before.wake_ups).map(|(after, before)| (after - before) as f64 / messages);
         self.resident_kib = after.resident_kib;

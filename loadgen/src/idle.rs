@@ -16,6 +16,7 @@ use crate::{
     fanout::SESSIONS_PER_SOCKET,
     machine::{kernel_kib, resident_kib},
     measured::Scenario,
+    probe::cpu_us_between,
     target::{Target, TargetArgs},
     wire::{Dialer, Session, open_all},
 };
@@ -207,23 +208,23 @@ async fn run(args: &IdleArgs, target: &Target) -> Result<IdleReport, Box<dyn Err
     let mut sessions = Vec::new();
     sleep(REST).await;
     report.note_memory(0, pid)?;
-    let mut connect_ns = None;
+    let mut connect_us = None;
     for step in 1..=2 {
         let range = sessions.len()..step * half;
         let before = target.cpu_ns();
         follow(range.collect(), &names, target, &dialer, &mut sessions).await?;
-        connect_ns = target.cpu_ns().zip(before).map(|(after, before)| after.saturating_sub(before));
+        connect_us = cpu_us_between(before, target.cpu_ns());
         sleep(REST).await;
         report.note_memory(step, pid)?;
     }
     report.divide();
-    report.cpu_us_per_connect = connect_ns.map(|ns| ns as f64 / 1e3 / half as f64);
+    report.cpu_us_per_connect = connect_us.map(|us| us / half as f64);
 
     let before = target.cpu_ns();
     sleep(Duration::from_secs(args.seconds)).await;
-    let idle_ns = target.cpu_ns().zip(before).map(|(after, before)| after.saturating_sub(before));
+    let idle_us = cpu_us_between(before, target.cpu_ns());
     let seconds_and_sessions = args.seconds as f64 * sessions.len() as f64;
-    report.idle_cpu_us_per_second = idle_ns.map(|ns| ns as f64 / 1e3 / seconds_and_sessions);
+    report.idle_cpu_us_per_second = idle_us.map(|us| us / seconds_and_sessions);
     Ok(report)
 }
 

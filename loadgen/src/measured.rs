@@ -1,11 +1,22 @@
 //! A scenario whose result is figures: finds a broker, runs the load, prints what was measured.
 
-use std::{error::Error, fmt::Display, fs::File, future::Future, io::Write, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt::Display,
+    fs::File,
+    future::Future,
+    io::{self, Write},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use serde::Serialize;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::{
+    broker::Broker,
     machine::CoreArgs,
     target::{Target, TargetArgs},
 };
@@ -53,21 +64,33 @@ impl<T: Scenario> Measured<T> {
     pub fn run(self, out: &mut impl Write) -> Result<bool, Box<dyn Error>> {
         let Self { load, cores, mut target, json } = self;
         T::prefer(&mut target);
-        let (mut target, mut broker) = cores.around(|| Target::find(target))??;
-        // One thread: the generator is to cost one core at most.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let is_prepared = runtime.block_on(load.prepare(&target))?;
-        if let Some(broker) = broker.as_mut().filter(|_| is_prepared) {
-            broker.stop(STOP_WITHIN)?;
-            cores.around(|| broker.restart())??;
-            target.restarted(broker);
-        }
-        let report = runtime.block_on(load.run(&Arc::new(target)))?;
-        drop(broker);
+        let report = measure(&load, cores, || Target::find(target))?;
         if let Some(path) = json {
             serde_json::to_writer_pretty(File::create(path)?, &report)?;
         }
         write!(out, "{report}")?;
         Ok(T::holds(&report))
     }
+}
+
+/// Finds or starts a broker, brings about what the load finds there, and runs it.
+pub(crate) fn measure<T: Scenario>(
+    load: &T,
+    cores: CoreArgs,
+    find: impl FnOnce() -> Result<(Target, Option<Broker>), Box<dyn Error>>,
+) -> Result<T::Report, Box<dyn Error>> {
+    let (mut target, mut broker) = cores.around(find)??;
+    let runtime = one_thread()?;
+    let is_prepared = runtime.block_on(load.prepare(&target))?;
+    if let Some(broker) = broker.as_mut().filter(|_| is_prepared) {
+        broker.stop(STOP_WITHIN)?;
+        cores.around(|| broker.restart())??;
+        target.restarted(broker);
+    }
+    runtime.block_on(load.run(&Arc::new(target)))
+}
+
+/// The generator is to cost one processor at most.
+pub(crate) fn one_thread() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
 }

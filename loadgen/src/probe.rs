@@ -35,6 +35,11 @@ pub fn cpu_ns(pid: u32) -> io::Result<u64> {
     Ok(total)
 }
 
+/// CPU time between two readings of [`cpu_ns`], in microseconds.
+pub fn cpu_us_between(before: Option<u64>, after: Option<u64>) -> Option<f64> {
+    Some(after?.saturating_sub(before?) as f64 / 1e3)
+}
+
 /// How often the threads of a process went to sleep so far. Threads that ended are not in it.
 pub fn wake_ups(pid: u32) -> io::Result<u64> {
     let mut total = 0;

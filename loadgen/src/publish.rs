@@ -26,7 +26,7 @@ use crate::{
     measured::Scenario,
     merge::Group,
     names::{Names, Seat},
-    probe::METRIC_FSYNCS,
+    probe::{METRIC_FSYNCS, cpu_us_between},
     stage,
     target::Target,
     wire::{Dialer, Session, WireError, expect, open_all},
@@ -90,6 +90,13 @@ pub struct PublishReport {
 }
 
 impl PublishReport {
+    /// Takes over how long the acknowledgements took, and the CPU time, in microseconds.
+    pub(crate) fn divide(&mut self, seconds: f64, cpu_us: Option<f64>) {
+        self.acks_per_second = self.acks as f64 / seconds;
+        self.cpu_us_per_ack = cpu_us.map(|us| us / self.acks as f64);
+        self.cores_busy = cpu_us.map(|us| us / 1e6 / seconds);
+    }
+
     /// Every message was acknowledged once, at the next position.
     pub fn holds(&self) -> bool {
         self.broken.is_none()
@@ -231,10 +238,7 @@ async fn run(args: &PublishArgs, target: &Target) -> Result<PublishReport, Box<d
         }
     }
     report.acks = acks_after - acks_before;
-    report.acks_per_second = report.acks as f64 / seconds;
-    let cpu_us = after.zip(before).map(|(after, before)| after.saturating_sub(before) as f64 / 1e3);
-    report.cpu_us_per_ack = cpu_us.map(|us| us / report.acks as f64);
-    report.cores_busy = cpu_us.map(|us| us / 1e6 / seconds);
+    report.divide(seconds, cpu_us_between(before, after));
     report.resident_kib = page_after.resident_kib;
     // All counters come from the same page, so that its age does not matter.
     let grown = |name| page_after.metrics.as_ref()?.growth(page_before.metrics.as_ref()?, name);

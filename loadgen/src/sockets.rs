@@ -14,6 +14,7 @@ use tokio::time::{self, Instant};
 use crate::{
     machine::resident_kib,
     measured::Scenario,
+    probe::cpu_us_between,
     report::LatencySummary,
     socket_reader::{Readers, open},
     target::{Target, TargetArgs, Usage},
@@ -215,11 +216,8 @@ impl Square<'_> {
         self.expect(readers, messages.into(), report).await;
         let after = self.target.usage();
         let came = readers.in_order();
-        report.cpu_us_per_delivery = after
-            .cpu_ns
-            .zip(before.cpu_ns)
-            .filter(|_| came > 0)
-            .map(|(after, before)| after.saturating_sub(before) as f64 / 1e3 / came as f64);
+        let cpu_us = cpu_us_between(before.cpu_ns, after.cpu_ns).filter(|_| came > 0);
+        report.cpu_us_per_delivery = cpu_us.map(|us| us / came as f64);
         report.chatting_kib = report.idle_kib + most.saturating_sub(idle_kib) as f64 / connections;
         let trunks = sum(&after, METRIC_TRUNKS).max(1);
         let wanted = trunks * u64::from(messages);

@@ -332,9 +332,9 @@ impl Target {
     pub fn figures(&self, before: &Usage, after: &Usage, acked: u64, delivered: u64) -> ServerFigures {
         let grown = |name| after.metrics.as_ref()?.growth(before.metrics.as_ref()?, name);
         let per = |amount: f64, count: f64| (count > 0.0).then(|| amount / count);
-        let cpu_ns = after.cpu_ns.zip(before.cpu_ns).map(|(after, before)| after.saturating_sub(before) as f64);
         ServerFigures {
-            cpu_us_per_delivery: cpu_ns.and_then(|ns| per(ns / 1e3, delivered as f64)),
+            cpu_us_per_delivery: probe::cpu_us_between(before.cpu_ns, after.cpu_ns)
+                .and_then(|us| per(us, delivered as f64)),
             fsyncs_per_1000_messages: grown(METRIC_FSYNCS).and_then(|fsyncs| per(fsyncs * 1e3, acked as f64)),
             cross_shard_share: grown(METRIC_DELIVERIES_CROSSED)
                 .zip(grown(METRIC_DELIVERIES))

@@ -1,28 +1,23 @@
 //! One contender does the work once.
 
-use std::{collections::BTreeMap, error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, fmt, path::PathBuf};
 
 use antiphon_peers::{Certificate, Keeping, Peer, Program, Server};
 use serde::{Serialize, Serializer};
-use tokio::runtime::{Builder, Runtime};
 
 use super::{
     durable, herd, live,
     rows::{Herd, Live, Work},
 };
 use crate::{
-    broker::Broker,
     control::{bare, floor},
     fanout::{FanoutArgs, FanoutReport},
     idle::{self, IdleArgs, IdleReport},
     machine::CoreArgs,
-    measured::Scenario,
+    measured::{Scenario, measure, one_thread},
     publish::{PublishArgs, PublishReport},
     target::{OwnBroker, Target},
 };
-
-/// How long the broker may take to stop between preparation and load.
-const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// Who does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -207,16 +202,7 @@ impl Stand {
             args: ["--tls-certificate", &chain, "--tls-key", &key].map(str::to_owned).into(),
             ..OwnBroker::new(home.path())
         };
-        let (mut target, mut broker): (Target, Broker) = self.cores.around(|| Target::start_own(own))??;
-        let runtime = runtime()?;
-        if runtime.block_on(load.prepare(&target))? {
-            broker.stop(STOP_WITHIN)?;
-            self.cores.around(|| broker.restart())??;
-            target.restarted(&broker);
-        }
-        let report = runtime.block_on(load.run(&Arc::new(target)));
-        drop(broker);
-        report
+        measure(load, self.cores, || Target::start_own(own).map(|(target, broker)| (target, Some(broker))))
     }
 
     fn peer(&self, peer: Peer, work: Work) -> Result<Outcome, Box<dyn Error>> {
@@ -228,18 +214,13 @@ impl Stand {
         };
         let server = self.cores.around(|| Server::start(program, &self.certificate, keeping))??;
         let client = self.certificate.client()?;
-        let runtime = runtime()?;
+        let runtime = one_thread()?;
         match work {
             Work::Live(load) => Ok(runtime.block_on(live::run(server, &client, load))?.into()),
             Work::Durable(load) => Ok(runtime.block_on(durable::run(&server, &client, load))?.into()),
             Work::Herd(load) => Ok(runtime.block_on(herd::run(&server, &client, load))?.into()),
         }
     }
-}
-
-/// One thread: the generator is to cost one processor at most.
-fn runtime() -> std::io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
 }
 
 impl From<FanoutReport> for Outcome {

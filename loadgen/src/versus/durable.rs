@@ -17,7 +17,7 @@ use rustls::ClientConfig;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use super::rows::Durable;
-use crate::{publish::PublishReport, target::Usage};
+use crate::{probe::cpu_us_between, publish::PublishReport, target::Usage};
 
 /// All subjects, as the peer that keeps them in one stream names them.
 const SUBJECTS: &str = "c.*";
@@ -37,8 +37,7 @@ pub async fn run(server: &Server, client: &Arc<ClientConfig>, load: Durable) -> 
             subject: subject(number),
             body: vec![b'x'; bytes],
             sent: 0,
-            answered: 0,
-            last: Position::default(),
+            answers: Answers::default(),
             acks: acks.clone(),
         };
         senders.spawn(sender.run(in_flight, stops.clone()));
@@ -59,10 +58,7 @@ pub async fn run(server: &Server, client: &Arc<ClientConfig>, load: Durable) -> 
     if kept != acked {
         report.broken.get_or_insert(format!("{acked} messages were acknowledged and {kept} are there"));
     }
-    report.acks_per_second = report.acks as f64 / elapsed;
-    let cpu_us = after.cpu_ns.zip(before.cpu_ns).map(|(after, before)| after.saturating_sub(before) as f64 / 1e3);
-    report.cpu_us_per_ack = cpu_us.map(|us| us / report.acks as f64);
-    report.cores_busy = cpu_us.map(|us| us / 1e6 / elapsed);
+    report.divide(elapsed, cpu_us_between(before.cpu_ns, after.cpu_ns));
     report.resident_kib = after.resident_kib;
     Ok(report)
 }
@@ -86,13 +82,33 @@ async fn count(service: &mut Connection, peer: Peer, connections: u64) -> Result
     }
 }
 
+/// Answers to the messages of one connection that are kept.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    pub(super) count: u64,
+    /// Where the message that was answered last stands.
+    last: Position,
+}
+
+impl Answers {
+    /// Each must be the answer to the next request, where the protocol says to which, and stand behind the last one.
+    pub(super) fn note(&mut self, request: Option<u64>, position: Position) -> Result<(), String> {
+        let wanted = self.count + 1;
+        if request.unwrap_or(wanted) != wanted || position <= self.last {
+            let last = self.last;
+            return Err(format!("request {request:?} at {position:?} is answered instead of {wanted}, after {last:?}"));
+        }
+        (self.count, self.last) = (wanted, position);
+        Ok(())
+    }
+}
+
 struct Sender {
     connection: Connection,
     subject: String,
     body: Vec<u8>,
     sent: u64,
-    answered: u64,
-    last: Position,
+    answers: Answers,
     acks: Arc<AtomicU64>,
 }
 
@@ -122,15 +138,12 @@ impl Sender {
     }
 
     fn note(&mut self, answer: &Incoming) -> Result<(), String> {
-        let wanted = self.answered + 1;
-        match answer {
-            Incoming::Kept { request, position } if request.unwrap_or(wanted) == wanted && *position > self.last => {
-                (self.answered, self.last) = (wanted, *position);
-                self.acks.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            }
-            other => Err(format!("{}: {other:?} answers request {wanted}, after {:?}", self.subject, self.last)),
-        }
+        let Incoming::Kept { request, position } = *answer else {
+            return Err(format!("{}: {answer:?} is no answer to a message that is to be kept", self.subject));
+        };
+        self.answers.note(request, position).map_err(|error| format!("{}: {error}", self.subject))?;
+        self.acks.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     fn told(&self, error: &dyn Error) -> String {

@@ -9,7 +9,7 @@ use tokio::{task::JoinSet, time::sleep};
 use super::rows::Herd;
 use crate::{
     idle::{IdleReport, MEMBERS, REST},
-    target::Usage,
+    probe::{cpu_ns, cpu_us_between},
 };
 
 /// Connections that are made at a time.
@@ -19,17 +19,13 @@ const OPENING_MAX: u64 = 64;
 pub async fn run(server: &Server, client: &Arc<ClientConfig>, herd: Herd) -> Result<IdleReport, Box<dyn Error>> {
     let Herd { connections, subscriptions, seconds } = herd;
     let pid = server.pid();
-    let cpu_us = |before: &Usage, after: &Usage| {
-        let ns = after.cpu_ns.zip(before.cpu_ns).map(|(after, before)| after.saturating_sub(before));
-        ns.map(|ns| ns as f64 / 1e3)
-    };
     let half = connections / 2;
     let mut report = IdleReport { connections, subscriptions, members: MEMBERS, ..Default::default() };
     sleep(REST).await;
     report.note_memory(0, pid)?;
     let (mut herd, mut connecting) = (Vec::new(), None);
     for step in 1..=2 {
-        let before = Usage::of_process(pid);
+        let before = cpu_ns(pid).ok();
         while herd.len() < step * half {
             let first = herd.len() as u64;
             let last = (first + OPENING_MAX).min((step * half) as u64);
@@ -41,16 +37,16 @@ pub async fn run(server: &Server, client: &Arc<ClientConfig>, herd: Herd) -> Res
                 herd.push(opened??);
             }
         }
-        connecting = cpu_us(&before, &Usage::of_process(pid));
+        connecting = cpu_us_between(before, cpu_ns(pid).ok());
         sleep(REST).await;
         report.note_memory(step, pid)?;
     }
     report.divide();
     report.cpu_us_per_connect = connecting.map(|us| us / half as f64);
 
-    let before = Usage::of_process(pid);
+    let before = cpu_ns(pid).ok();
     sleep(Duration::from_secs_f64(seconds)).await;
-    let idle = cpu_us(&before, &Usage::of_process(pid));
+    let idle = cpu_us_between(before, cpu_ns(pid).ok());
     report.idle_cpu_us_per_second = idle.map(|us| us / seconds / connections as f64);
     Ok(report)
 }

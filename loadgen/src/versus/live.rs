@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use antiphon_peers::{Connection, ConnectionError, Incoming, Keeping, Position, Server, codec::Keep};
+use antiphon_peers::{Connection, ConnectionError, Incoming, Keeping, Server, codec::Keep};
 use rustls::ClientConfig;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
-use super::rows::Live;
+use super::{durable::Answers, rows::Live};
 use crate::{
     fanout::{FanoutReport, messages},
     follower::{End, Plan, Tally, settle},
@@ -53,7 +53,7 @@ pub async fn run(server: Server, client: &Arc<ClientConfig>, live: Live) -> Resu
             readers.spawn(follow(connection, plans.clone(), tally.clone()));
         }
         let (connection, body) = (open().await?, vec![b'x'; bytes.max(NUMBER_BYTES)]);
-        let publisher = Publisher { connection, subject, body, keeping, sent: 0, acked: 0, last: Position::default() };
+        let publisher = Publisher { connection, subject, body, keeping, sent: 0, answers: Answers::default() };
         rooms.add(publisher, plan);
     }
     let mut report = FanoutReport { rooms: rooms_wanted, members, bytes, rate, ..Default::default() };
@@ -84,9 +84,7 @@ struct Publisher {
     body: Vec<u8>,
     keeping: Keeping,
     sent: u64,
-    acked: u64,
-    /// Where the message that was acknowledged last stands.
-    last: Position,
+    answers: Answers,
 }
 
 impl Publish for Publisher {
@@ -101,18 +99,13 @@ impl Publish for Publisher {
     async fn answer(&mut self) -> Result<(), String> {
         let answer = self.connection.next().await.map_err(|error| self.told(&error))?;
         if let Incoming::Kept { request, position } = answer {
-            let wanted = self.acked + 1;
-            if request.unwrap_or(wanted) != wanted || position <= self.last {
-                let Self { subject, last, .. } = self;
-                return Err(format!("{subject}: {answer:?} instead of {wanted}, after {last:?}"));
-            }
-            (self.acked, self.last) = (wanted, position);
+            self.answers.note(request, position).map_err(|error| format!("{}: {error}", self.subject))?;
         }
         Ok(())
     }
 
     fn is_owed(&self) -> bool {
-        self.keeping == Keeping::Synced && self.acked < self.sent
+        self.keeping == Keeping::Synced && self.answers.count < self.sent
     }
 
     fn sent(&self) -> u64 {
