@@ -6,16 +6,18 @@ use antiphon_peers::{Certificate, Keeping, Peer, Program, Server};
 use serde::{Serialize, Serializer};
 
 use super::{
-    durable, herd, live,
-    rows::{Herd, Live, Work},
+    durable, herd,
+    live::{self, Live},
+    outcome::{Measure, Outcome},
+    rows::Work,
 };
 use crate::{
     control::{bare, floor},
-    fanout::{FanoutArgs, FanoutReport},
-    idle::{self, IdleArgs, IdleReport},
+    fanout::FanoutArgs,
+    idle::{self, IdleArgs},
     machine::CoreArgs,
     measured::{Scenario, measure, one_thread},
-    publish::{PublishArgs, PublishReport},
+    publish::PublishArgs,
     target::{OwnBroker, Target},
 };
 
@@ -53,85 +55,6 @@ impl fmt::Display for Contender {
 impl Serialize for Contender {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
-    }
-}
-
-/// A figure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Measure {
-    /// Processor time of the server per delivery or acknowledgement, in microseconds.
-    CpuUs,
-    /// Acknowledgements per second.
-    PerSecond,
-    /// Memory of a connection, the kernel's included, in KiB.
-    KibPerConnection,
-    /// Processor time of an idle connection in a second, in microseconds.
-    IdleCpuUs,
-    /// Processor time of a new connection, in microseconds.
-    ConnectCpuUs,
-    /// Times per message that a thread of the server went to sleep.
-    WakeUps,
-    /// Memory of the server, in MiB.
-    ResidentMib,
-    /// Median from the planned send to the receipt, in milliseconds.
-    P50Ms,
-    /// The same, of 99 in 100.
-    P99Ms,
-    /// How late the generator was, of 999 in 1,000, in milliseconds.
-    LagP999Ms,
-}
-
-impl Measure {
-    /// With its unit.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::CpuUs => "server CPU us",
-            Self::PerSecond => "acks/s",
-            Self::KibPerConnection => "KiB/connection",
-            Self::IdleCpuUs => "idle CPU us/s/connection",
-            Self::ConnectCpuUs => "CPU us/connect",
-            Self::WakeUps => "wake-ups/message",
-            Self::ResidentMib => "RSS MiB",
-            Self::P50Ms => "p50 ms",
-            Self::P99Ms => "p99 ms",
-            Self::LagP999Ms => "generator lag p99.9 ms",
-        }
-    }
-
-    /// More of it is better.
-    pub fn is_better_when_higher(self) -> bool {
-        self == Self::PerSecond
-    }
-}
-
-/// What one of them did.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Outcome {
-    /// What was measured.
-    pub figures: BTreeMap<Measure, f64>,
-    /// Deliveries or acknowledgements that came, each once and in order.
-    pub done: u64,
-    /// As many should have come.
-    pub expected: u64,
-    /// Why there is no result.
-    pub broken: Option<String>,
-}
-
-impl Outcome {
-    /// None, for this reason.
-    pub fn broken(why: String) -> Self {
-        Self { broken: Some(why), ..Self::default() }
-    }
-
-    /// Everything came once and in order.
-    pub fn holds(&self) -> bool {
-        self.broken.is_none() && self.done == self.expected
-    }
-
-    fn new<const N: usize>(figures: [(Measure, Option<f64>); N]) -> Self {
-        let figures = figures.into_iter().filter_map(|(measure, figure)| Some((measure, figure?))).collect();
-        Self { figures, ..Self::default() }
     }
 }
 
@@ -220,52 +143,5 @@ impl Stand {
             Work::Durable(load) => Ok(runtime.block_on(durable::run(&server, &client, load))?.into()),
             Work::Herd(load) => Ok(runtime.block_on(herd::run(&server, &client, load))?.into()),
         }
-    }
-}
-
-impl From<FanoutReport> for Outcome {
-    fn from(report: FanoutReport) -> Self {
-        let mut outcome = Self::new([
-            (Measure::CpuUs, report.cpu_us_per_delivery),
-            (Measure::WakeUps, report.wake_ups_per_message),
-            (Measure::ResidentMib, report.resident_kib.map(|kib| kib as f64 / 1024.0)),
-            (Measure::P50Ms, report.delivery.map(|delivery| delivery.p50_ms)),
-            (Measure::P99Ms, report.delivery.map(|delivery| delivery.p99_ms)),
-            (Measure::LagP999Ms, report.lag.map(|lag| lag.p999_ms)),
-        ]);
-        (outcome.done, outcome.expected, outcome.broken) = (report.delivered, report.expected, report.broken);
-        outcome
-    }
-}
-
-impl From<PublishReport> for Outcome {
-    fn from(report: PublishReport) -> Self {
-        let mut outcome = Self::new([
-            (Measure::PerSecond, Some(report.acks_per_second)),
-            (Measure::CpuUs, report.cpu_us_per_ack),
-            (Measure::ResidentMib, report.resident_kib.map(|kib| kib as f64 / 1024.0)),
-        ]);
-        (outcome.done, outcome.expected, outcome.broken) = (report.acks, report.acks, report.broken);
-        outcome
-    }
-}
-
-impl From<IdleReport> for Outcome {
-    fn from(report: IdleReport) -> Self {
-        let mut outcome = Self::new([
-            (Measure::KibPerConnection, Some(report.kib_per_connection + report.kernel_kib_per_connection)),
-            (Measure::IdleCpuUs, report.idle_cpu_us_per_second),
-            (Measure::ConnectCpuUs, report.cpu_us_per_connect),
-        ]);
-        outcome.done = report.connections as u64;
-        outcome.expected = outcome.done;
-        outcome
-    }
-}
-
-impl From<Herd> for IdleArgs {
-    fn from(herd: Herd) -> Self {
-        let Herd { connections, subscriptions, seconds } = herd;
-        Self::new(connections, subscriptions, seconds.round() as u64)
     }
 }

@@ -14,13 +14,79 @@ use std::{
 
 use antiphon_peers::{Connection, Incoming, Peer, Position, Server, codec::Keep};
 use rustls::ClientConfig;
+use serde::Serialize;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
-use super::rows::Durable;
-use crate::{probe::cpu_us_between, publish::PublishReport, target::Usage};
+use super::{
+    contender::Contender,
+    outcome::{Measure, Outcome},
+    rows::{Goal, NATS, REDIS, Row, Size, Work, goal},
+};
+use crate::{
+    probe::cpu_us_between,
+    publish::{PublishArgs, PublishReport},
+    target::Usage,
+};
 
 /// All subjects, as the peer that keeps them in one stream names them.
 const SUBJECTS: &str = "c.*";
+
+/// Durable publishing.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Durable {
+    /// Connections, each with a subject of its own.
+    pub connections: usize,
+    /// Messages that wait on each.
+    pub in_flight: usize,
+    /// Bytes of a message.
+    pub bytes: usize,
+    /// Length of the measurement.
+    pub seconds: f64,
+    /// Load before it.
+    pub warm_up: f64,
+}
+
+impl From<Durable> for PublishArgs {
+    fn from(durable: Durable) -> Self {
+        let Durable { connections, in_flight, bytes, seconds, warm_up } = durable;
+        Self { connections, in_flight, bytes, seconds, warm_up }
+    }
+}
+
+impl From<PublishReport> for Outcome {
+    fn from(report: PublishReport) -> Self {
+        let mut outcome = Self::new([
+            (Measure::PerSecond, Some(report.acks_per_second)),
+            (Measure::CpuUs, report.cpu_us_per_ack),
+            (Measure::ResidentMib, report.resident_kib.map(|kib| kib as f64 / 1024.0)),
+        ]);
+        (outcome.done, outcome.expected, outcome.broken) = (report.acks, report.acks, report.broken);
+        outcome
+    }
+}
+
+const PIPELINED_GOALS: &[Goal] = &[goal(Measure::PerSecond, NATS, 10.0, 20.0)];
+const ONE_BY_ONE_GOALS: &[Goal] = &[goal(Measure::CpuUs, REDIS, 1.2, 0.8)];
+
+/// Its rows.
+pub(super) fn durable_rows(size: Size) -> Vec<Row> {
+    let row = |name, connections, in_flight, headline, goals| {
+        let durable = Durable { connections, in_flight, bytes: 200, seconds: size.seconds, warm_up: 2.0 };
+        Row {
+            name,
+            title: format!("durable publish, {connections} connections x {in_flight} in flight, 200 bytes, synced"),
+            work: Work::Durable(durable),
+            contenders: vec![Contender::Antiphon, NATS, REDIS],
+            headline,
+            goals,
+            rounds: size.rounds,
+        }
+    };
+    vec![
+        row("S3-10x50", 10, 50, Measure::PerSecond, PIPELINED_GOALS),
+        row("S3-50x1", 50, 1, Measure::CpuUs, ONE_BY_ONE_GOALS),
+    ]
+}
 
 /// Runs it.
 pub async fn run(server: &Server, client: &Arc<ClientConfig>, load: Durable) -> Result<PublishReport, Box<dyn Error>> {

@@ -4,16 +4,71 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use antiphon_peers::{Connection, Server};
 use rustls::ClientConfig;
+use serde::Serialize;
 use tokio::{task::JoinSet, time::sleep};
 
-use super::rows::Herd;
+use super::{
+    contender::Contender,
+    outcome::{Measure, Outcome},
+    rows::{Goal, MOSQUITTO, NATS, REDIS, Row, Size, Work, goal},
+};
 use crate::{
-    idle::{IdleReport, MEMBERS, REST},
+    idle::{IdleArgs, IdleReport, MEMBERS, REST},
     probe::{cpu_ns, cpu_us_between},
 };
 
 /// Connections that are made at a time.
 const OPENING_MAX: u64 = 64;
+
+/// An idle herd.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Herd {
+    /// Connections; the memory of one is the slope between half of them and all.
+    pub connections: usize,
+    /// Subscriptions of each.
+    pub subscriptions: usize,
+    /// Length of the look at the idle processor time.
+    pub seconds: f64,
+}
+
+impl From<Herd> for IdleArgs {
+    fn from(herd: Herd) -> Self {
+        let Herd { connections, subscriptions, seconds } = herd;
+        Self::new(connections, subscriptions, seconds.round() as u64)
+    }
+}
+
+impl From<IdleReport> for Outcome {
+    fn from(report: IdleReport) -> Self {
+        let mut outcome = Self::new([
+            (Measure::KibPerConnection, Some(report.kib_per_connection + report.kernel_kib_per_connection)),
+            (Measure::IdleCpuUs, report.idle_cpu_us_per_second),
+            (Measure::ConnectCpuUs, report.cpu_us_per_connect),
+        ]);
+        outcome.done = report.connections as u64;
+        outcome.expected = outcome.done;
+        outcome
+    }
+}
+
+const HERD_GOALS: &[Goal] = &[goal(Measure::KibPerConnection, NATS, 0.45, 0.3)];
+
+/// Its row. The broker's own conversations have 100 members, so half of the connections is a multiple of that.
+pub(super) fn herd_row(size: Size) -> Row {
+    const MEMBERS: u32 = 100;
+    let connections = if size.is_full { 15_000 } else { 2_000 } / size.divide / (2 * MEMBERS) * (2 * MEMBERS);
+    let herd = Herd { connections: connections.max(2 * MEMBERS) as usize, subscriptions: 10, seconds: size.seconds };
+    let Herd { connections, subscriptions, seconds } = herd;
+    Row {
+        name: "S4",
+        title: format!("idle herd, {connections} connections x {subscriptions} subscriptions, {seconds} s"),
+        work: Work::Herd(herd),
+        contenders: vec![Contender::Antiphon, NATS, REDIS, MOSQUITTO],
+        headline: Measure::KibPerConnection,
+        goals: HERD_GOALS,
+        rounds: 1,
+    }
+}
 
 /// Runs it. As with the broker, a hundred connections have the same subscriptions.
 pub async fn run(server: &Server, client: &Arc<ClientConfig>, herd: Herd) -> Result<IdleReport, Box<dyn Error>> {
@@ -63,4 +118,19 @@ async fn open(
         connection.subscribe(&format!("room.{}.{subscription}", number / MEMBERS as u64)).await?;
     }
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::versus::rows::Work;
+
+    #[test]
+    fn a_herd_is_made_of_whole_conversations() {
+        for divide in 1..30 {
+            let size = Size { seconds: 8.0, rounds: 3, is_full: false, divide };
+            let Work::Herd(herd) = herd_row(size).work else { panic!("a herd") };
+            assert!(herd.connections >= 200 && (herd.connections / 2).is_multiple_of(100), "{herd:?}");
+        }
+    }
 }

@@ -12,11 +12,17 @@ use std::{
 
 use antiphon_peers::{Connection, ConnectionError, Incoming, Keeping, Server, codec::Keep};
 use rustls::ClientConfig;
+use serde::Serialize;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
-use super::{durable::Answers, rows::Live};
+use super::{
+    contender::Contender,
+    durable::Answers,
+    outcome::{Measure, Outcome},
+    rows::{Goal, MOSQUITTO, NATS, REDIS, Row, Size, Work, goal},
+};
 use crate::{
-    fanout::{FanoutReport, messages},
+    fanout::{FanoutArgs, FanoutReport, messages},
     follower::{End, Plan, Tally, settle},
     report::Latencies,
     rooms::{Publish, Rooms},
@@ -27,6 +33,104 @@ use crate::{
 const AFTERMATH: Duration = Duration::from_millis(500);
 /// The first bytes of a message are its number in its room, from 1.
 const NUMBER_BYTES: usize = size_of::<u64>();
+
+/// A fan-out.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Live {
+    /// Rooms, each with a publisher of its own, on a connection of its own.
+    pub rooms: u32,
+    /// Followers of each, each on a connection of its own.
+    pub members: u32,
+    /// Bytes of a message.
+    pub bytes: usize,
+    /// Messages per second, over all rooms in turn.
+    pub rate: f64,
+    /// Length of the measurement.
+    pub seconds: f64,
+    /// Load before it.
+    pub warm_up: f64,
+    /// What a peer does with a message first. The broker keeps it anyhow.
+    pub keeping: Keeping,
+}
+
+impl From<Live> for FanoutArgs {
+    fn from(live: Live) -> Self {
+        let Live { rooms, members, bytes, rate, seconds, warm_up, keeping: _ } = live;
+        Self { rooms, members, bytes, rate, seconds, warm_up }
+    }
+}
+
+impl From<FanoutReport> for Outcome {
+    fn from(report: FanoutReport) -> Self {
+        let mut outcome = Self::new([
+            (Measure::CpuUs, report.cpu_us_per_delivery),
+            (Measure::WakeUps, report.wake_ups_per_message),
+            (Measure::ResidentMib, report.resident_kib.map(|kib| kib as f64 / 1024.0)),
+            (Measure::P50Ms, report.delivery.map(|delivery| delivery.p50_ms)),
+            (Measure::P99Ms, report.delivery.map(|delivery| delivery.p99_ms)),
+            (Measure::LagP999Ms, report.lag.map(|lag| lag.p999_ms)),
+        ]);
+        (outcome.done, outcome.expected, outcome.broken) = (report.delivered, report.expected, report.broken);
+        outcome
+    }
+}
+
+const LIVE_GOALS: &[Goal] = &[
+    goal(Measure::CpuUs, NATS, 0.75, 0.55),
+    goal(Measure::CpuUs, REDIS, 1.2, 0.95),
+    goal(Measure::CpuUs, Contender::Bare, 1.15, 1.05),
+];
+const CHAT_GOALS: &[Goal] = &[goal(Measure::CpuUs, NATS, 0.3, 0.25), goal(Measure::CpuUs, REDIS, 1.3, 1.0)];
+
+/// The rows of live fan-out.
+pub(super) fn live_rows(size: Size) -> Vec<Row> {
+    let row = |name, members: u32, rate: f64, rounds| {
+        let members = (members / size.divide).max(1);
+        let (seconds, keeping) = (size.seconds, Keeping::Nothing);
+        let live = Live { rooms: 1, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping };
+        let bytes = live.bytes;
+        Row {
+            name,
+            title: format!("live fan-out, 1 -> {members}, {bytes} bytes, {rate} messages a second"),
+            work: Work::Live(live),
+            contenders: vec![Contender::Floor, Contender::Bare, Contender::Antiphon, NATS, REDIS, MOSQUITTO],
+            headline: Measure::CpuUs,
+            goals: LIVE_GOALS,
+            rounds,
+        }
+    };
+    let mut rows = vec![row("S1-500", 500, 50.0, size.rounds)];
+    if size.is_full {
+        rows.push(row("S1-5000", 5_000, 5.0, 1));
+    }
+    rows
+}
+
+/// The rows of chat.
+pub(super) fn chat_rows(size: Size) -> Vec<Row> {
+    let row = |name, rooms: u32, members: u32, rate: f64, rounds| {
+        let rooms = (rooms / size.divide).max(1);
+        let (seconds, keeping) = (size.seconds, Keeping::Synced);
+        let live = Live { rooms, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping };
+        Row {
+            name,
+            title: format!(
+                "chat, {rooms} rooms x {members} members, 200 bytes, {rate} messages a second, synced before anybody \
+                 gets them"
+            ),
+            work: Work::Live(live),
+            contenders: vec![Contender::Antiphon, NATS, REDIS],
+            headline: Measure::CpuUs,
+            goals: CHAT_GOALS,
+            rounds,
+        }
+    };
+    let mut rows = vec![row("S2-50x10", 50, 10, 2_500.0, size.rounds)];
+    if size.is_full {
+        rows.push(row("S2-50x200", 50, 200, 125.0, 1));
+    }
+    rows
+}
 
 /// Runs it; the server is gone when it is over.
 pub async fn run(server: Server, client: &Arc<ClientConfig>, live: Live) -> Result<FanoutReport, Box<dyn Error>> {

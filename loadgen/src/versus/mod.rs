@@ -1,8 +1,8 @@
 //! The same work by the broker, by other servers and by controls, in turn, on one machine, as ratios within each round.
 //!
-//! [`rows`] says what is done and which ratio is the goal; [`contender`] has one of them do it once: [`live`], [`durable`]
-//! and [`herd`] drive the peers, the scenarios of this crate the broker. [`table`] tells the result, [`scene`] where it was
-//! measured.
+//! [`rows`] says what a comparison is; [`live`], [`durable`] and [`herd`] which ones there are, with their goals, and drive the
+//! peers; the scenarios of this crate drive the broker. [`contender`] has one of them do it once, [`outcome`] is what came of
+//! it, [`table`] tells that, and [`scene`] where it was measured.
 //!
 //! Invariants: one server at a time, alone on its processor, started for this measurement and gone after it; all of them with
 //! one certificate and TLS 1.3; every delivery and acknowledgement is checked at its receiver, and a measurement with a wrong
@@ -20,11 +20,13 @@ pub mod contender;
 pub mod durable;
 pub mod herd;
 pub mod live;
+pub mod outcome;
 pub mod rows;
 pub mod scene;
 pub mod table;
 
-use contender::{Contender, Measure, Outcome, Stand};
+use contender::{Contender, Stand};
+use outcome::{Measure, Outcome};
 use rows::{Row, ScenarioName, Size};
 use scene::Scene;
 

@@ -2,12 +2,17 @@
 
 use std::str::FromStr;
 
-use antiphon_peers::{Keeping, Peer};
+use antiphon_peers::Peer;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::contender::{Contender, Measure};
-use crate::{fanout::FanoutArgs, publish::PublishArgs};
+use super::{
+    contender::Contender,
+    durable::{self, Durable},
+    herd::{self, Herd},
+    live::{self, Live},
+    outcome::Measure,
+};
 
 /// A scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -89,62 +94,14 @@ pub enum Work {
     Herd(Herd),
 }
 
-/// A fan-out.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Live {
-    /// Rooms, each with a publisher of its own, on a connection of its own.
-    pub rooms: u32,
-    /// Followers of each, each on a connection of its own.
-    pub members: u32,
-    /// Bytes of a message.
-    pub bytes: usize,
-    /// Messages per second, over all rooms in turn.
-    pub rate: f64,
-    /// Length of the measurement.
-    pub seconds: f64,
-    /// Load before it.
-    pub warm_up: f64,
-    /// What a peer does with a message first. The broker keeps it anyhow.
-    pub keeping: Keeping,
-}
-
-/// Durable publishing.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Durable {
-    /// Connections, each with a subject of its own.
-    pub connections: usize,
-    /// Messages that wait on each.
-    pub in_flight: usize,
-    /// Bytes of a message.
-    pub bytes: usize,
-    /// Length of the measurement.
-    pub seconds: f64,
-    /// Load before it.
-    pub warm_up: f64,
-}
-
-/// An idle herd.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Herd {
-    /// Connections; the memory of one is the slope between half of them and all.
-    pub connections: usize,
-    /// Subscriptions of each.
-    pub subscriptions: usize,
-    /// Length of the look at the idle processor time.
-    pub seconds: f64,
-}
-
-impl From<Live> for FanoutArgs {
-    fn from(live: Live) -> Self {
-        let Live { rooms, members, bytes, rate, seconds, warm_up, keeping: _ } = live;
-        Self { rooms, members, bytes, rate, seconds, warm_up }
-    }
-}
-
-impl From<Durable> for PublishArgs {
-    fn from(durable: Durable) -> Self {
-        let Durable { connections, in_flight, bytes, seconds, warm_up } = durable;
-        Self { connections, in_flight, bytes, seconds, warm_up }
+impl Work {
+    /// What was counted, in words.
+    pub fn counted(&self, done: u64, expected: u64) -> String {
+        match self {
+            Self::Live(_) => format!("{done} of {expected}: lost 0, duplicated 0, out of order 0"),
+            Self::Durable(_) => format!("{done} acknowledged: lost 0, duplicated 0, out of order 0"),
+            Self::Herd(_) => format!("{done} connected, all subscriptions"),
+        }
     }
 }
 
@@ -161,115 +118,21 @@ pub struct Goal {
     pub aim: f64,
 }
 
-const fn goal(measure: Measure, against: Contender, must: f64, aim: f64) -> Goal {
+pub(super) const fn goal(measure: Measure, against: Contender, must: f64, aim: f64) -> Goal {
     Goal { measure, against, must, aim }
 }
 
-const NATS: Contender = Contender::Peer(Peer::Nats);
-const REDIS: Contender = Contender::Peer(Peer::Redis);
-const MOSQUITTO: Contender = Contender::Peer(Peer::Mosquitto);
-
-const LIVE_GOALS: &[Goal] = &[
-    goal(Measure::CpuUs, NATS, 0.75, 0.55),
-    goal(Measure::CpuUs, REDIS, 1.2, 0.95),
-    goal(Measure::CpuUs, Contender::Bare, 1.15, 1.05),
-];
-const CHAT_GOALS: &[Goal] = &[goal(Measure::CpuUs, NATS, 0.3, 0.25), goal(Measure::CpuUs, REDIS, 1.3, 1.0)];
-const PIPELINED_GOALS: &[Goal] = &[goal(Measure::PerSecond, NATS, 10.0, 20.0)];
-const ONE_BY_ONE_GOALS: &[Goal] = &[goal(Measure::CpuUs, REDIS, 1.2, 0.8)];
-const HERD_GOALS: &[Goal] = &[goal(Measure::KibPerConnection, NATS, 0.45, 0.3)];
+pub(super) const NATS: Contender = Contender::Peer(Peer::Nats);
+pub(super) const REDIS: Contender = Contender::Peer(Peer::Redis);
+pub(super) const MOSQUITTO: Contender = Contender::Peer(Peer::Mosquitto);
 
 /// The rows of a scenario.
 pub fn of(scenario: ScenarioName, size: Size) -> Vec<Row> {
     match scenario {
-        ScenarioName::S1 => live_rows(size),
-        ScenarioName::S2 => chat_rows(size),
-        ScenarioName::S3 => durable_rows(size),
-        ScenarioName::S4 => vec![herd_row(size)],
-    }
-}
-
-fn live_rows(size: Size) -> Vec<Row> {
-    let row = |name, members: u32, rate: f64, rounds| {
-        let members = (members / size.divide).max(1);
-        let (seconds, keeping) = (size.seconds, Keeping::Nothing);
-        let live = Live { rooms: 1, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping };
-        let bytes = live.bytes;
-        Row {
-            name,
-            title: format!("live fan-out, 1 -> {members}, {bytes} bytes, {rate} messages a second"),
-            work: Work::Live(live),
-            contenders: vec![Contender::Floor, Contender::Bare, Contender::Antiphon, NATS, REDIS, MOSQUITTO],
-            headline: Measure::CpuUs,
-            goals: LIVE_GOALS,
-            rounds,
-        }
-    };
-    let mut rows = vec![row("S1-500", 500, 50.0, size.rounds)];
-    if size.is_full {
-        rows.push(row("S1-5000", 5_000, 5.0, 1));
-    }
-    rows
-}
-
-fn chat_rows(size: Size) -> Vec<Row> {
-    let row = |name, rooms: u32, members: u32, rate: f64, rounds| {
-        let rooms = (rooms / size.divide).max(1);
-        let (seconds, keeping) = (size.seconds, Keeping::Synced);
-        let live = Live { rooms, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping };
-        Row {
-            name,
-            title: format!(
-                "chat, {rooms} rooms x {members} members, 200 bytes, {rate} messages a second, synced before anybody \
-                 gets them"
-            ),
-            work: Work::Live(live),
-            contenders: vec![Contender::Antiphon, NATS, REDIS],
-            headline: Measure::CpuUs,
-            goals: CHAT_GOALS,
-            rounds,
-        }
-    };
-    let mut rows = vec![row("S2-50x10", 50, 10, 2_500.0, size.rounds)];
-    if size.is_full {
-        rows.push(row("S2-50x200", 50, 200, 125.0, 1));
-    }
-    rows
-}
-
-fn durable_rows(size: Size) -> Vec<Row> {
-    let row = |name, connections, in_flight, headline, goals| {
-        let durable = Durable { connections, in_flight, bytes: 200, seconds: size.seconds, warm_up: 2.0 };
-        Row {
-            name,
-            title: format!("durable publish, {connections} connections x {in_flight} in flight, 200 bytes, synced"),
-            work: Work::Durable(durable),
-            contenders: vec![Contender::Antiphon, NATS, REDIS],
-            headline,
-            goals,
-            rounds: size.rounds,
-        }
-    };
-    vec![
-        row("S3-10x50", 10, 50, Measure::PerSecond, PIPELINED_GOALS),
-        row("S3-50x1", 50, 1, Measure::CpuUs, ONE_BY_ONE_GOALS),
-    ]
-}
-
-/// The broker's own conversations have 100 members, so half of the connections is a multiple of that.
-fn herd_row(size: Size) -> Row {
-    const MEMBERS: u32 = 100;
-    let connections = if size.is_full { 15_000 } else { 2_000 } / size.divide / (2 * MEMBERS) * (2 * MEMBERS);
-    let herd = Herd { connections: connections.max(2 * MEMBERS) as usize, subscriptions: 10, seconds: size.seconds };
-    let Herd { connections, subscriptions, seconds } = herd;
-    Row {
-        name: "S4",
-        title: format!("idle herd, {connections} connections x {subscriptions} subscriptions, {seconds} s"),
-        work: Work::Herd(herd),
-        contenders: vec![Contender::Antiphon, NATS, REDIS, MOSQUITTO],
-        headline: Measure::KibPerConnection,
-        goals: HERD_GOALS,
-        rounds: 1,
+        ScenarioName::S1 => live::live_rows(size),
+        ScenarioName::S2 => live::chat_rows(size),
+        ScenarioName::S3 => durable::durable_rows(size),
+        ScenarioName::S4 => vec![herd::herd_row(size)],
     }
 }
 
@@ -289,14 +152,6 @@ mod tests {
                     if goal.measure.is_better_when_higher() { goal.aim > goal.must } else { goal.aim < goal.must };
                 assert!(is_harder, "{}", row.name);
             }
-        }
-    }
-
-    #[test]
-    fn a_herd_is_made_of_whole_conversations() {
-        for divide in 1..30 {
-            let Work::Herd(herd) = herd_row(Size { divide, ..QUICK }).work else { panic!("a herd") };
-            assert!(herd.connections >= 200 && (herd.connections / 2).is_multiple_of(100), "{herd:?}");
         }
     }
 

@@ -4,8 +4,9 @@ use std::{collections::BTreeSet, fmt};
 
 use super::{
     Rounds,
-    contender::{Contender, Measure, Outcome},
-    rows::{Goal, Row, Work},
+    contender::Contender,
+    outcome::{Measure, Outcome},
+    rows::{Goal, Row},
 };
 use crate::rounds::Spread;
 
@@ -77,11 +78,7 @@ impl Table<'_> {
         match (done, expected) {
             (0, 0) => "-".into(),
             (done, expected) if done != expected => format!("NO RESULT: {done} of {expected}"),
-            (done, expected) => match self.row.work {
-                Work::Live(_) => format!("{done} of {expected}: lost 0, duplicated 0, out of order 0"),
-                Work::Durable(_) => format!("{done} acknowledged: lost 0, duplicated 0, out of order 0"),
-                Work::Herd(_) => format!("{done} connected, all subscriptions"),
-            },
+            (done, expected) => self.row.work.counted(done, expected),
         }
     }
 

@@ -1,0 +1,84 @@
+//! What a measurement found.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// A figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Processor time of the server per delivery or acknowledgement, in microseconds.
+    CpuUs,
+    /// Acknowledgements per second.
+    PerSecond,
+    /// Memory of a connection, the kernel's included, in KiB.
+    KibPerConnection,
+    /// Processor time of an idle connection in a second, in microseconds.
+    IdleCpuUs,
+    /// Processor time of a new connection, in microseconds.
+    ConnectCpuUs,
+    /// Times per message that a thread of the server went to sleep.
+    WakeUps,
+    /// Memory of the server, in MiB.
+    ResidentMib,
+    /// Median from the planned send to the receipt, in milliseconds.
+    P50Ms,
+    /// The same, of 99 in 100.
+    P99Ms,
+    /// How late the generator was, of 999 in 1,000, in milliseconds.
+    LagP999Ms,
+}
+
+impl Measure {
+    /// With its unit.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CpuUs => "server CPU us",
+            Self::PerSecond => "acks/s",
+            Self::KibPerConnection => "KiB/connection",
+            Self::IdleCpuUs => "idle CPU us/s/connection",
+            Self::ConnectCpuUs => "CPU us/connect",
+            Self::WakeUps => "wake-ups/message",
+            Self::ResidentMib => "RSS MiB",
+            Self::P50Ms => "p50 ms",
+            Self::P99Ms => "p99 ms",
+            Self::LagP999Ms => "generator lag p99.9 ms",
+        }
+    }
+
+    /// More of it is better.
+    pub fn is_better_when_higher(self) -> bool {
+        self == Self::PerSecond
+    }
+}
+
+/// What one of them did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Outcome {
+    /// What was measured.
+    pub figures: BTreeMap<Measure, f64>,
+    /// Deliveries or acknowledgements that came, each once and in order.
+    pub done: u64,
+    /// As many should have come.
+    pub expected: u64,
+    /// Why there is no result.
+    pub broken: Option<String>,
+}
+
+impl Outcome {
+    /// None, for this reason.
+    pub fn broken(why: String) -> Self {
+        Self { broken: Some(why), ..Self::default() }
+    }
+
+    /// Everything came once and in order.
+    pub fn holds(&self) -> bool {
+        self.broken.is_none() && self.done == self.expected
+    }
+
+    pub(super) fn new<const N: usize>(figures: [(Measure, Option<f64>); N]) -> Self {
+        let figures = figures.into_iter().filter_map(|(measure, figure)| Some((measure, figure?))).collect();
+        Self { figures, ..Self::default() }
+    }
+}
