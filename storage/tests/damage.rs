@@ -236,7 +236,8 @@ fn a_flipped_bit_in_a_directory_is_never_served() {
             fs::write(&target, bytes).unwrap();
             let place = format!("{} byte {at}", path.display());
             let (config, _) = noting(2);
-            let Ok(store) = Open::new(copy.path(), config) else { panic!("{place}: the store must open") };
+            let store = Open::new(copy.path(), config);
+            let store = store.unwrap_or_else(|error| panic!("{place}: the store must open: {error:?}"));
             let mut session = Session::new(Box::new(store));
             for n in 0..12 {
                 match session.perform(read(n, 1, 1_000)) {

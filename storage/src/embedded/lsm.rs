@@ -1,37 +1,32 @@
 //! An index partition on lsm-tree.
 //!
-//! Every tree has a sequence counter of its own: lsm-tree draws a number at each flush too, and a tree's counter must
-//! stay close to what readers look at. Readers see everything below `published`, which only the one writing thread
-//! raises, after a whole write; so they never see half a write, whatever lsm-tree draws in between.
+//! Writes are in a [`Memtable`] of our own until they are flushed, as sorting them once is much cheaper than keeping them
+//! sorted. A flush brings them into the tree as tables, all with one sequence number of the tree, and a view looks at what
+//! was written when it began and at the tree below `published`. That number is raised when the tables of a flush are there
+//! and, at the same moment, its writes are given up; so a view has each write from one or from both of them.
 //!
 //! Old versions of a key may be dropped once no view can look at them; `views` counts the open ones.
 
 use std::{
+    cmp::Ordering,
     collections::BTreeMap,
     fmt, fs, io,
     ops::ControlFlow,
     path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use antiphon_protocol::LogKey;
 use antiphon_storage_contract::Direction;
 use bytes::Bytes;
 use lsm_tree::{
-    AbstractTree, AnyTree, Cache, Config, Guard, SeqNo, SequenceNumberCounter,
-    compaction::{
-        Leveled,
-        filter::{CompactionFilter, Context, Factory, ItemAccessor, Verdict},
-    },
+    AbstractTree, AnyTree, Cache, Config, Guard, SeqNo, SequenceNumberCounter, compaction::Leveled,
     config::CompressionPolicy,
 };
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    keys::{self, Key},
+    floors::FloorFilters,
+    memtable::{Memtable, Merged, Run, Write, in_order},
     table::{KeyRange, Table, TableError, View, Visit},
 };
 
@@ -42,49 +37,44 @@ const L0_RUNS_MAX: usize = 4;
 pub(crate) struct LsmTable {
     tree: AnyTree,
     counter: SequenceNumberCounter,
-    shared: Arc<Shared>,
+    state: Mutex<State>,
     floors: Arc<FloorFilters>,
 }
 
-/// What readers, the compaction filter and the writing thread share.
+/// What the writing thread, the flushing one and readers share. Each of them is quick with it, but for a flush and a
+/// reader that sort what came since anybody sorted.
 #[derive(Debug, Default)]
-struct Shared {
-    published: AtomicU64,
-    views: Mutex<BTreeMap<SeqNo, usize>>,
+struct State {
+    active: Memtable,
+    /// What is to be flushed, the oldest first.
+    sealed: Vec<Memtable>,
+    /// Readers look at the tree below this number.
+    published: SeqNo,
+    /// How many views look at the tree below a number.
+    views: BTreeMap<SeqNo, usize>,
 }
 
-impl Shared {
-    fn views(&self) -> MutexGuard<'_, BTreeMap<SeqNo, usize>> {
-        self.views.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(&self) -> SeqNo {
-        let mut views = self.views();
-        let snapshot = self.published.load(Ordering::Acquire);
-        *views.entry(snapshot).or_default() += 1;
-        snapshot
-    }
-
-    fn leave(&self, snapshot: SeqNo) {
-        let mut views = self.views();
-        if let Some(count) = views.get_mut(&snapshot) {
-            *count -= 1;
-            if *count == 0 {
-                views.remove(&snapshot);
-            }
-        }
-    }
-
+impl State {
     /// No view looks below this number.
     fn oldest(&self) -> SeqNo {
-        let views = self.views();
-        views.keys().next().copied().unwrap_or_else(|| self.published.load(Ordering::Acquire))
+        self.views.keys().next().copied().unwrap_or(self.published)
+    }
+
+    /// Everything that is shown and not in the tree, the oldest run first.
+    fn runs(&mut self) -> Vec<Run> {
+        let mut runs = self.sealed_runs();
+        runs.extend_from_slice(self.active.runs());
+        runs
+    }
+
+    fn sealed_runs(&mut self) -> Vec<Run> {
+        self.sealed.iter_mut().flat_map(Memtable::runs).cloned().collect()
     }
 }
 
 impl fmt::Debug for LsmTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LsmTable").field("shared", &self.shared).finish_non_exhaustive()
+        f.debug_struct("LsmTable").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
@@ -111,49 +101,78 @@ impl LsmTable {
             .map_err(table_error)?;
         let next = tree.get_highest_persisted_seqno().map_or(1, |highest| highest + 1);
         counter.set(next);
-        let shared = Arc::new(Shared { published: AtomicU64::new(next), ..Shared::default() });
-        Ok(Self { tree, counter, shared, floors })
+        let state = Mutex::new(State { published: next, ..State::default() });
+        Ok(Self { tree, counter, state, floors })
     }
-}
 
-impl LsmTable {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Gives back the memory and files of states that no view looks at any more. A flush itself cannot: views go on
     /// with the state before it until the writing thread publishes again.
     fn drop_old_versions(&self) -> Result<(), TableError> {
         let path = &self.tree.tree_config().path;
-        self.tree.get_version_history_lock().maintenance(path, self.shared.oldest()).map_err(table_error)
+        let oldest = self.state().oldest();
+        self.tree.get_version_history_lock().maintenance(path, oldest).map_err(table_error)
+    }
+
+    /// Brings writes into the tree, durably and at once.
+    fn ingest(&self, runs: &[Run]) -> lsm_tree::Result<()> {
+        let mut ingestion = self.tree.ingestion()?;
+        for write in Merged::new(runs.iter().map(|run| &**run), Direction::Forward) {
+            match write.value() {
+                Some(value) => ingestion.write(write.key(), value)?,
+                None => ingestion.write_tombstone(write.key())?,
+            }
+        }
+        ingestion.finish()
     }
 }
 
 impl Table for LsmTable {
     fn put(&self, key: &[u8], value: &[u8]) {
-        self.tree.insert(key, value, self.counter.next());
+        self.state().active.write(key, Some(value));
     }
 
     fn delete(&self, key: &[u8]) {
-        self.tree.remove(key, self.counter.next());
+        self.state().active.write(key, None);
     }
 
     fn publish(&self) {
-        self.shared.published.store(self.counter.get(), Ordering::Release);
+        let mut state = self.state();
+        state.active.show();
+        state.published = self.counter.get();
     }
 
     fn view(&self) -> Box<dyn View + '_> {
-        Box::new(LsmView { tree: &self.tree, shared: &self.shared, snapshot: self.shared.enter() })
+        let mut state = self.state();
+        let snapshot = state.published;
+        *state.views.entry(snapshot).or_default() += 1;
+        Box::new(LsmView { table: self, written: state.runs(), snapshot })
     }
 
     fn unsealed_bytes(&self) -> u64 {
-        self.tree.active_memtable().size()
+        self.state().active.bytes()
     }
 
     fn seal(&self) {
-        self.tree.rotate_memtable();
+        let mut state = self.state();
+        let mut sealed = std::mem::take(&mut state.active);
+        sealed.show();
+        state.sealed.push(sealed);
     }
 
     fn flush(&self) -> Result<(), TableError> {
         self.drop_old_versions()?;
-        let lock = self.tree.get_flush_lock();
-        self.tree.flush(&lock, self.shared.oldest()).map_err(table_error)?;
+        let (sealed, runs) = {
+            let mut state = self.state();
+            (state.sealed.len(), state.sealed_runs())
+        };
+        self.ingest(&runs).map_err(table_error)?;
+        let mut state = self.state();
+        state.sealed.drain(..sealed);
+        state.published = self.counter.get();
         Ok(())
     }
 
@@ -163,28 +182,44 @@ impl Table for LsmTable {
             return Ok(());
         }
         // The tree owns the filters, so they hold the tree for the length of a compaction only.
-        self.floors.set(Some(FloorReader { tree: self.tree.clone(), shared: self.shared.clone() }));
-        let compacted = self.tree.compact(Arc::new(Leveled::default()), self.shared.oldest());
+        let (snapshot, oldest) = {
+            let state = self.state();
+            (state.published, state.oldest())
+        };
+        self.floors.set(Some((self.tree.clone(), snapshot)));
+        let compacted = self.tree.compact(Arc::new(Leveled::default()), oldest);
         self.floors.set(None);
         compacted.map_err(table_error)
     }
 }
 
 struct LsmView<'a> {
-    tree: &'a AnyTree,
-    shared: &'a Shared,
+    table: &'a LsmTable,
+    /// What was written and not in the tree when the view began, the oldest run first.
+    written: Vec<Run>,
     snapshot: SeqNo,
 }
 
 impl Drop for LsmView<'_> {
     fn drop(&mut self) {
-        self.shared.leave(self.snapshot);
+        let views = &mut self.table.state().views;
+        if let Some(count) = views.get_mut(&self.snapshot) {
+            *count -= 1;
+            if *count == 0 {
+                views.remove(&self.snapshot);
+            }
+        }
     }
 }
 
 impl View for LsmView<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TableError> {
-        let value = self.tree.get(key, self.snapshot).map_err(table_error)?;
+        for run in self.written.iter().rev() {
+            if let Ok(at) = run.binary_search_by(|write| write.key().cmp(key)) {
+                return Ok(run[at].shared_value());
+            }
+        }
+        let value = self.table.tree.get(key, self.snapshot).map_err(table_error)?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -192,19 +227,40 @@ impl View for LsmView<'_> {
         if range.from >= range.to {
             return Ok(());
         }
-        let mut pairs = self.tree.range(range.from..range.to, self.snapshot, None);
-        let mut next = || match direction {
-            Direction::Forward => pairs.next(),
-            Direction::Backward => pairs.next_back(),
+        let mut written = Merged::within(&self.written, range, direction).peekable();
+        let mut pairs = self.table.tree.range(range.from..range.to, self.snapshot, None);
+        let mut next_stored = || {
+            let next = match direction {
+                Direction::Forward => pairs.next(),
+                Direction::Backward => pairs.next_back(),
+            };
+            next.map(Guard::into_inner).transpose().map_err(table_error)
         };
-        while let Some(pair) = next() {
-            let (key, value) = pair.into_inner().map_err(table_error)?;
-            if let ControlFlow::Break(()) = visit(&key, &value) {
-                break;
+        let mut stored = next_stored()?;
+        loop {
+            let first = match (written.peek(), &stored) {
+                (None, None) => return Ok(()),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(write), Some((key, _))) => in_order(direction, write.key(), key),
+            };
+            let flow = match &stored {
+                Some((key, value)) if first.is_gt() => visit(key, value),
+                // What is not in the tree yet is newer than what is.
+                _ => written.next().map_or(ControlFlow::Continue(()), |write| shown(write, visit)),
+            };
+            if flow.is_break() {
+                return Ok(());
+            }
+            if first.is_ge() {
+                stored = next_stored()?;
             }
         }
-        Ok(())
     }
+}
+
+fn shown(write: &Write, visit: &mut Visit<'_>) -> ControlFlow<()> {
+    write.value().map_or(ControlFlow::Continue(()), |value| visit(write.key(), value))
 }
 
 /// Compares a tree's list of tables with its checksum. lsm-tree trusts that list, and what it makes of a damaged one
@@ -235,70 +291,12 @@ fn table_error(error: lsm_tree::Error) -> TableError {
     }
 }
 
-/// Makes the filter of each compaction.
-#[derive(Default)]
-struct FloorFilters {
-    reader: Mutex<Option<FloorReader>>,
-}
-
-impl FloorFilters {
-    fn set(&self, reader: Option<FloorReader>) {
-        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = reader;
-    }
-}
-
-impl Factory for FloorFilters {
-    fn name(&self) -> &str {
-        "floor"
-    }
-
-    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
-        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Box::new(FloorFilter { reader, log: LogKey([0; 16]), floor: 0 })
-    }
-}
-
-#[derive(Clone)]
-struct FloorReader {
-    tree: AnyTree,
-    shared: Arc<Shared>,
-}
-
-impl FloorReader {
-    fn floor(&self, log: LogKey) -> lsm_tree::Result<u64> {
-        let snapshot = self.shared.published.load(Ordering::Acquire);
-        let value = self.tree.get(Key::Floor.of(log), snapshot)?;
-        Ok(value.and_then(|value| keys::number(&value)).unwrap_or(0))
-    }
-}
-
-/// Drops rows below their log's floor, and their entries in the duplicate index, when tables are merged. An older
-/// version that comes to light again is below the floor too, and readers never look there.
-struct FloorFilter {
-    reader: Option<FloorReader>,
-    log: LogKey,
-    floor: u64,
-}
-
-impl CompactionFilter for FloorFilter {
-    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> lsm_tree::Result<Verdict> {
-        let Some(reader) = &self.reader else { return Ok(Verdict::Keep) };
-        let seq = match Key::parse(item.key()) {
-            Some((log, Key::Row(seq))) => Some((log, seq)),
-            Some((log, Key::Duplicate { .. })) => keys::number(&item.value()?).map(|seq| (log, seq)),
-            _ => None,
-        };
-        let Some((log, seq)) = seq else { return Ok(Verdict::Keep) };
-        if log != self.log {
-            (self.log, self.floor) = (log, reader.floor(log)?);
-        }
-        Ok(if seq < self.floor { Verdict::Destroy } else { Verdict::Keep })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use antiphon_protocol::LogKey;
+
     use super::*;
+    use crate::embedded::keys::Key;
 
     const LOG: LogKey = LogKey([5; 16]);
 

@@ -26,10 +26,12 @@ impl From<io::Error> for TableError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             _ if disk::is_full(&error) => Self::Full,
-            // A file that is shorter than it says, or absent, is damage, not a failing device.
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::NotFound => {
-                Self::Damaged(error.to_string())
-            }
+            // A file that is shorter than it says, or absent, or that names a place that no file has, is damage, not a
+            // failing device.
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NotFound => Self::Damaged(error.to_string()),
             _ => Self::Io(error),
         }
     }
