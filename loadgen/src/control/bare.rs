@@ -2,9 +2,10 @@
 //!
 //! One thread drives `quinn-proto` with this workspace's socket layer: `recvmmsg` with receive offload, one `sendmmsg`
 //! for up to 64 packets to different connections. Each round writes one frame, the broker's EVENT with a row, to one
-//! long-lived stream of every connection. Certificate type, cipher, transport settings, socket options and the receiving side are the broker's and
-//! its load generator's, down to the check of every position, so that what differs is what the broker does besides:
-//! decode, order, store, sync, acknowledge, hand out.
+//! long-lived stream of every connection of a room, and if it is asked to, syncs it to a file before. Certificate type,
+//! cipher, transport settings, socket options and the receiving side are the broker's and its load generator's, down to the
+//! check of every position, so that what differs is what the broker does besides: receive, decode, order, index,
+//! acknowledge, hand out.
 
 use std::{
     collections::BTreeSet,
@@ -19,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::sync::SyncFile;
 use crate::{
     fanout::SESSIONS_PER_SOCKET,
     follower::{End, Tally, follow},
@@ -55,8 +57,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// Receivers.
+    /// Rooms, whose turn it is one after the other.
+    pub rooms: usize,
+    /// Receivers of each.
     pub members: usize,
+    /// Whether each round is written to a file and synced before it is sent.
+    pub synced: bool,
     /// Payload of a frame.
     pub bytes: usize,
     /// Rounds per second.
@@ -72,6 +78,11 @@ pub struct Load {
 }
 
 impl Load {
+    /// Receivers of all rooms.
+    pub fn receivers(&self) -> usize {
+        self.rooms * self.members
+    }
+
     fn rounds(&self) -> u64 {
         (self.seconds * self.rate).round().max(1.0) as u64
     }
@@ -108,7 +119,7 @@ pub fn measure(load: Load) -> Result<Figures, Box<dyn Error>> {
         if let Some(core) = load.server_core {
             pin(core)?;
         }
-        Driver::new(socket, server, load, sender, seen).run()
+        Driver::new(socket, server, load, sender, seen)?.run()
     })?;
     if let Some(core) = load.core {
         pin(core)?;
@@ -159,11 +170,11 @@ async fn receive(
     trust: Trust,
     progress: &Arc<Progress>,
 ) -> Result<(), Box<dyn Error>> {
-    let sockets = load.members.div_ceil(SESSIONS_PER_SOCKET);
+    let sockets = load.receivers().div_ceil(SESSIONS_PER_SOCKET);
     let dialer = Dialer::new(address, &trust, sockets, KEEP_ALIVE)?;
     let (_plan, no_latencies) = watch::channel(None);
     let (mut connections, mut readers) = (Vec::new(), JoinSet::new());
-    for number in 0..load.members {
+    for number in 0..load.receivers() {
         let connection = dialer.connect(number).await?;
         let (stream, tally, plan) = (connection.clone(), progress.tally.clone(), no_latencies.clone());
         connections.push(connection);
@@ -225,7 +236,8 @@ struct Driver {
     load: Load,
     sender: UserId,
     body: Vec<u8>,
-    seq: u64,
+    sync: Option<SyncFile>,
+    rounds: u64,
     progress: Arc<Progress>,
 }
 
@@ -236,11 +248,11 @@ impl Driver {
         load: Load,
         sender: UserId,
         progress: Arc<Progress>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let mut config = EndpointConfig::new(Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[7; 32])));
         let ids = ConnectionIds::new(ShardId(0), 1, [7; 32], [8; 32]);
         config.cid_generator(move || Box::new(ids.clone()));
-        Self {
+        Ok(Self {
             endpoint: Endpoint::new(Arc::new(config), Some(server), !socket.may_fragment(), None),
             socket,
             peers: Vec::new(),
@@ -254,15 +266,16 @@ impl Driver {
             received: 0,
             sender,
             body: vec![b'x'; load.bytes],
-            seq: 0,
+            sync: load.synced.then(SyncFile::make).transpose()?,
+            rounds: 0,
             load,
             progress,
-        }
+        })
     }
 
     /// Serves handshakes, sends the rounds on schedule, and counts until the last frame has arrived.
     fn run(mut self) -> io::Result<Counts> {
-        while self.connected < self.load.members {
+        while self.connected < self.load.receivers() {
             if self.is_over() {
                 return Ok(Counts::default());
             }
@@ -298,14 +311,19 @@ impl Driver {
         self.progress.is_over.load(Ordering::Acquire)
     }
 
-    /// Works until `due`, then writes one frame to every connection.
+    /// Works until `due`, then writes one frame to every connection of the room whose turn it is.
     fn round(&mut self, due: Instant) -> io::Result<()> {
         while Instant::now() < due {
             self.turn(due)?;
         }
+        let room = (self.rounds % self.load.rooms as u64) as usize;
         let frame = self.next_frame();
-        for slot in 0..self.peers.len() {
-            let Some(peer) = self.peers[slot].as_mut() else { continue };
+        if let Some(file) = &mut self.sync {
+            file.append(&frame)?;
+        }
+        let first = room * self.load.members;
+        for slot in first..first + self.load.members {
+            let Some(peer) = self.peers.get_mut(slot).and_then(Option::as_mut) else { continue };
             if peer.stream.is_none() {
                 peer.stream = peer.quic.streams().open(Dir::Uni);
                 if let Some(stream) = peer.stream {
@@ -321,15 +339,16 @@ impl Driver {
         self.transmit(Instant::now())
     }
 
-    /// The frame that a broker would send for the next message.
+    /// The frame that a broker would send for the next message, numbered within its room.
     fn next_frame(&mut self) -> Bytes {
-        self.seq += 1;
+        let seq = self.rounds / self.load.rooms as u64 + 1;
+        self.rounds += 1;
         let row = NewRow {
-            seq: self.seq,
-            msgno: self.seq,
-            time_ms: self.seq,
-            event_id: Uuid::from_u128(self.seq.into()),
-            client_message_id: Uuid::from_u128(self.seq.into()),
+            seq,
+            msgno: seq,
+            time_ms: seq,
+            event_id: Uuid::from_u128(seq.into()),
+            client_message_id: Uuid::from_u128(seq.into()),
             kind: EventKind::MESSAGE,
             content_type: ContentType::Text,
             sender: &self.sender,

@@ -1,5 +1,6 @@
 //! What the kernel alone takes for a fan-out: as many datagrams of the same size, by the same `sendmmsg`, to as many
-//! sockets as the generator has, without QUIC, encryption or acknowledgements.
+//! sockets as the generator has, without QUIC, encryption or acknowledgements; and a sync of each message before, if it is to
+//! be kept.
 
 use std::{
     error::Error,
@@ -20,14 +21,14 @@ use antiphon_sys::{
     udp::{Receiver, SendBatch, ShardSocket, Transmit},
 };
 
-use super::bare::Load;
+use super::{bare::Load, sync::SyncFile};
 
 /// What QUIC and encryption add to a frame: short header with an 8-byte connection id, packet number, stream header, tag.
 const QUIC_BYTES: usize = 40;
 
 /// CPU time of the sender per datagram, in microseconds.
 pub fn measure(load: Load) -> Result<f64, Box<dyn Error>> {
-    let sockets = load.members.div_ceil(SESSIONS_PER_SOCKET);
+    let sockets = load.receivers().div_ceil(SESSIONS_PER_SOCKET);
     let receivers: Result<Vec<UdpSocket>, _> = (0..sockets).map(|_| UdpSocket::bind("127.0.0.1:0")).collect();
     let receivers = receivers?;
     let addresses: Result<Vec<SocketAddr>, _> = receivers.iter().map(UdpSocket::local_addr).collect();
@@ -73,12 +74,17 @@ fn send(load: Load, addresses: &[SocketAddr]) -> Result<Duration, Box<dyn Error>
         }
         let packet = vec![0; load.bytes + antiphon_protocol::header::HEADER_BYTES + QUIC_BYTES];
         let mut batch = SendBatch::default();
+        let mut file = load.synced.then(SyncFile::make).transpose()?;
         let (interval, mut due) = (Duration::from_secs_f64(1.0 / load.rate), Instant::now());
         let before = thread_time();
-        for _ in 0..(load.seconds * load.rate) as u64 {
+        for round in 0..(load.seconds * load.rate) as usize {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             due += interval;
-            for member in 0..load.members {
+            if let Some(file) = &mut file {
+                file.append(&packet)?;
+            }
+            let first = round % load.rooms * load.members;
+            for member in first..first + load.members {
                 let destination = addresses[member % addresses.len()];
                 let transmit = Transmit { destination, src_ip: None, ecn: None, segment_size: None };
                 while batch.push(transmit, &packet).is_err() {

@@ -5,3 +5,4 @@
 
 pub mod bare;
 pub mod floor;
+pub mod sync;

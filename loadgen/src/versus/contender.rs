@@ -108,9 +108,10 @@ impl Stand {
     }
 
     fn control_load(&self, live: Live) -> bare::Load {
-        let Live { members, bytes, rate, seconds, warm_up, .. } = live;
+        let Live { rooms, members, bytes, rate, seconds, warm_up, keeping } = live;
         let CoreArgs { server_core, core } = self.cores;
-        bare::Load { members: members as usize, bytes, rate, seconds, warm_up, server_core, core }
+        let (rooms, members, synced) = (rooms as usize, members as usize, keeping == Keeping::Synced);
+        bare::Load { rooms, members, synced, bytes, rate, seconds, warm_up, server_core, core }
     }
 
     /// A broker with one shard, as the peers have one thread or one processor.

@@ -119,7 +119,7 @@ pub(super) fn chat_rows(size: Size) -> Vec<Row> {
                  gets them"
             ),
             work: Work::Live(live),
-            contenders: vec![Contender::Antiphon, NATS, REDIS],
+            contenders: vec![Contender::Floor, Contender::Bare, Contender::Antiphon, NATS, REDIS],
             headline: Measure::CpuUs,
             goals: CHAT_GOALS,
             rounds,

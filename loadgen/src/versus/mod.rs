@@ -2,13 +2,20 @@
 //!
 //! [`rows`] says what a comparison is; [`live`], [`durable`] and [`herd`] which ones there are, with their goals, and drive the
 //! peers; the scenarios of this crate drive the broker. [`contender`] has one of them do it once, [`outcome`] is what came of
-//! it, [`table`] tells that, and [`scene`] where it was measured.
+//! it, [`table`] and [`plot`] tell that, and [`scene`] where it was measured.
 //!
 //! Invariants: one server at a time, alone on its processor, started for this measurement and gone after it; all of them with
 //! one certificate and TLS 1.3; every delivery and acknowledgement is checked at its receiver, and a measurement with a wrong
 //! count has no result.
 
-use std::{collections::BTreeMap, error::Error, fs::File, io::Write, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fs::{self, File},
+    io::Write,
+    path::PathBuf,
+    time::Duration,
+};
 
 use antiphon_peers::{Certificate, Peer, Program};
 use clap::Args;
@@ -21,6 +28,7 @@ pub mod durable;
 pub mod herd;
 pub mod live;
 pub mod outcome;
+pub mod plot;
 pub mod rows;
 pub mod scene;
 pub mod table;
@@ -74,6 +82,9 @@ pub struct VersusArgs {
     /// Measure although the machine does something else, too.
     #[arg(long)]
     busy: bool,
+    /// Also draw each comparison, as ROW.svg in this folder.
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
     /// Also write everything that was measured as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -110,8 +121,13 @@ impl VersusArgs {
         let mut measured = Vec::new();
         for row in self.rows() {
             let rounds = measure(&row, &stand, self.rounds.unwrap_or(row.rounds));
-            write!(out, "{}", table::Table { row: &row, rounds: &rounds })?;
+            let table = table::Table { row: &row, rounds: &rounds };
+            write!(out, "{table}")?;
             out.flush()?;
+            if let Some(dir) = &self.plots {
+                fs::create_dir_all(dir)?;
+                fs::write(dir.join(row.name).with_extension("svg"), plot::Plot(&table).to_string())?;
+            }
             measured.push((row, rounds));
         }
         if let Some(path) = &self.json {

@@ -24,7 +24,7 @@ impl Table<'_> {
         self.rounds.iter().filter_map(move |round| round.get(&contender)).filter(|outcome| outcome.holds())
     }
 
-    fn spread(&self, contender: Contender, measure: Measure) -> Option<Spread> {
+    pub(super) fn spread(&self, contender: Contender, measure: Measure) -> Option<Spread> {
         Spread::of(self.outcomes(contender).filter_map(|outcome| outcome.figures.get(&measure).copied()))
     }
 
