@@ -4,7 +4,6 @@
 //! http/     the HTTP API, server-sent events
 //! socket/   one WebSocket: its session's phase, what waits to be written, binary or JSON
 //! trunk/    connections to the broker that carry all sessions of a worker
-//! json/     the JSON form of frames
 //! worker    one thread: a listener, its sockets, its trunks
 //! ```
 //!
@@ -14,7 +13,6 @@
 
 mod error;
 mod http;
-pub mod json;
 mod metrics;
 mod reader;
 mod shown;
@@ -26,6 +24,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use tokio::sync::watch;
 
+pub use antiphon_json as json;
 pub use error::GatewayError;
 pub use http::{openapi_document, requests};
 pub use metrics::METRICS;

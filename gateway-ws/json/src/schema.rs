@@ -252,7 +252,7 @@ mod tests {
     /// `SPEC.md` names the body of every frame, of every OK, and of every event that the broker makes.
     #[test]
     fn bodies_are_those_of_the_specification() {
-        let spec = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/SPEC.md")).unwrap();
+        let spec = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../protocol/SPEC.md")).unwrap();
         let rows = spec.lines().map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
         let mut seen = (0, 0, 0);
         for cells in rows.filter(|cells| cells.len() > 5) {
