@@ -23,7 +23,7 @@ const LOG: &str = "c:bench";
 
 /// The shard, its store, and who is connected.
 #[derive(Debug)]
-pub struct World {
+pub(crate) struct World {
     shard: Shard,
     store: MemoryLog,
     now: Time,
@@ -36,7 +36,7 @@ pub struct World {
 
 impl World {
     /// One user who sends, and `members` who follow the same conversation. Bodies have `bytes` bytes.
-    pub fn new(members: u32, bytes: usize) -> Self {
+    pub(crate) fn new(members: u32, bytes: usize) -> Self {
         let config = ShardConfig {
             shard: ShardId(0),
             shards: 1,
@@ -88,18 +88,18 @@ impl World {
     }
 
     /// Lets a member follow the conversation, anew if it did. Returns the bytes that it was sent.
-    pub fn subscribe(&mut self, member: u32, from: From) -> usize {
+    pub(crate) fn subscribe(&mut self, member: u32, from: From) -> usize {
         self.request(member, FrameType::Subscribe, &control::Subscribe { log: LOG.to_owned(), from: Some(from) })
     }
 
     /// Lets a member read the newest `rows` rows. Returns the bytes that it was sent.
-    pub fn fetch(&mut self, member: u32, rows: u32) -> usize {
+    pub(crate) fn fetch(&mut self, member: u32, rows: u32) -> usize {
         let fetch = control::Fetch { log: LOG.to_owned(), limit: rows, backward: true, ..Default::default() };
         self.request(member, FrameType::Fetch, &fetch)
     }
 
     /// Where the log ends, as a member who has all of it would say it.
-    pub fn head(&mut self) -> control::Position {
+    pub(crate) fn head(&mut self) -> control::Position {
         // Of the log that this world made: epoch 1, one row per change and message.
         let changes = 1 + u64::from(self.members).div_ceil(MEMBERS_PER_REQUEST_MAX as u64);
         control::Position { epoch: 1, seq: changes + self.sent }
@@ -107,7 +107,7 @@ impl World {
 
     /// The first user sends `count` messages in one turn. Returns the bytes that went to everybody, acknowledgements
     /// included.
-    pub fn send(&mut self, count: u32) -> usize {
+    pub(crate) fn send(&mut self, count: u32) -> usize {
         for _ in 0..count {
             let frame = self.next_send();
             self.shard.handle(self.now, Input::Received { connection: connection(0), bytes: frame });
@@ -227,7 +227,7 @@ fn user(member: u32) -> String {
 }
 
 /// The log of every world.
-pub fn log() -> LogName {
+pub(crate) fn log() -> LogName {
     // Invariant: a constant that is a valid name.
     #[expect(clippy::unwrap_used, reason = "a valid constant")]
     LOG.parse().unwrap()
