@@ -44,6 +44,8 @@ const USAGE: &str = "usage: antiphon-bench-instructions COMMAND
     run CASE                does a case, for callgrind to count";
 
 const BUDGET_FILE: &str = "bench/budgets.toml";
+/// Exit code where this toolchain has no budgets and the commit that would stand in for them cannot be built.
+const NOTHING_TO_COMPARE_WITH: u8 = 3;
 
 /// Instructions of a round, by case.
 type Counts = BTreeMap<String, u64>;
@@ -66,7 +68,7 @@ fn main() -> ExitCode {
                 cause = error.source();
             }
             eprintln!();
-            ExitCode::from(2)
+            ExitCode::from(if error.is::<BaseError>() { NOTHING_TO_COMPARE_WITH } else { 2 })
         }
     }
 }
