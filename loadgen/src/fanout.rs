@@ -40,7 +40,7 @@ use crate::{
 /// Sessions that share one socket of the generator.
 pub const SESSIONS_PER_SOCKET: usize = 64;
 /// How old the broker's metrics page may be.
-const METRICS_AGE: Duration = Duration::from_millis(1_200);
+pub(crate) const METRICS_AGE: Duration = Duration::from_millis(1_200);
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
 
 /// The load.

@@ -1,9 +1,10 @@
 //! A few connections that send as fast as a window of unacknowledged messages lets them: what a durable
 //! acknowledgement costs the broker, and how many of them one sync of its log serves.
 //!
-//! The loop is closed on purpose: the window is the load. Each connection sends to a conversation of its own, and its
-//! acknowledgements are checked by position: the next one must be the answer to the next request and name the next
-//! position.
+//! The loop is closed on purpose: the window is the load. Where two clients are compared it is open, at one rate for both:
+//! the window is then a burst, and how many messages arrive together does not follow from how fast a client is. Each
+//! connection sends to a conversation of its own, and its acknowledgements are checked by position: the next one must be
+//! the answer to the next request and name the next position.
 
 use std::{
     error::Error,
@@ -19,16 +20,21 @@ use antiphon_protocol::{FrameType, LogName, RawFrame, frames::Ack};
 use bytes::{Bytes, BytesMut};
 use clap::Args;
 use serde::Serialize;
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, sleep_until},
+};
 
 use crate::{
-    fanout::new_send,
+    fanout::{METRICS_AGE, new_send},
     measured::Scenario,
     merge::Group,
     names::{Names, Seat},
     probe::{METRIC_FSYNCS, cpu_us_between},
+    report::{Latencies, LatencySummary},
     stage,
-    target::Target,
+    target::{Target, Usage},
     wire::{Dialer, Session, WireError, expect, open_all},
 };
 
@@ -48,12 +54,35 @@ pub struct PublishArgs {
     /// Bytes of a message's body.
     #[arg(long, value_name = "B", default_value_t = 200)]
     pub(crate) bytes: usize,
+    /// Messages per second, over all connections in turn: each sends as many as may be in flight at once, and not before
+    /// the last ones are acknowledged. Default: as many as the windows let through.
+    #[arg(long, value_name = "R")]
+    pub(crate) rate: Option<f64>,
     /// Length of the measurement.
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     pub(crate) seconds: f64,
     /// Load before the measurement.
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     pub(crate) warm_up: f64,
+}
+
+/// When a connection sends a whole window.
+#[derive(Debug, Clone, Copy)]
+struct Bursts {
+    start: Instant,
+    interval: Duration,
+    count: u32,
+}
+
+impl PublishArgs {
+    /// The bursts of each connection, evenly spread over all of them.
+    fn bursts(&self, rate: f64, seconds: f64) -> impl Iterator<Item = Bursts> + use<> {
+        let between = Duration::from_secs_f64(self.in_flight as f64 / rate);
+        let interval = between * self.connections as u32;
+        let count = (seconds / interval.as_secs_f64()).round().max(1.0) as u32;
+        let start = Instant::now();
+        (0..self.connections as u32).map(move |number| Bursts { start: start + between * number, interval, count })
+    }
 }
 
 /// What a run measured.
@@ -65,6 +94,8 @@ pub struct PublishReport {
     pub in_flight: usize,
     /// Bytes of a body.
     pub bytes: usize,
+    /// Messages per second that were offered; none in a closed loop.
+    pub rate: Option<f64>,
     /// Acknowledgements in the measurement.
     pub acks: u64,
     /// Of these, per second.
@@ -85,6 +116,8 @@ pub struct PublishReport {
     pub resident_kib: Option<u64>,
     /// Packets that the broker received per acknowledgement.
     pub datagrams_in_per_ack: Option<f64>,
+    /// From when a burst was due to when it was sent.
+    pub lag: Option<LatencySummary>,
     /// What went wrong first.
     pub broken: Option<String>,
 }
@@ -97,6 +130,24 @@ impl PublishReport {
         self.cores_busy = cpu_us.map(|us| us / 1e6 / seconds);
     }
 
+    /// Takes over what the broker used between two readings.
+    pub(crate) fn apply(&mut self, before: &Usage, after: &Usage, seconds: f64) {
+        self.divide(seconds, cpu_us_between(before.cpu_ns, after.cpu_ns));
+        self.resident_kib = after.resident_kib;
+        // All counters come from the same page, so that its age does not matter.
+        let grown = |name| after.metrics.as_ref()?.growth(before.metrics.as_ref()?, name);
+        let per = |amount: Option<f64>, count: Option<f64>| {
+            // A cluster has no syncs that the broker could count.
+            amount.zip(count.filter(|count| *count > 0.0)).map(|(amount, count)| amount / count)
+        };
+        let (appended, fsyncs) = (grown(METRIC_APPENDED), grown(METRIC_FSYNCS));
+        self.messages_per_fsync = per(appended, fsyncs);
+        self.messages_per_block = per(appended, grown(METRIC_BLOCKS));
+        self.blocks_per_fsync = per(grown(METRIC_BLOCKS), fsyncs);
+        self.datagrams_in_per_ack = per(grown("antiphon_datagrams_in_total"), appended);
+        self.fsyncs_per_second = self.messages_per_fsync.map(|messages| self.acks_per_second / messages);
+    }
+
     /// Every message was acknowledged once, at the next position.
     pub fn holds(&self) -> bool {
         self.broken.is_none()
@@ -107,7 +158,11 @@ impl fmt::Display for PublishReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let figure = |figure: Option<f64>| figure.map_or_else(|| "unknown".into(), |figure| format!("{figure:.2}"));
         let Self { connections, in_flight, bytes, acks, acks_per_second, .. } = self;
-        writeln!(f, "publish                       {connections} connections x {in_flight} in flight x {bytes} B")?;
+        let rate = self.rate.map(|rate| format!(" at {rate}/s")).unwrap_or_default();
+        writeln!(
+            f,
+            "publish                       {connections} connections x {in_flight} in flight x {bytes} B{rate}"
+        )?;
         writeln!(f, "durable acks                  {acks}, {acks_per_second:.0} per second")?;
         writeln!(f, "server CPU us/ack             {}", figure(self.cpu_us_per_ack))?;
         writeln!(f, "server cores busy             {}", figure(self.cores_busy))?;
@@ -116,6 +171,9 @@ impl fmt::Display for PublishReport {
         writeln!(f, "blocks per fsync              {}", figure(self.blocks_per_fsync))?;
         writeln!(f, "fsyncs per second             {}", figure(self.fsyncs_per_second))?;
         writeln!(f, "datagrams in per ack          {}", figure(self.datagrams_in_per_ack))?;
+        if let Some(LatencySummary { p50_ms, p99_ms, max_ms, .. }) = self.lag {
+            writeln!(f, "generator lag                 p50 {p50_ms:.2} ms  p99 {p99_ms:.2} ms  max {max_ms:.2} ms")?;
+        }
         let kept = self.broken.as_deref().unwrap_or("every message was acknowledged once and in order");
         writeln!(f, "promises                      {kept}")
     }
@@ -137,7 +195,6 @@ struct Sender {
 impl Sender {
     /// Keeps `window` messages under way until it is told to stop, then waits for the rest.
     async fn run(mut self, window: usize, stop: watch::Receiver<bool>) -> Result<(), String> {
-        self.next_answer = self.session.next_id() + 1;
         let mut room = window;
         loop {
             if !*stop.borrow() && room > 0 {
@@ -156,6 +213,23 @@ impl Sender {
                 room += 1;
             }
         }
+    }
+
+    /// Sends a window each time that it is due, and not before the last one is acknowledged. How late it was.
+    async fn send_bursts(&mut self, window: usize, bursts: Bursts) -> Result<Latencies, String> {
+        let mut lag = Latencies::default();
+        for number in 0..bursts.count {
+            let due = bursts.start + bursts.interval * number;
+            sleep_until(due.into()).await;
+            lag.record(due.elapsed());
+            let frames = self.messages(window);
+            self.session.write(frames).await.map_err(text_of(&self.log))?;
+            for _ in 0..window {
+                let answer = self.session.answer().await.map_err(text_of(&self.log))?;
+                self.note(&answer)?;
+            }
+        }
+        Ok(lag)
     }
 
     /// The next `count` SENDs, packed together.
@@ -211,46 +285,114 @@ async fn run(args: &PublishArgs, target: &Target) -> Result<PublishReport, Box<d
     let users: Result<Vec<_>, _> = seats.map(|seat| names.user(seat).map(|user| user.to_string())).collect();
     let dialer = Arc::new(Dialer::new(target.address(), target.trust(), args.connections, KEEP_ALIVE)?);
 
-    let (stop, stops) = watch::channel(false);
     let acks = Arc::new(AtomicU64::new(0));
-    let mut senders = JoinSet::new();
-    for (group, session) in (0..).zip(open_all(target, &dialer, &users?).await?) {
+    let mut senders = Vec::new();
+    for (group, mut session) in (0..).zip(open_all(target, &dialer, &users?).await?) {
         let (log, body) = (LogName::Conversation(names.conversation(group)?), Bytes::from(vec![b'x'; args.bytes]));
-        let sender = Sender { session, log, body, sent: 0, next_answer: 0, position: None, acks: acks.clone() };
-        senders.spawn(sender.run(args.in_flight, stops.clone()));
+        let next_answer = session.next_id() + 1;
+        senders.push(Sender { session, log, body, sent: 0, next_answer, position: None, acks: acks.clone() });
     }
-    sleep(Duration::from_secs_f64(args.warm_up)).await;
     let mut report = PublishReport {
         connections: args.connections,
         in_flight: args.in_flight,
         bytes: args.bytes,
+        rate: args.rate,
         ..Default::default()
     };
-    let page_before = target.usage();
-    let (before, start, acks_before) = (target.cpu_ns(), Instant::now(), acks.load(Ordering::Relaxed));
+    match args.rate {
+        None => at_full_speed(args, target, senders, &acks, &mut report).await?,
+        Some(rate) => at_rate(args, rate, target, senders, &mut report).await?,
+    }
+    Ok(report)
+}
+
+/// The windows stay full from the beginning to the end.
+async fn at_full_speed(
+    args: &PublishArgs,
+    target: &Target,
+    senders: Vec<Sender>,
+    acks: &AtomicU64,
+    report: &mut PublishReport,
+) -> Result<(), Box<dyn Error>> {
+    let (stop, stops) = watch::channel(false);
+    let mut sending = JoinSet::new();
+    for sender in senders {
+        sending.spawn(sender.run(args.in_flight, stops.clone()));
+    }
+    sleep(Duration::from_secs_f64(args.warm_up)).await;
+    let mut before = target.usage();
+    let (start, acks_before) = (Instant::now(), acks.load(Ordering::Relaxed));
+    before.cpu_ns = target.cpu_ns();
     sleep(Duration::from_secs_f64(args.seconds)).await;
-    let (after, seconds, acks_after) = (target.cpu_ns(), start.elapsed().as_secs_f64(), acks.load(Ordering::Relaxed));
-    let page_after = target.usage();
+    let (cpu_ns, seconds, acks_after) = (target.cpu_ns(), start.elapsed().as_secs_f64(), acks.load(Ordering::Relaxed));
+    let after = Usage { cpu_ns, ..target.usage() };
     stop.send_replace(true);
-    while let Some(sender) = senders.join_next().await {
+    while let Some(sender) = sending.join_next().await {
         if let Err(error) = sender? {
             report.broken.get_or_insert(error);
         }
     }
     report.acks = acks_after - acks_before;
-    report.divide(seconds, cpu_us_between(before, after));
-    report.resident_kib = page_after.resident_kib;
-    // All counters come from the same page, so that its age does not matter.
-    let grown = |name| page_after.metrics.as_ref()?.growth(page_before.metrics.as_ref()?, name);
-    let per = |amount: Option<f64>, count: Option<f64>| {
-        // A cluster has no syncs that the broker could count.
-        amount.zip(count.filter(|count| *count > 0.0)).map(|(amount, count)| amount / count)
-    };
-    let (appended, fsyncs) = (grown(METRIC_APPENDED), grown(METRIC_FSYNCS));
-    report.messages_per_fsync = per(appended, fsyncs);
-    report.messages_per_block = per(appended, grown(METRIC_BLOCKS));
-    report.blocks_per_fsync = per(grown(METRIC_BLOCKS), fsyncs);
-    report.datagrams_in_per_ack = per(grown("antiphon_datagrams_in_total"), appended);
-    report.fsyncs_per_second = report.messages_per_fsync.map(|messages| report.acks_per_second / messages);
-    Ok(report)
+    report.apply(&before, &after, seconds);
+    Ok(())
+}
+
+/// Between two moments at which nothing is under way.
+async fn at_rate(
+    args: &PublishArgs,
+    rate: f64,
+    target: &Target,
+    mut senders: Vec<Sender>,
+    report: &mut PublishReport,
+) -> Result<(), Box<dyn Error>> {
+    send_bursts(args, rate, args.warm_up, &mut senders).await?;
+    sleep(METRICS_AGE).await;
+    let (before, start) = (target.usage(), Instant::now());
+    let sent_before: u64 = senders.iter().map(|sender| sender.sent).sum();
+    report.lag = send_bursts(args, rate, args.seconds, &mut senders).await?.summary();
+    let (cpu_ns, seconds) = (target.cpu_ns(), start.elapsed().as_secs_f64());
+    report.acks = senders.iter().map(|sender| sender.sent).sum::<u64>() - sent_before;
+    sleep(METRICS_AGE).await;
+    report.apply(&before, &Usage { cpu_ns, ..target.usage() }, seconds);
+    Ok(())
+}
+
+/// Lets all connections send for so long, and waits until everything is acknowledged. How late the bursts were.
+async fn send_bursts(
+    args: &PublishArgs,
+    rate: f64,
+    seconds: f64,
+    senders: &mut Vec<Sender>,
+) -> Result<Latencies, Box<dyn Error>> {
+    let (mut sending, window) = (JoinSet::new(), args.in_flight);
+    for (mut sender, bursts) in senders.drain(..).zip(args.bursts(rate, seconds)) {
+        sending.spawn(async move {
+            let lag = sender.send_bursts(window, bursts).await;
+            (sender, lag)
+        });
+    }
+    let mut all = Latencies::default();
+    while let Some(sent) = sending.join_next().await {
+        let (sender, lag) = sent?;
+        all.add(&lag?);
+        senders.push(sender);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connections_take_turns_at_one_rate() {
+        let args =
+            PublishArgs { connections: 4, in_flight: 50, bytes: 200, rate: Some(10_000.0), seconds: 2.0, warm_up: 0.0 };
+        let bursts: Vec<Bursts> = args.bursts(10_000.0, args.seconds).collect();
+        let starts: Vec<Duration> = bursts.iter().map(|one| one.start - bursts[0].start).collect();
+        assert_eq!(starts, [0, 5, 10, 15].map(Duration::from_millis));
+        assert!(bursts.iter().all(|one| one.interval == Duration::from_millis(20) && one.count == 100), "{bursts:?}");
+        // The shortest run sends something.
+        assert!(args.bursts(10_000.0, 0.001).all(|one| one.count == 1));
+    }
 }

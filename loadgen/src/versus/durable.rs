@@ -40,6 +40,8 @@ pub struct Durable {
     pub in_flight: usize,
     /// Bytes of a message.
     pub bytes: usize,
+    /// Messages per second, in bursts of what may wait; as many as there can be if `None`.
+    pub rate: Option<f64>,
     /// Length of the measurement.
     pub seconds: f64,
     /// Load before it.
@@ -48,8 +50,8 @@ pub struct Durable {
 
 impl From<Durable> for PublishArgs {
     fn from(durable: Durable) -> Self {
-        let Durable { connections, in_flight, bytes, seconds, warm_up } = durable;
-        Self { connections, in_flight, bytes, seconds, warm_up }
+        let Durable { connections, in_flight, bytes, rate, seconds, warm_up } = durable;
+        Self { connections, in_flight, bytes, rate, seconds, warm_up }
     }
 }
 
@@ -59,6 +61,7 @@ impl From<PublishReport> for Outcome {
             (Measure::PerSecond, Some(report.acks_per_second)),
             (Measure::CpuUs, report.cpu_us_per_ack),
             (Measure::ResidentMib, report.resident_kib.map(|kib| kib as f64 / 1024.0)),
+            (Measure::LagP999Ms, report.lag.map(|lag| lag.p999_ms)),
         ]);
         (outcome.done, outcome.expected, outcome.broken) = (report.acks, report.acks, report.broken);
         outcome
@@ -71,7 +74,7 @@ const ONE_BY_ONE_GOALS: &[Goal] = &[goal(Measure::CpuUs, REDIS, 1.2, 0.8)];
 /// Its rows.
 pub(super) fn durable_rows(size: Size) -> Vec<Row> {
     let row = |name, connections, in_flight, headline, goals| {
-        let durable = Durable { connections, in_flight, bytes: 200, seconds: size.seconds, warm_up: 2.0 };
+        let durable = Durable { connections, in_flight, bytes: 200, rate: None, seconds: size.seconds, warm_up: 2.0 };
         Row {
             name,
             title: format!("durable publish, {connections} connections x {in_flight} in flight, 200 bytes, synced"),
@@ -90,7 +93,7 @@ pub(super) fn durable_rows(size: Size) -> Vec<Row> {
 
 /// Runs it.
 pub async fn run(server: &Server, client: &Arc<ClientConfig>, load: Durable) -> Result<PublishReport, Box<dyn Error>> {
-    let Durable { connections, in_flight, bytes, seconds, warm_up } = load;
+    let Durable { connections, in_flight, bytes, rate: _, seconds, warm_up } = load;
     let open = async |number| Connection::open(server.peer(), server.address(), client, number).await;
     let mut service = open(0).await?;
     service.make_stream(SUBJECTS).await?;
