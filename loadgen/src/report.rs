@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use antiphon_checker::Verdict;
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Above this the generator itself was too slow, and its latencies say nothing about the broker.
 pub const LAG_P999_MS_MAX: f64 = 1.0;
@@ -47,7 +47,7 @@ impl Latencies {
 }
 
 /// Quantiles, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LatencySummary {
     /// Half are below.
     pub p50_ms: f64,

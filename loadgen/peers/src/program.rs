@@ -101,22 +101,23 @@ pub struct Program {
 }
 
 impl Program {
-    /// Looks for it in `folder`, then in PATH, then where distributions keep servers.
+    /// Looks for it as [`find`] does.
     pub fn find(peer: Peer, folder: &Path) -> Result<Self, Missing> {
-        let name = peer.program();
-        let path = env::var_os("PATH").unwrap_or_default();
-        let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-        let mut candidates = [folder.to_owned()].into_iter().chain(folders).map(|folder| folder.join(name));
-        let path = candidates.find(|path| path.is_file()).ok_or_else(|| Missing {
-            program: name,
-            looked_in: folder.display().to_string(),
-            how_to_get_it: peer.how_to_get_it(),
-        })?;
+        let path = find(peer.program(), folder, peer.how_to_get_it())?;
         let said = Command::new(&path).arg(peer.version_argument()).output();
         let said = said.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
         let version = version(&String::from_utf8_lossy(&said));
         Ok(Self { peer, path, version })
     }
+}
+
+/// Looks for a program in `folder`, then in PATH, then where distributions keep servers.
+pub fn find(program: &'static str, folder: &Path, how_to_get_it: &'static str) -> Result<PathBuf, Missing> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let mut candidates = [folder.to_owned()].into_iter().chain(folders).map(|folder| folder.join(program));
+    let found = candidates.find(|path| path.is_file());
+    found.ok_or_else(|| Missing { program, looked_in: folder.display().to_string(), how_to_get_it })
 }
 
 /// The first word of the first line that begins like a version.

@@ -1,6 +1,11 @@
 //! One contender does the work once.
 
-use std::{collections::BTreeMap, error::Error, fmt, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use antiphon_peers::{Certificate, Keeping, Peer, Program, Server};
 use serde::{Serialize, Serializer};
@@ -10,6 +15,7 @@ use super::{
     live::{self, Live},
     outcome::{Measure, Outcome},
     rows::Work,
+    stranger::Stranger,
 };
 use crate::{
     control::{bare, floor},
@@ -30,6 +36,8 @@ pub enum Contender {
     Bare,
     /// The broker.
     Antiphon,
+    /// The broker, too, driven by the client that shares nothing with this program.
+    Stranger,
     /// Another server.
     Peer(Peer),
 }
@@ -41,6 +49,7 @@ impl Contender {
             Self::Floor => "UDP floor",
             Self::Bare => "bare QUIC",
             Self::Antiphon => "Antiphon",
+            Self::Stranger => "quic-go client",
             Self::Peer(peer) => peer.name(),
         }
     }
@@ -67,6 +76,8 @@ pub struct Stand {
     pub antiphon: PathBuf,
     /// The peers' programs, by name.
     pub programs: BTreeMap<&'static str, Program>,
+    /// The client on another QUIC stack, if it was built.
+    pub stranger: Option<Stranger>,
     /// Everybody's.
     pub certificate: Certificate,
 }
@@ -76,7 +87,8 @@ impl Stand {
     pub fn has(&self, contender: Contender) -> bool {
         match contender {
             Contender::Peer(peer) => self.programs.contains_key(peer.name()),
-            _ => true,
+            Contender::Stranger => self.stranger.is_some(),
+            Contender::Floor | Contender::Bare | Contender::Antiphon => true,
         }
     }
 
@@ -91,6 +103,7 @@ impl Stand {
             (Contender::Antiphon, Work::Herd(load)) => {
                 Ok(self.antiphon(&IdleArgs::from(load), Some(idle::CACHE_MIB))?.into())
             }
+            (Contender::Stranger, work) => self.stranger(work),
             (Contender::Peer(peer), work) => self.peer(peer, work),
         }
     }
@@ -114,19 +127,36 @@ impl Stand {
         bare::Load { rooms, members, synced, bytes, rate, seconds, warm_up, server_core, core }
     }
 
-    /// A broker with one shard, as the peers have one thread or one processor.
     fn antiphon<S: Scenario>(&self, load: &S, cache_mib: Option<u32>) -> Result<S::Report, Box<dyn Error>> {
         let home = tempfile::Builder::new().prefix("antiphon-versus-").tempdir()?;
+        let own = self.broker(home.path(), cache_mib);
+        measure(load, self.cores, || Target::start_own(own).map(|(target, broker)| (target, Some(broker))))
+    }
+
+    /// A broker with one shard, as the peers have one thread or one processor.
+    fn broker(&self, home: &Path, cache_mib: Option<u32>) -> OwnBroker {
         let file = |path: PathBuf| path.display().to_string();
         let (chain, key) = (file(self.certificate.chain()), file(self.certificate.key()));
-        let own = OwnBroker {
+        OwnBroker {
             program: Some(self.antiphon.clone()),
             shards: Some(1),
             cache_mib,
             args: ["--tls-certificate", &chain, "--tls-key", &key].map(str::to_owned).into(),
-            ..OwnBroker::new(home.path())
-        };
-        measure(load, self.cores, || Target::start_own(own).map(|(target, broker)| (target, Some(broker))))
+            ..OwnBroker::new(home)
+        }
+    }
+
+    fn stranger(&self, work: Work) -> Result<Outcome, Box<dyn Error>> {
+        let stranger = self.stranger.as_ref().ok_or("its program is not on this machine")?;
+        let home = tempfile::Builder::new().prefix("antiphon-versus-").tempdir()?;
+        // Ends with the measurement.
+        let (target, _broker) = self.cores.around(|| Target::start_own(self.broker(home.path(), None)))??;
+        let runtime = one_thread()?;
+        match work {
+            Work::Live(load) => Ok(runtime.block_on(stranger.fanout(&target, &self.certificate, load))?.into()),
+            Work::Durable(load) => Ok(runtime.block_on(stranger.publish(&target, &self.certificate, load))?.into()),
+            Work::Herd(_) => Err("this client has no herd".into()),
+        }
     }
 
     fn peer(&self, peer: Peer, work: Work) -> Result<Outcome, Box<dyn Error>> {
@@ -140,6 +170,7 @@ impl Stand {
         let client = self.certificate.client()?;
         let runtime = one_thread()?;
         match work {
+            Work::Durable(load) if load.rate.is_some() => Err("peers publish as much as they can".into()),
             Work::Live(load) => Ok(runtime.block_on(live::run(server, &client, load))?.into()),
             Work::Durable(load) => Ok(runtime.block_on(durable::run(&server, &client, load))?.into()),
             Work::Herd(load) => Ok(runtime.block_on(herd::run(&server, &client, load))?.into()),

@@ -1,8 +1,9 @@
 //! The same work by the broker, by other servers and by controls, in turn, on one machine, as ratios within each round.
 //!
 //! [`rows`] says what a comparison is; [`live`], [`durable`] and [`herd`] which ones there are, with their goals, and drive the
-//! peers; the scenarios of this crate drive the broker. [`contender`] has one of them do it once, [`outcome`] is what came of
-//! it, [`table`] and [`plot`] tell that, and [`scene`] where it was measured.
+//! peers; the scenarios of this crate drive the broker, and for [`stranger`] a client of another make does. [`contender`] has
+//! one of them do it once, [`outcome`] is what came of it, [`table`] and [`plot`] tell that, and [`scene`] where it was
+//! measured.
 //!
 //! Invariants: one server at a time, alone on its processor, started for this measurement and gone after it; all of them with
 //! one certificate and TLS 1.3; every delivery and acknowledgement is checked at its receiver, and a measurement with a wrong
@@ -31,12 +32,14 @@ pub mod outcome;
 pub mod plot;
 pub mod rows;
 pub mod scene;
+pub mod stranger;
 pub mod table;
 
 use contender::{Contender, Stand};
 use outcome::{Measure, Outcome};
 use rows::{Row, ScenarioName, Size};
 use scene::Scene;
+use stranger::Stranger;
 
 /// How long the machine's other load is looked at before the first round.
 const LOOK: Duration = Duration::from_secs(2);
@@ -52,6 +55,10 @@ pub struct VersusArgs {
     /// The peers: nats, redis, mosquitto. Default: all.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     peers: Vec<Peer>,
+    /// Only the rows in which a client on another QUIC stack drives the broker, beside this program. Without it they are
+    /// measured with the others, if that client was built.
+    #[arg(long, conflicts_with = "peers")]
+    stranger: bool,
     /// All rows of the scenarios, at full size: windows of 15 s, 5 rounds of the headline rows, 1 of the others.
     #[arg(long, conflicts_with = "quick")]
     all: bool,
@@ -106,6 +113,7 @@ impl VersusArgs {
         // Peers inherit it, too. What it could not be raised to shows as connections that are refused.
         let _ = antiphon_sys::rlimit::raise_open_files();
         let programs = self.find_programs()?;
+        let stranger = self.find_stranger()?;
         let foreign_load = machine::load(LOOK)?;
         if foreign_load > FOREIGN_LOAD_MAX && !self.busy {
             let percent = foreign_load * 100.0;
@@ -115,11 +123,11 @@ impl VersusArgs {
         }
         let cores = CoreArgs { server_core: Some(self.server_core), core: Some(self.core) };
         let antiphon = self.antiphon.clone().map_or_else(crate::target::beside_this_program, Ok)?;
-        let scene = Scene::look(&antiphon, programs.values(), cores, foreign_load)?;
+        let scene = Scene::look(&antiphon, programs.values(), stranger.as_ref(), cores, foreign_load)?;
         write!(out, "{scene}")?;
-        let stand = Stand { cores, antiphon, programs, certificate: Certificate::make()? };
+        let stand = Stand { cores, antiphon, programs, stranger, certificate: Certificate::make()? };
         let mut measured = Vec::new();
-        for row in self.rows() {
+        for row in self.rows(stand.stranger.is_some()) {
             let rounds = measure(&row, &stand, self.rounds.unwrap_or(row.rounds));
             let table = table::Table { row: &row, rounds: &rounds };
             write!(out, "{table}")?;
@@ -139,6 +147,9 @@ impl VersusArgs {
 
     /// The programs of all peers that were asked for; what is missing is named at once.
     fn find_programs(&self) -> Result<BTreeMap<&'static str, Program>, Box<dyn Error>> {
+        if self.stranger {
+            return Ok(BTreeMap::new());
+        }
         let asked = if self.peers.is_empty() { Peer::ALL.to_vec() } else { self.peers.clone() };
         let (mut found, mut missing) = (BTreeMap::new(), Vec::new());
         for peer in asked {
@@ -150,11 +161,25 @@ impl VersusArgs {
         if missing.is_empty() { Ok(found) } else { Err(missing.join("\n").into()) }
     }
 
-    fn rows(&self) -> Vec<Row> {
+    /// The client on another QUIC stack: it takes a compiler that not every machine has, so its rows may be left out.
+    fn find_stranger(&self) -> Result<Option<Stranger>, Box<dyn Error>> {
+        match Stranger::find(&self.programs) {
+            Ok(stranger) => Ok(Some(stranger)),
+            Err(missing) if self.stranger => Err(missing.into()),
+            Err(missing) => {
+                eprintln!("without the rows of a client on another QUIC stack: {missing}");
+                Ok(None)
+            }
+        }
+    }
+
+    fn rows(&self, has_stranger: bool) -> Vec<Row> {
         let scenarios = if self.scenario.is_empty() { ScenarioName::ALL.to_vec() } else { self.scenario.clone() };
         let (seconds, rounds) = if self.all { (15.0, 5) } else { (8.0, 3) };
         let size = Size { seconds: self.seconds.unwrap_or(seconds), rounds, is_full: self.all, divide: self.divide };
-        scenarios.into_iter().flat_map(|scenario| rows::of(scenario, size)).collect()
+        let rows = scenarios.into_iter().flat_map(|scenario| rows::of(scenario, size));
+        let is_strangers = |row: &Row| row.contenders.contains(&Contender::Stranger);
+        rows.filter(|row| if is_strangers(row) { has_stranger } else { !self.stranger }).collect()
     }
 }
 

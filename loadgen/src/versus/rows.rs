@@ -12,6 +12,7 @@ use super::{
     herd::{self, Herd},
     live::{self, Live},
     outcome::Measure,
+    stranger,
 };
 
 /// A scenario.
@@ -112,14 +113,26 @@ pub struct Goal {
     pub measure: Measure,
     /// To whose.
     pub against: Contender,
-    /// What has to be reached.
-    pub must: f64,
-    /// What is aimed at.
-    pub aim: f64,
+    /// Where it has to be.
+    pub bound: Bound,
+}
+
+/// Where a ratio has to be.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub enum Bound {
+    /// On the better side of `must`, and by intention of `aim`.
+    Better {
+        /// What has to be reached.
+        must: f64,
+        /// What is aimed at.
+        aim: f64,
+    },
+    /// Neither side of 1 is the better one: at most this, and at least one divided by it.
+    Alike(f64),
 }
 
 pub(super) const fn goal(measure: Measure, against: Contender, must: f64, aim: f64) -> Goal {
-    Goal { measure, against, must, aim }
+    Goal { measure, against, bound: Bound::Better { must, aim } }
 }
 
 pub(super) const NATS: Contender = Contender::Peer(Peer::Nats);
@@ -129,9 +142,9 @@ pub(super) const MOSQUITTO: Contender = Contender::Peer(Peer::Mosquitto);
 /// The rows of a scenario.
 pub fn of(scenario: ScenarioName, size: Size) -> Vec<Row> {
     match scenario {
-        ScenarioName::S1 => live::live_rows(size),
+        ScenarioName::S1 => live::live_rows(size).into_iter().chain([stranger::live_row(size)]).collect(),
         ScenarioName::S2 => live::chat_rows(size),
-        ScenarioName::S3 => durable::durable_rows(size),
+        ScenarioName::S3 => durable::durable_rows(size).into_iter().chain([stranger::durable_row(size)]).collect(),
         ScenarioName::S4 => vec![herd::herd_row(size)],
     }
 }
@@ -148,9 +161,11 @@ mod tests {
             assert!(row.contenders.contains(&Contender::Antiphon), "{}", row.name);
             for goal in row.goals {
                 assert!(row.contenders.contains(&goal.against), "{}", row.name);
-                let is_harder =
-                    if goal.measure.is_better_when_higher() { goal.aim > goal.must } else { goal.aim < goal.must };
-                assert!(is_harder, "{}", row.name);
+                match goal.bound {
+                    Bound::Better { must, aim } if goal.measure.is_better_when_higher() => assert!(aim > must),
+                    Bound::Better { must, aim } => assert!(aim < must, "{}", row.name),
+                    Bound::Alike(factor) => assert!(factor > 1.0, "{}", row.name),
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ use std::{fmt, fs, io, path::Path, process::Command};
 use antiphon_peers::Program;
 use serde::Serialize;
 
+use super::stranger::Stranger;
 use crate::machine::CoreArgs;
 
 /// The machine and the programs.
@@ -24,7 +25,7 @@ pub struct Scene {
     pub core: Option<usize>,
     /// Part of all processors that was busy with something else before the first round.
     pub foreign_load: f64,
-    /// Names and versions of the servers.
+    /// Names and versions of the servers, and of the other client's QUIC stack.
     pub versions: Vec<(String, String)>,
 }
 
@@ -33,12 +34,14 @@ impl Scene {
     pub fn look<'a>(
         antiphon: &Path,
         peers: impl Iterator<Item = &'a Program>,
+        stranger: Option<&Stranger>,
         cores: CoreArgs,
         foreign_load: f64,
     ) -> io::Result<Self> {
         let said = Command::new(antiphon).arg("--version").output()?;
         let own = String::from_utf8_lossy(&said.stdout).trim().trim_start_matches("antiphon ").to_owned();
         let peers = peers.map(|program| (program.peer.name().to_owned(), program.version.clone()));
+        let stranger = stranger.map(|program| ("quic-go".to_owned(), program.version.clone()));
         let field = |text: &str, name: &str| {
             let value = text.lines().find_map(|line| line.strip_prefix(name)?.split(':').nth(1));
             value.map(|value| value.trim().to_owned()).unwrap_or_default()
@@ -53,7 +56,7 @@ impl Scene {
             server_core: cores.server_core,
             core: cores.core,
             foreign_load,
-            versions: [("Antiphon".to_owned(), own)].into_iter().chain(peers).collect(),
+            versions: [("Antiphon".to_owned(), own)].into_iter().chain(peers).chain(stranger).collect(),
         })
     }
 }

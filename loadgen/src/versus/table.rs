@@ -6,7 +6,7 @@ use super::{
     Rounds,
     contender::Contender,
     outcome::{Measure, Outcome},
-    rows::{Goal, Row},
+    rows::{Bound, Goal, Row},
 };
 use crate::rounds::Spread;
 
@@ -83,16 +83,25 @@ impl Table<'_> {
     }
 
     fn goal(&self, f: &mut fmt::Formatter<'_>, goal: &Goal) -> fmt::Result {
-        let Goal { measure, against, must, aim } = goal;
+        let Goal { measure, against, bound } = goal;
         let Some(ratio) = self.ratio(*measure, *against) else { return Ok(()) };
         let is_met =
             |bound: f64| if measure.is_better_when_higher() { ratio.median >= bound } else { ratio.median <= bound };
-        let verdict = match (is_met(*aim), is_met(*must)) {
-            (true, _) => "as aimed",
-            (false, true) => "reached",
-            (false, false) => "NOT REACHED",
+        let (wanted, verdict) = match *bound {
+            Bound::Better { must, aim } => {
+                let verdict = match (is_met(aim), is_met(must)) {
+                    (true, _) => "as aimed",
+                    (false, true) => "reached",
+                    (false, false) => "NOT REACHED",
+                };
+                (format!("must {must}, aim {aim}"), verdict)
+            }
+            Bound::Alike(factor) => {
+                let is_alike = (1.0 / factor..=factor).contains(&ratio.median);
+                (format!("between 1/{factor} and {factor}"), if is_alike { "reached" } else { "NOT REACHED" })
+            }
         };
-        writeln!(f, "- {} of {against}'s: {ratio}; must {must}, aim {aim}: {verdict}", measure.name())
+        writeln!(f, "- {} of {against}'s: {ratio}; {wanted}: {verdict}", measure.name())
     }
 }
 
@@ -150,6 +159,23 @@ mod tests {
         assert!(text.contains("20 of 20: lost 0"), "{text}");
         assert!(text.contains("server CPU us of nats's: 0.65 (0.50 to 0.80); must 0.75, aim 0.55: reached"), "{text}");
         assert!(!text.contains("redis"), "{text}");
+    }
+
+    #[test]
+    fn two_clients_are_alike_if_neither_makes_the_broker_cheaper() {
+        let size = Size { seconds: 1.0, rounds: 1, is_full: false, divide: 1 };
+        let rows = rows::of(ScenarioName::S1, size);
+        let row = rows.iter().find(|row| row.contenders.contains(&Contender::Stranger)).unwrap();
+        let told = |own, strangers| {
+            let round = [(Contender::Antiphon, outcome(own, 10)), (Contender::Stranger, outcome(strangers, 10))].into();
+            Table { row, rounds: &vec![round] }.to_string()
+        };
+        for (own, strangers, verdict) in
+            [(10.0, 12.9, "reached"), (12.9, 10.0, "reached"), (10.0, 13.1, "NOT REACHED"), (13.1, 10.0, "NOT REACHED")]
+        {
+            let text = told(own, strangers);
+            assert!(text.contains(&format!("between 1/1.3 and 1.3: {verdict}\n")), "{text}");
+        }
     }
 
     #[test]
