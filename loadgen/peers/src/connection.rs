@@ -70,8 +70,15 @@ impl Connection {
 
     /// Subscribes and waits until that holds.
     pub async fn subscribe(&mut self, subject: &str) -> Result<(), ConnectionError> {
-        self.codec.subscribe(subject, &mut self.out);
-        self.ask(&Incoming::Subscribed).await
+        self.subscribe_all(&[subject.to_owned()]).await
+    }
+
+    /// The same for some subjects, in one go.
+    pub async fn subscribe_all(&mut self, subjects: &[String]) -> Result<(), ConnectionError> {
+        for _ in 0..self.codec.subscribe(subjects, &mut self.out) {
+            self.ask(&Incoming::Subscribed).await?;
+        }
+        Ok(())
     }
 
     /// Follows what is kept of a subject and waits until that holds.

@@ -99,13 +99,17 @@ impl Codec {
         }
     }
 
-    /// Asks for the messages of a subject; the answer is [`Incoming::Subscribed`].
-    pub fn subscribe(&self, subject: &str, out: &mut BytesMut) {
+    /// Asks for the messages of some subjects. [`Incoming::Subscribed`] comes so many times, the last one when all hold.
+    pub fn subscribe(&mut self, subjects: &[String], out: &mut BytesMut) -> usize {
         match self {
-            Self::Nats(nats) => nats.subscribe(subject, out),
-            Self::Resp(resp) => resp.subscribe(subject, out),
-            Self::Mqtt(mqtt) => mqtt.subscribe(subject, out),
+            Self::Nats(nats) => nats.subscribe(subjects, out),
+            Self::Resp(resp) => {
+                resp.subscribe(subjects, out);
+                return subjects.len();
+            }
+            Self::Mqtt(mqtt) => mqtt.subscribe(subjects, out),
         }
+        1
     }
 
     /// Sends a message to who is there.
@@ -150,14 +154,14 @@ impl Codec {
 
     /// Asks for the messages of a subject once they are kept; the answers are [`Incoming::Subscribed`], and
     /// [`Incoming::Done`] where a consumer has to be made.
-    pub fn follow_kept(&self, subject: &str, out: &mut BytesMut) -> Result<Consumer, CodecError> {
+    pub fn follow_kept(&mut self, subject: &str, out: &mut BytesMut) -> Result<Consumer, CodecError> {
         match self {
             Self::Nats(nats) => {
                 nats.consume(subject, out);
                 Ok(Consumer::Made)
             }
             Self::Resp(resp) => {
-                resp.subscribe(subject, out);
+                resp.subscribe(&[subject.to_owned()], out);
                 Ok(Consumer::None)
             }
             Self::Mqtt(_) => Err(no_streams()),

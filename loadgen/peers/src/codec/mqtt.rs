@@ -30,11 +30,13 @@ impl Mqtt {
         packet(out, 0x10, &[&body]);
     }
 
-    pub(super) fn subscribe(&self, subject: &str, out: &mut BytesMut) {
+    pub(super) fn subscribe(&self, subjects: &[String], out: &mut BytesMut) {
         let mut body = BytesMut::new();
         body.put_u16(1);
-        string(&mut body, subject.as_bytes());
-        body.put_u8(0);
+        for subject in subjects {
+            string(&mut body, subject.as_bytes());
+            body.put_u8(0);
+        }
         packet(out, 0x82, &[&body]);
     }
 

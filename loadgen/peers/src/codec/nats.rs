@@ -9,15 +9,16 @@ use super::{CodecError, Incoming, Keep, Position, line, text};
 
 /// The one stream of a load.
 const STREAM: &str = "load";
-/// Subscription of messages, and of answers to requests.
-const MESSAGES: &[u8] = b"1";
-const ANSWERS: &str = "2";
+/// Subscription of the answers to requests; those of messages come after it. Of two with one number the server takes the first.
+const ANSWERS: u64 = 1;
 
 /// One connection.
 #[derive(Debug)]
 pub struct Nats {
     /// Requests are answered to subjects below it.
     inbox: String,
+    /// The last subscription's number.
+    subscription: u64,
     /// A message whose header line was read: its subscription, the last part of its subject, and its length.
     pending: Option<(bool, Option<u64>, usize)>,
     is_greeted: bool,
@@ -25,7 +26,7 @@ pub struct Nats {
 
 impl Nats {
     pub(super) fn new(number: u64) -> Self {
-        Self { inbox: format!("_INBOX.{number}"), pending: None, is_greeted: false }
+        Self { inbox: format!("_INBOX.{number}"), subscription: ANSWERS, pending: None, is_greeted: false }
     }
 
     pub(super) fn greet(&self, out: &mut BytesMut) {
@@ -36,9 +37,13 @@ impl Nats {
         out.put_slice(b"PING\r\n");
     }
 
-    pub(super) fn subscribe(&self, subject: &str, out: &mut BytesMut) {
-        // A PONG comes when the subscription holds.
-        write(out, format_args!("SUB {subject} {}\r\nPING\r\n", text(MESSAGES)));
+    pub(super) fn subscribe(&mut self, subjects: &[String], out: &mut BytesMut) {
+        for subject in subjects {
+            self.subscription += 1;
+            write(out, format_args!("SUB {subject} {}\r\n", self.subscription));
+        }
+        // A PONG comes when the subscriptions hold.
+        out.put_slice(b"PING\r\n");
     }
 
     pub(super) fn publish(&self, subject: &str, payload: &[u8], out: &mut BytesMut) {
@@ -60,17 +65,21 @@ impl Nats {
     }
 
     /// A consumer that pushes what the stream has of this subject from now on to a subject of this connection.
-    pub(super) fn consume(&self, subject: &str, out: &mut BytesMut) {
-        let deliver = self.inbox.replace("_INBOX", "deliver");
-        self.subscribe(&deliver, out);
+    pub(super) fn consume(&mut self, subject: &str, out: &mut BytesMut) {
+        self.subscribe(&[self.deliver()], out);
         let consumer = json!({
             "stream_name": STREAM,
             "config": {
-                "deliver_subject": deliver, "filter_subject": subject, "deliver_policy": "new", "ack_policy": "none",
+                "deliver_subject": self.deliver(), "filter_subject": subject, "deliver_policy": "new", "ack_policy": "none",
                 "replay_policy": "instant", "mem_storage": true,
             },
         });
         self.request(&format!("$JS.API.CONSUMER.CREATE.{STREAM}"), u64::MAX, consumer.to_string().as_bytes(), out);
+    }
+
+    /// Where consumers push to.
+    fn deliver(&self) -> String {
+        self.inbox.replace("_INBOX", "deliver")
     }
 
     pub(super) fn count(&self, out: &mut BytesMut) {
@@ -121,7 +130,7 @@ fn header(line: &[u8]) -> Result<(bool, Option<u64>, usize), CodecError> {
     let (subject, subscription) = parts.next().zip(parts.next()).ok_or_else(unexpected)?;
     let length = parts.last().and_then(|length| length.parse().ok()).ok_or_else(unexpected)?;
     let request = subject.rsplit('.').next().and_then(|number| number.parse().ok());
-    Ok((subscription == ANSWERS, request, length))
+    Ok((subscription.parse() == Ok(ANSWERS), request, length))
 }
 
 /// An answer of JetStream: to a message that it keeps, or to a request of its API.
@@ -162,11 +171,11 @@ mod tests {
         };
         let bytes = [
             "INFO {\"server_id\":\"x\"}\r\nPONG\r\nPONG\r\n".to_owned(),
-            message("room", 1, "hel\r\n"),
+            message("room", 2, "hel\r\n"),
             "PING\r\n".to_owned(),
-            message("_INBOX.7.42", 2, r#"{"stream":"load", "seq":9000}"#),
-            message("_INBOX.7.1", 2, r#"{"state":{"messages":12},"config":{}}"#),
-            message("_INBOX.7.2", 2, r#"{"config":{}}"#),
+            message("_INBOX.7.42", 1, r#"{"stream":"load", "seq":9000}"#),
+            message("_INBOX.7.1", 1, r#"{"state":{"messages":12},"config":{}}"#),
+            message("_INBOX.7.2", 1, r#"{"config":{}}"#),
         ]
         .concat();
         for piece in 1..bytes.len() {
@@ -191,7 +200,7 @@ mod tests {
             Codec::new(Peer::Nats, 1).decode(&mut BytesMut::from(bytes), &mut BytesMut::new()).unwrap_err()
         };
         assert!(matches!(refused(b"-ERR 'Unknown Protocol Operation'\r\n"), CodecError::Refused(_)));
-        assert!(matches!(refused(b"MSG _INBOX.1.4 2 22\r\n{\"error\":{\"code\":503}}\r\n"), CodecError::Refused(_)));
+        assert!(matches!(refused(b"MSG _INBOX.1.4 1 22\r\n{\"error\":{\"code\":503}}\r\n"), CodecError::Refused(_)));
         assert!(matches!(refused(b"MSG room\r\n"), CodecError::Unexpected(_)));
         assert!(matches!(refused(b"HTTP/1.1 400\r\n"), CodecError::Unexpected(_)));
     }
@@ -201,5 +210,17 @@ mod tests {
         let mut out = BytesMut::new();
         Nats::new(3).keep(Keep { subject: "c.1", request: 8, payload: b"hi" }, &mut out);
         assert_eq!(&out[..], b"PUB c.1 _INBOX.3.8 2\r\nhi\r\n");
+    }
+
+    #[test]
+    fn no_two_subscriptions_have_one_number() {
+        let (mut nats, mut out) = (Nats::new(3), BytesMut::new());
+        nats.greet(&mut out);
+        nats.subscribe(&["a".into(), "b".into()], &mut out);
+        nats.subscribe(&["c".into()], &mut out);
+        let out = text(&out);
+        let subscriptions: Vec<&str> = out.lines().filter(|line| line.starts_with("SUB")).collect();
+        assert_eq!(subscriptions, ["SUB _INBOX.3.* 1", "SUB a 2", "SUB b 3", "SUB c 4"]);
+        assert_eq!(out.matches("PING").count(), 1 + 2);
     }
 }

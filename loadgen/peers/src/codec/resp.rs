@@ -26,8 +26,9 @@ impl Resp {
         command(out, &[b"PING"]);
     }
 
-    pub(super) fn subscribe(&self, subject: &str, out: &mut BytesMut) {
-        command(out, &[b"SUBSCRIBE", subject.as_bytes()]);
+    pub(super) fn subscribe(&self, subjects: &[String], out: &mut BytesMut) {
+        let words: Vec<&[u8]> = [&b"SUBSCRIBE"[..]].into_iter().chain(subjects.iter().map(String::as_bytes)).collect();
+        command(out, &words);
     }
 
     pub(super) fn publish(&self, subject: &str, payload: &[u8], out: &mut BytesMut) {
