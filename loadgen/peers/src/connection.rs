@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rustls::{ClientConfig, pki_types::ServerName};
 use thiserror::Error;
 use tokio::{
@@ -17,7 +17,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     certificate::HOST,
-    codec::{Codec, CodecError, Consumer, Incoming, Keep},
+    codec::{Codec, CodecError, Consumer, Entry, Incoming, Keep, Newest, Position},
     program::Peer,
 };
 
@@ -54,6 +54,25 @@ impl Connection {
         client: &Arc<ClientConfig>,
         number: u64,
     ) -> Result<Self, ConnectionError> {
+        Self::greet(Codec::new(peer, number), address, client, number).await.map(|(connection, _)| connection)
+    }
+
+    /// The same of a client that comes back; also says whether the server has kept its subscriptions.
+    pub async fn open_lasting(
+        peer: Peer,
+        address: SocketAddr,
+        client: &Arc<ClientConfig>,
+        number: u64,
+    ) -> Result<(Self, bool), ConnectionError> {
+        Self::greet(Codec::lasting(peer, number), address, client, number).await
+    }
+
+    async fn greet(
+        codec: Codec,
+        address: SocketAddr,
+        client: &Arc<ClientConfig>,
+        number: u64,
+    ) -> Result<(Self, bool), ConnectionError> {
         let socket = TcpSocket::new_v4()?;
         let host = 1 + (number / CONNECTIONS_PER_ADDRESS) as u8;
         socket.bind((Ipv4Addr::new(127, 0, 0, host), 0).into())?;
@@ -61,11 +80,14 @@ impl Connection {
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(HOST).map_err(io::Error::other)?;
         let stream = TlsConnector::from(Arc::clone(client)).connect(name, stream).await?;
-        let codec = Codec::new(peer, number);
         let mut connection = Self { codec, stream, input: BytesMut::new(), out: BytesMut::new() };
         connection.codec.greet(&mut connection.out);
-        connection.ask(&Incoming::Greeted).await?;
-        Ok(connection)
+        connection.flush().await?;
+        match connection.next().await? {
+            Incoming::Greeted => Ok((connection, false)),
+            Incoming::Resumed => Ok((connection, true)),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Subscribes and waits until that holds.
@@ -104,7 +126,50 @@ impl Connection {
         self.flush().await?;
         match self.next().await? {
             Incoming::Counted(count) => Ok(count),
-            other => Err(CodecError::Unexpected(format!("{other:?}")).into()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What was kept after these positions of some streams, stream after stream.
+    pub async fn read_after(&mut self, streams: &[(String, Position)]) -> Result<Vec<Entry>, ConnectionError> {
+        self.codec.read_after(streams, false, &mut self.out)?;
+        self.flush().await?;
+        self.entries().await
+    }
+
+    /// Asks to be told, once, of what comes after these positions; [`Self::next`] has it then.
+    pub async fn wait_after(&mut self, streams: &[(String, Position)]) -> Result<(), ConnectionError> {
+        self.codec.read_after(streams, true, &mut self.out)?;
+        self.flush().await
+    }
+
+    /// The newest `count` of the `kept` messages of a subject, the newest first.
+    pub async fn newest(&mut self, subject: &str, kept: u64, count: usize) -> Result<Vec<Bytes>, ConnectionError> {
+        let newest = self.codec.newest(subject, kept, count, &mut self.out)?;
+        self.flush().await?;
+        match newest {
+            Newest::Entries => Ok(self.entries().await?.into_iter().map(|entry| entry.payload).collect()),
+            Newest::Messages => {
+                let (mut messages, mut is_made) = (Vec::with_capacity(count), false);
+                while messages.len() < count || !is_made {
+                    match self.next().await? {
+                        Incoming::Message(payload) => messages.push(payload),
+                        Incoming::Done if !is_made => is_made = true,
+                        other => return Err(unexpected(&other)),
+                    }
+                }
+                self.codec.end_replay(&mut self.out);
+                self.ask(&Incoming::Done).await?;
+                messages.reverse();
+                Ok(messages)
+            }
+        }
+    }
+
+    async fn entries(&mut self) -> Result<Vec<Entry>, ConnectionError> {
+        match self.next().await? {
+            Incoming::Entries(entries) => Ok(entries),
+            other => Err(unexpected(&other)),
         }
     }
 
@@ -114,13 +179,13 @@ impl Connection {
     }
 
     /// Writes a message that is to be kept into the buffer, which [`Self::flush`] sends.
-    pub fn keep(&mut self, message: Keep<'_>) -> Result<(), ConnectionError> {
-        Ok(self.codec.keep(message, &mut self.out)?)
+    pub fn keep(&mut self, message: Keep<'_>) {
+        self.codec.keep(message, &mut self.out);
     }
 
     /// The same for a message that goes to its followers once it is kept.
-    pub fn keep_and_publish(&mut self, message: Keep<'_>) -> Result<(), ConnectionError> {
-        Ok(self.codec.keep_and_publish(message, &mut self.out)?)
+    pub fn keep_and_publish(&mut self, message: Keep<'_>) {
+        self.codec.keep_and_publish(message, &mut self.out);
     }
 
     /// Sends what is in the buffer.
@@ -156,7 +221,11 @@ impl Connection {
         self.flush().await?;
         match self.next().await? {
             found if found == *expected => Ok(()),
-            other => Err(CodecError::Unexpected(format!("{other:?}")).into()),
+            other => Err(unexpected(&other)),
         }
     }
+}
+
+fn unexpected(incoming: &Incoming) -> ConnectionError {
+    CodecError::Unexpected(format!("{incoming:?}")).into()
 }

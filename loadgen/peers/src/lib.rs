@@ -11,7 +11,7 @@ pub mod program;
 pub mod server;
 
 pub use certificate::Certificate;
-pub use codec::{Codec, CodecError, Incoming, Position};
+pub use codec::{Codec, CodecError, Entry, Incoming, Position};
 pub use connection::{Connection, ConnectionError};
 pub use program::{Missing, Peer, Program};
 pub use server::{Keeping, Server, ServerError};

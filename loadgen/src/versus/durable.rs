@@ -190,7 +190,7 @@ impl Sender {
                 for _ in 0..std::mem::take(&mut room) {
                     self.sent += 1;
                     let message = Keep { subject: &self.subject, request: self.sent, payload: &self.body };
-                    self.connection.keep(message).map_err(|error| self.told(&error))?;
+                    self.connection.keep(message);
                 }
                 self.connection.flush().await.map_err(|error| self.told(&error))?;
             }

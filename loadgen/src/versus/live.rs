@@ -195,7 +195,7 @@ impl Publish for Publisher {
     async fn write(&mut self) -> Result<(), String> {
         self.sent += 1;
         self.body[..NUMBER_BYTES].copy_from_slice(&self.sent.to_be_bytes());
-        self.put().map_err(|error| self.told(&error))?;
+        self.put();
         self.connection.flush().await.map_err(|error| self.told(&error))
     }
 
@@ -222,15 +222,14 @@ impl Publish for Publisher {
 }
 
 impl Publisher {
-    fn put(&mut self) -> Result<(), ConnectionError> {
+    fn put(&mut self) {
         match self.keeping {
             Keeping::Nothing => self.connection.publish(&self.subject, &self.body),
             Keeping::Synced => {
                 let message = Keep { subject: &self.subject, request: self.sent, payload: &self.body };
-                self.connection.keep_and_publish(message)?;
+                self.connection.keep_and_publish(message);
             }
         }
-        Ok(())
     }
 
     fn told(&self, error: &ConnectionError) -> String {

@@ -17,6 +17,8 @@ mod resp;
 pub enum Incoming {
     /// The connection stands.
     Greeted,
+    /// The connection stands, and the server has kept the client's subscriptions.
+    Resumed,
     /// A subscription holds.
     Subscribed,
     /// A message of a subject that is subscribed.
@@ -28,6 +30,8 @@ pub enum Incoming {
         /// Where it stands in its stream.
         position: Position,
     },
+    /// What was kept, in the order that was asked for.
+    Entries(Vec<Entry>),
     /// A count, or a state, that was asked for.
     Counted(u64),
     /// An answer that says nothing more than that it was done.
@@ -37,6 +41,24 @@ pub enum Incoming {
 /// Where a message stands in its stream: later ones are greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Position(pub u128);
+
+/// A message that was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it stands.
+    pub position: Position,
+    /// The message.
+    pub payload: Bytes,
+}
+
+/// How the newest messages of a subject come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Newest {
+    /// As one answer, the newest first.
+    Entries,
+    /// As messages, the oldest first, of a consumer whose making is answered, too.
+    Messages,
+}
 
 /// Why a peer cannot be understood.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -90,7 +112,15 @@ impl Codec {
         }
     }
 
-    /// The client's first bytes; the server answers with [`Incoming::Greeted`].
+    /// The same of a client that comes back: the server keeps its subscriptions and what it misses, if it can.
+    pub fn lasting(peer: Peer, number: u64) -> Self {
+        match peer {
+            Peer::Mosquitto => Self::Mqtt(mqtt::Mqtt::lasting(number)),
+            other => Self::new(other, number),
+        }
+    }
+
+    /// The client's first bytes; the server answers with [`Incoming::Greeted`] or [`Incoming::Resumed`].
     pub fn greet(&self, out: &mut BytesMut) {
         match self {
             Self::Nats(nats) => nats.greet(out),
@@ -131,25 +161,23 @@ impl Codec {
         Ok(())
     }
 
-    /// Sends a message to be kept; the answer is [`Incoming::Kept`].
-    pub fn keep(&self, message: Keep<'_>, out: &mut BytesMut) -> Result<(), CodecError> {
+    /// Sends a message to be kept, in MQTT for clients that come back; the answer is [`Incoming::Kept`].
+    pub fn keep(&self, message: Keep<'_>, out: &mut BytesMut) {
         match self {
             Self::Nats(nats) => nats.keep(message, out),
             Self::Resp(resp) => resp.keep(message, out),
-            Self::Mqtt(_) => return Err(no_streams()),
+            Self::Mqtt(mqtt) => mqtt.keep(message, out),
         }
-        Ok(())
     }
 
     /// Sends a message to be kept and then to go to who follows; the answer is [`Incoming::Kept`]. Nobody gets it before it is
     /// kept.
-    pub fn keep_and_publish(&self, message: Keep<'_>, out: &mut BytesMut) -> Result<(), CodecError> {
-        self.keep(message, out)?;
+    pub fn keep_and_publish(&self, message: Keep<'_>, out: &mut BytesMut) {
+        self.keep(message, out);
         // Consumers of a stream get it from there. Redis sends what it was told in one turn after the sync of that turn.
         if let Self::Resp(resp) = self {
             resp.publish(message.subject, message.payload, out);
         }
-        Ok(())
     }
 
     /// Asks for the messages of a subject once they are kept; the answers are [`Incoming::Subscribed`], and
@@ -168,6 +196,43 @@ impl Codec {
         }
     }
 
+    /// Asks for what was kept after these positions of some streams; the answer is [`Incoming::Entries`], stream after stream.
+    /// Without anything to tell it comes at once, unless it is to wait for something.
+    pub fn read_after(
+        &self,
+        streams: &[(String, Position)],
+        waits: bool,
+        out: &mut BytesMut,
+    ) -> Result<(), CodecError> {
+        match self {
+            Self::Resp(resp) => resp.read_after(streams, waits, out),
+            Self::Nats(_) | Self::Mqtt(_) => return Err(CodecError::Unexpected("only Redis reads streams so".into())),
+        }
+        Ok(())
+    }
+
+    /// Asks for the newest `count` of the `kept` messages of a subject.
+    pub fn newest(&mut self, subject: &str, kept: u64, count: usize, out: &mut BytesMut) -> Result<Newest, CodecError> {
+        match self {
+            Self::Nats(nats) => {
+                nats.replay(subject, (kept + 1).saturating_sub(count as u64), out);
+                Ok(Newest::Messages)
+            }
+            Self::Resp(resp) => {
+                resp.newest(subject, count, out);
+                Ok(Newest::Entries)
+            }
+            Self::Mqtt(_) => Err(no_streams()),
+        }
+    }
+
+    /// Ends what [`Newest::Messages`] came from; the answer is [`Incoming::Done`].
+    pub fn end_replay(&self, out: &mut BytesMut) {
+        if let Self::Nats(nats) = self {
+            nats.end_replay(out);
+        }
+    }
+
     /// Asks how many messages are kept; the answer is [`Incoming::Counted`].
     pub fn count(&self, subject: &str, out: &mut BytesMut) -> Result<(), CodecError> {
         match self {
@@ -183,7 +248,7 @@ impl Codec {
         match self {
             Self::Nats(nats) => nats.decode(input, out),
             Self::Resp(resp) => resp.decode(input),
-            Self::Mqtt(mqtt) => mqtt.decode(input),
+            Self::Mqtt(mqtt) => mqtt.decode(input, out),
         }
     }
 }

@@ -19,6 +19,7 @@ pub struct Nats {
     inbox: String,
     /// The last subscription's number.
     subscription: u64,
+    has_replayed: bool,
     /// A message whose header line was read: its subscription, the last part of its subject, and its length.
     pending: Option<(bool, Option<u64>, usize)>,
     is_greeted: bool,
@@ -26,7 +27,13 @@ pub struct Nats {
 
 impl Nats {
     pub(super) fn new(number: u64) -> Self {
-        Self { inbox: format!("_INBOX.{number}"), subscription: ANSWERS, pending: None, is_greeted: false }
+        Self {
+            inbox: format!("_INBOX.{number}"),
+            subscription: ANSWERS,
+            has_replayed: false,
+            pending: None,
+            is_greeted: false,
+        }
     }
 
     pub(super) fn greet(&self, out: &mut BytesMut) {
@@ -75,6 +82,35 @@ impl Nats {
             },
         });
         self.request(&format!("$JS.API.CONSUMER.CREATE.{STREAM}"), u64::MAX, consumer.to_string().as_bytes(), out);
+    }
+
+    /// A consumer that pushes what the stream has of this subject from a number on.
+    pub(super) fn replay(&mut self, subject: &str, first: u64, out: &mut BytesMut) {
+        // All replays of a connection come the same way, one after the other.
+        if !self.has_replayed {
+            self.has_replayed = true;
+            self.subscription += 1;
+            write(out, format_args!("SUB {} {}\r\n", self.deliver(), self.subscription));
+        }
+        let consumer = json!({
+            "stream_name": STREAM,
+            "config": {
+                "name": self.consumer(), "deliver_subject": self.deliver(), "filter_subject": subject,
+                "deliver_policy": "by_start_sequence", "opt_start_seq": first, "ack_policy": "none",
+                "replay_policy": "instant", "mem_storage": true,
+            },
+        });
+        let create = format!("$JS.API.CONSUMER.CREATE.{STREAM}.{}.{subject}", self.consumer());
+        self.request(&create, u64::MAX, consumer.to_string().as_bytes(), out);
+    }
+
+    pub(super) fn end_replay(&self, out: &mut BytesMut) {
+        self.request(&format!("$JS.API.CONSUMER.DELETE.{STREAM}.{}", self.consumer()), u64::MAX, b"", out);
+    }
+
+    /// The name of this connection's consumer.
+    fn consumer(&self) -> String {
+        self.inbox.replace("_INBOX.", "replay")
     }
 
     /// Where consumers push to.
@@ -147,7 +183,7 @@ fn answer(request: Option<u64>, payload: &[u8]) -> Result<Incoming, CodecError> 
     }
     match answer["state"]["messages"].as_u64() {
         Some(messages) => Ok(Incoming::Counted(messages)),
-        None if answer["config"].is_object() => Ok(Incoming::Done),
+        None if answer["config"].is_object() || answer["success"].as_bool() == Some(true) => Ok(Incoming::Done),
         None => Err(CodecError::Unexpected(text(payload))),
     }
 }
@@ -176,6 +212,7 @@ mod tests {
             message("_INBOX.7.42", 1, r#"{"stream":"load", "seq":9000}"#),
             message("_INBOX.7.1", 1, r#"{"state":{"messages":12},"config":{}}"#),
             message("_INBOX.7.2", 1, r#"{"config":{}}"#),
+            message("_INBOX.7.2", 1, r#"{"type":"io.nats.jetstream.api.v1.consumer_delete_response","success":true}"#),
         ]
         .concat();
         for piece in 1..bytes.len() {
@@ -187,6 +224,7 @@ mod tests {
                 Incoming::Message(Bytes::from_static(b"hel\r\n")),
                 Incoming::Kept { request: Some(42), position: Position(9000) },
                 Incoming::Counted(12),
+                Incoming::Done,
                 Incoming::Done,
             ];
             assert_eq!(found, expected, "in pieces of {piece}");

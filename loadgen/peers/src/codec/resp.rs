@@ -4,7 +4,7 @@ use std::io::Write;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{CodecError, Incoming, Keep, Position, text};
+use super::{CodecError, Entry, Incoming, Keep, Position, text};
 
 /// One connection.
 #[derive(Debug)]
@@ -39,6 +39,19 @@ impl Resp {
         command(out, &[b"XADD", message.subject.as_bytes(), b"*", b"m", message.payload]);
     }
 
+    pub(super) fn read_after(&self, streams: &[(String, Position)], waits: bool, out: &mut BytesMut) {
+        let mut words: Vec<&[u8]> = if waits { vec![b"XREAD", b"BLOCK", b"0"] } else { vec![b"XREAD"] };
+        words.push(b"STREAMS");
+        words.extend(streams.iter().map(|(subject, _)| subject.as_bytes()));
+        let ids: Vec<String> = streams.iter().map(|(_, position)| id(*position)).collect();
+        words.extend(ids.iter().map(String::as_bytes));
+        command(out, &words);
+    }
+
+    pub(super) fn newest(&self, subject: &str, count: usize, out: &mut BytesMut) {
+        command(out, &[b"XREVRANGE", subject.as_bytes(), b"+", b"-", b"COUNT", count.to_string().as_bytes()]);
+    }
+
     pub(super) fn count(&self, subject: &str, out: &mut BytesMut) {
         command(out, &[b"XLEN", subject.as_bytes()]);
     }
@@ -61,7 +74,7 @@ impl Resp {
                 [Value::Bulk(Some(kind)), _, Value::Integer(_)] if &kind[..] == b"subscribe" => {
                     Ok(Some(Incoming::Subscribed))
                 }
-                _ => Err(CodecError::Unexpected(format!("{values:?}"))),
+                entries => Ok(Some(Incoming::Entries(self::entries(entries)?))),
             },
             Value::Bulk(None) => Err(CodecError::Unexpected("null".into())),
         }
@@ -121,6 +134,27 @@ fn value(input: &mut &[u8]) -> Result<Option<Value>, CodecError> {
     Ok(Some(value))
 }
 
+/// The entries of a stream, or of some streams, each with its name before them.
+fn entries(values: &[Value]) -> Result<Vec<Entry>, CodecError> {
+    let mut found = Vec::new();
+    for value in values {
+        let unexpected = || CodecError::Unexpected(format!("{value:?}"));
+        let Value::Array(parts) = value else { return Err(unexpected()) };
+        let [Value::Bulk(Some(name)), Value::Array(inner)] = &parts[..] else { return Err(unexpected()) };
+        match &inner[..] {
+            [Value::Bulk(Some(_)), Value::Bulk(Some(payload))] => {
+                found.push(Entry { position: position(name)?, payload: payload.clone() });
+            }
+            stream => found.extend(entries(stream)?),
+        }
+    }
+    Ok(found)
+}
+
+fn id(position: Position) -> String {
+    format!("{}-{}", position.0 >> 64, position.0 as u64)
+}
+
 /// The id of a stream's entry: `milliseconds-number`.
 fn position(id: &[u8]) -> Result<Position, CodecError> {
     let numbers = std::str::from_utf8(id).ok().and_then(|id| id.split_once('-'));
@@ -150,6 +184,22 @@ mod tests {
             ];
             assert_eq!(decode_in_pieces(&mut codec, bytes, piece).0, expected, "in pieces of {piece}");
         }
+    }
+
+    #[test]
+    fn entries_are_those_of_one_stream_or_of_some() {
+        let entry = "*2\r\n$3\r\n7-1\r\n*2\r\n$1\r\nm\r\n$2\r\nhi\r\n";
+        let stream = format!("*2\r\n$1\r\na\r\n*1\r\n{entry}");
+        let decoded = |text: String| Resp.decode(&mut BytesMut::from(text.as_bytes()));
+        let wanted = Entry { position: Position((7 << 64) + 1), payload: Bytes::from_static(b"hi") };
+        let entries = |count| Ok(Some(Incoming::Entries(vec![wanted.clone(); count])));
+        assert_eq!(decoded(format!("*2\r\n{entry}{entry}")), entries(2));
+        assert_eq!(decoded(format!("*2\r\n{stream}{stream}")), entries(2));
+        assert_eq!(decoded("*-1\r\n".into()), entries(0));
+        assert!(decoded("*1\r\n$1\r\nx\r\n".into()).is_err());
+        let mut out = BytesMut::new();
+        Resp.read_after(&[("a".into(), wanted.position)], true, &mut out);
+        assert!(text(&out).ends_with("STREAMS\r\n$1\r\na\r\n$3\r\n7-1\r\n"), "{out:?}");
     }
 
     #[test]
