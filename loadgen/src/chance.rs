@@ -59,9 +59,46 @@ impl Chance {
     }
 }
 
+/// Draws from `0..len` by Zipf's law: the nth is chosen as often as the first one, divided by n.
+#[derive(Debug, Clone)]
+pub struct Zipf {
+    /// How often each or one before it is chosen, as a multiple of the first one.
+    up_to: Vec<f64>,
+}
+
+impl Zipf {
+    /// Of so many, at least one.
+    pub fn new(len: usize) -> Self {
+        let mut sum = 0.0;
+        let up_to = (1..=len.max(1)).map(|nth| {
+            sum += 1.0 / nth as f64;
+            sum
+        });
+        Self { up_to: up_to.collect() }
+    }
+
+    /// The next one.
+    pub fn draw(&self, chance: &mut Chance) -> usize {
+        let last = self.up_to.len() - 1;
+        let at = chance.unit() * self.up_to[last];
+        self.up_to.partition_point(|up_to| *up_to <= at).min(last)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_nth_is_drawn_an_nth_as_often() {
+        let (zipf, mut chance, mut drawn) = (Zipf::new(10), Chance::new(3), [0_u32; 10]);
+        (0..100_000).for_each(|_| drawn[zipf.draw(&mut chance)] += 1);
+        for (n, count) in (1..).zip(drawn) {
+            let wanted = f64::from(drawn[0]) / f64::from(n);
+            assert!((f64::from(count) / wanted - 1.0).abs() < 0.1, "{n}: {count} of {wanted}");
+        }
+        assert_eq!(Zipf::new(1).draw(&mut chance), 0);
+    }
 
     #[test]
     fn equal_seeds_draw_alike() {

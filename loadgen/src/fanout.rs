@@ -31,7 +31,7 @@ use crate::{
     names::{MessageNumber, Names, Seat, message_id},
     probe::{METRIC_FSYNCS, cpu_us_between},
     report::{Latencies, LatencySummary},
-    rooms::{Publish, Rooms},
+    rooms::{Choice, Publish, Rooms},
     stage,
     target::{Target, Usage},
     wire::{Dialer, Session, WireError, expect, open_all},
@@ -55,15 +55,24 @@ pub struct FanoutArgs {
     /// Bytes of a message's body.
     #[arg(long, value_name = "B", default_value_t = 200)]
     pub(crate) bytes: usize,
-    /// Messages per second, over all rooms in turn.
+    /// Messages per second, over all rooms.
     #[arg(long, value_name = "R", default_value_t = 50.0)]
     pub(crate) rate: f64,
+    /// A few rooms get most messages, by Zipf's law; else they take turns.
+    #[arg(long)]
+    pub(crate) zipf: bool,
     /// Length of the measurement.
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     pub(crate) seconds: f64,
     /// Load before the measurement.
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     pub(crate) warm_up: f64,
+}
+
+impl FanoutArgs {
+    fn choice(&self) -> Choice {
+        if self.zipf { Choice::Zipf } else { Choice::Turns }
+    }
 }
 
 /// What a run measured.
@@ -243,12 +252,13 @@ async fn run(args: &FanoutArgs, target: &Target) -> Result<FanoutReport, Box<dyn
     }
     let mut report = FanoutReport { rooms: rooms_wanted, members, bytes, rate, ..Default::default() };
 
-    rooms.send(messages(args.warm_up, rate).max(rooms_wanted.into()), false).await?;
+    // Every room has had a message then.
+    rooms.send(messages(args.warm_up, rate).max(rooms_wanted.into()), Choice::Turns, false).await?;
     settle(&tally, rooms.sent() * u64::from(members)).await;
     sleep(METRICS_AGE).await;
     let before = target.usage();
     report.messages = messages(args.seconds, rate).max(1);
-    report.lag = rooms.send(report.messages, true).await?.summary();
+    report.lag = rooms.send(report.messages, args.choice(), true).await?.summary();
     let expected = rooms.sent() * u64::from(members);
     settle(&tally, expected).await;
     let after = target.usage();

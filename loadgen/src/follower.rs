@@ -26,21 +26,21 @@ pub struct Tally {
 }
 
 /// When each position of the measurement was to be sent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// Position of the first message.
     pub first: u64,
-    /// When it was to be sent.
+    /// When the measurement began.
     pub start: Instant,
-    /// From one message to the next.
-    pub interval: Duration,
+    /// From then to each message.
+    pub due: Arc<[Duration]>,
 }
 
 impl Plan {
     /// Of a position of the measurement.
     pub(crate) fn due(&self, seq: u64) -> Option<Instant> {
-        let number = u32::try_from(seq.checked_sub(self.first)?).ok()?;
-        Some(self.start + self.interval * number)
+        let number = usize::try_from(seq.checked_sub(self.first)?).ok()?;
+        Some(self.start + *self.due.get(number)?)
     }
 }
 
@@ -82,7 +82,7 @@ pub async fn follow(
         };
         match row {
             Ok(row) if row.seq() == next => {
-                if let Some(due) = plan.borrow().and_then(|plan| plan.due(next)) {
+                if let Some(due) = plan.borrow().as_ref().and_then(|plan| plan.due(next)) {
                     latencies.record(due.elapsed());
                 }
             }

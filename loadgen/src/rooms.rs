@@ -1,14 +1,48 @@
-//! Rooms of a fan-out: each has one publisher, and all of them keep one schedule, room after room.
+//! Rooms of a fan-out: each has one publisher, and all of them keep one schedule.
 
 use std::{
     error::Error,
     future::Future,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use serde::Serialize;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
-use crate::{follower::Plan, report::Latencies};
+use crate::{
+    chance::{Chance, Zipf},
+    follower::Plan,
+    report::Latencies,
+};
+
+/// Everybody's rooms are chosen alike.
+const SEED: u64 = 1;
+
+/// Which room gets a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Choice {
+    /// One after the other.
+    Turns,
+    /// By Zipf's law: a few get most of them.
+    Zipf,
+}
+
+impl Choice {
+    /// When the messages of each room are due, from the beginning: all together one each `interval`.
+    fn schedule(self, rooms: usize, count: u64, interval: Duration) -> Vec<Vec<Duration>> {
+        let mut due = vec![Vec::new(); rooms];
+        let (zipf, mut chance) = (Zipf::new(rooms), Chance::new(SEED));
+        for number in 0..count {
+            let room = match self {
+                Self::Turns => (number % rooms as u64) as usize,
+                Self::Zipf => zipf.draw(&mut chance),
+            };
+            due[room].push(interval * number as u32);
+        }
+        due
+    }
+}
 
 /// Sends to one room.
 pub(crate) trait Publish: Send + 'static {
@@ -28,16 +62,15 @@ pub(crate) trait Publish: Send + 'static {
     fn next_position(&self) -> u64;
 }
 
-/// Sends `count` messages, one each `interval` from `start` on, and waits for their answers. How late each was goes to `lag`.
+/// Sends messages when they are due after `start`, and waits for their answers. How late each was goes to `lag`.
 async fn send<P: Publish>(
     publisher: &mut P,
     start: Instant,
-    interval: Duration,
-    count: u64,
+    due: &[Duration],
     lag: &mut Latencies,
 ) -> Result<(), String> {
-    for number in 0..count {
-        let due = start + interval * number as u32;
+    for after in due {
+        let due = start + *after;
         while let Some(wait) = due.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
             tokio::select! {
                 () = sleep(wait) => {}
@@ -70,21 +103,24 @@ impl<P: Publish> Rooms<P> {
         self.rooms.push((publisher, plan));
     }
 
-    /// Sends `count` messages over all rooms, and tells the followers when they are due if `is_measured`. How late the
+    /// Sends `count` messages to rooms by choice, and tells the followers when they are due if `is_measured`. How late the
     /// generator was.
-    pub(crate) async fn send(&mut self, count: u64, is_measured: bool) -> Result<Latencies, Box<dyn Error>> {
-        let (start, rooms) = (Instant::now(), self.rooms.len() as u64);
-        let interval = self.interval * rooms as u32;
-        let mut sending = JoinSet::new();
-        for (number, (mut publisher, plan)) in (0..).zip(self.rooms.drain(..)) {
-            let start = start + self.interval * number as u32;
-            let share = count / rooms + u64::from(number < count % rooms);
+    pub(crate) async fn send(
+        &mut self,
+        count: u64,
+        choice: Choice,
+        is_measured: bool,
+    ) -> Result<Latencies, Box<dyn Error>> {
+        let schedule = choice.schedule(self.rooms.len(), count, self.interval);
+        let (start, mut sending) = (Instant::now(), JoinSet::new());
+        for ((mut publisher, plan), due) in self.rooms.drain(..).zip(schedule) {
+            let due: Arc<[Duration]> = due.into();
             if is_measured {
-                plan.send_replace(Some(Plan { first: publisher.next_position(), start, interval }));
+                plan.send_replace(Some(Plan { first: publisher.next_position(), start, due: due.clone() }));
             }
             sending.spawn(async move {
                 let mut lag = Latencies::default();
-                let sent = send(&mut publisher, start, interval, share, &mut lag).await;
+                let sent = send(&mut publisher, start, &due, &mut lag).await;
                 (publisher, plan, lag, sent)
             });
         }
@@ -143,16 +179,28 @@ mod tests {
             followed.push(plans);
             rooms.add(Silent(0), plan);
         }
-        rooms.send(4, false).await.unwrap();
+        rooms.send(4, Choice::Turns, false).await.unwrap();
         assert!(followed.iter().all(|plan| plan.borrow().is_none()));
-        rooms.send(8, true).await.unwrap();
+        rooms.send(8, Choice::Turns, true).await.unwrap();
         assert_eq!(rooms.sent(), 12);
-        let plans: Vec<Plan> = followed.iter().map(|plan| plan.borrow().unwrap()).collect();
-        let mut starts: Vec<Instant> = plans.iter().map(|plan| plan.start).collect();
-        starts.sort();
-        assert!(starts.windows(2).all(|two| two[1] - two[0] == Duration::from_millis(1)));
-        assert!(plans.iter().all(|plan| plan.interval == Duration::from_millis(3)));
+        let plans: Vec<Plan> = followed.iter().map(|plan| plan.borrow().clone().unwrap()).collect();
+        let mut due: Vec<Duration> = plans.iter().flat_map(|plan| plan.due.to_vec()).collect();
+        due.sort_unstable();
+        assert_eq!(due, (0..8).map(Duration::from_millis).collect::<Vec<_>>());
+        assert!(
+            plans.iter().flat_map(|plan| plan.due.windows(2)).all(|two| two[1] - two[0] == Duration::from_millis(3))
+        );
         // Positions go on where each room was.
         assert_eq!(plans.iter().map(|plan| plan.first).sum::<u64>(), 3 + 4);
+    }
+
+    #[test]
+    fn by_zipfs_law_a_few_rooms_get_most_and_everybodys_schedule_is_the_same() {
+        let schedule = || Choice::Zipf.schedule(1_000, 10_000, Duration::from_millis(1));
+        let rooms = schedule();
+        assert_eq!(rooms, schedule());
+        assert_eq!(rooms.iter().map(Vec::len).sum::<usize>(), 10_000);
+        assert!(rooms[0].len() > 1_000 && rooms[0].is_sorted(), "{}", rooms[0].len());
+        assert!(rooms[..10].iter().map(Vec::len).sum::<usize>() > 3_000);
     }
 }

@@ -121,7 +121,7 @@ impl Stand {
     }
 
     fn control_load(&self, live: Live) -> bare::Load {
-        let Live { rooms, members, bytes, rate, seconds, warm_up, keeping } = live;
+        let Live { rooms, members, bytes, rate, seconds, warm_up, keeping, .. } = live;
         let CoreArgs { server_core, core } = self.cores;
         let (rooms, members, synced) = (rooms as usize, members as usize, keeping == Keeping::Synced);
         bare::Load { rooms, members, synced, bytes, rate, seconds, warm_up, server_core, core }

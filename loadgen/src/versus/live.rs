@@ -25,7 +25,7 @@ use crate::{
     fanout::{FanoutArgs, FanoutReport, messages},
     follower::{End, Plan, Tally, settle},
     report::Latencies,
-    rooms::{Publish, Rooms},
+    rooms::{Choice, Publish, Rooms},
     target::Usage,
 };
 
@@ -43,7 +43,7 @@ pub struct Live {
     pub members: u32,
     /// Bytes of a message.
     pub bytes: usize,
-    /// Messages per second, over all rooms in turn.
+    /// Messages per second, over all rooms.
     pub rate: f64,
     /// Length of the measurement.
     pub seconds: f64,
@@ -51,12 +51,14 @@ pub struct Live {
     pub warm_up: f64,
     /// What a peer does with a message first. The broker keeps it anyhow.
     pub keeping: Keeping,
+    /// Which room gets a message.
+    pub choice: Choice,
 }
 
 impl From<Live> for FanoutArgs {
     fn from(live: Live) -> Self {
-        let Live { rooms, members, bytes, rate, seconds, warm_up, keeping: _ } = live;
-        Self { rooms, members, bytes, rate, seconds, warm_up }
+        let Live { rooms, members, bytes, rate, seconds, warm_up, keeping: _, choice } = live;
+        Self { rooms, members, bytes, rate, zipf: choice == Choice::Zipf, seconds, warm_up }
     }
 }
 
@@ -86,8 +88,8 @@ const CHAT_GOALS: &[Goal] = &[goal(Measure::CpuUs, NATS, 0.3, 0.25), goal(Measur
 pub(super) fn live_rows(size: Size) -> Vec<Row> {
     let row = |name, members: u32, rate: f64, rounds| {
         let members = (members / size.divide).max(1);
-        let (seconds, keeping) = (size.seconds, Keeping::Nothing);
-        let live = Live { rooms: 1, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping };
+        let (seconds, keeping, choice) = (size.seconds, Keeping::Nothing, Choice::Turns);
+        let live = Live { rooms: 1, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping, choice };
         let bytes = live.bytes;
         Row {
             name,
@@ -108,33 +110,40 @@ pub(super) fn live_rows(size: Size) -> Vec<Row> {
 
 /// The rows of chat.
 pub(super) fn chat_rows(size: Size) -> Vec<Row> {
-    let row = |name, rooms: u32, members: u32, rate: f64, rounds| {
+    let row = |name, rooms: u32, members: u32, rate: f64, choice, rounds| {
         let rooms = (rooms / size.divide).max(1);
         let (seconds, keeping) = (size.seconds, Keeping::Synced);
-        let live = Live { rooms, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping };
+        let live = Live { rooms, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping, choice };
+        let (chosen, mut contenders) = match choice {
+            Choice::Turns => ("", vec![Contender::Floor, Contender::Bare]),
+            // The controls' rooms take turns.
+            Choice::Zipf => (" by Zipf's law", Vec::new()),
+        };
+        contenders.extend([Contender::Antiphon, NATS, REDIS]);
         Row {
             name,
             title: format!(
-                "chat, {rooms} rooms x {members} members, 200 bytes, {rate} messages a second, synced before anybody \
-                 gets them"
+                "chat, {rooms} rooms x {members} members, 200 bytes, {rate} messages a second{chosen}, synced before \
+                 anybody gets them"
             ),
             work: Work::Live(live),
-            contenders: vec![Contender::Floor, Contender::Bare, Contender::Antiphon, NATS, REDIS],
+            contenders,
             headline: Measure::CpuUs,
             goals: CHAT_GOALS,
             rounds,
         }
     };
-    let mut rows = vec![row("S2-50x10", 50, 10, 2_500.0, size.rounds)];
+    let mut rows = vec![row("S2-50x10", 50, 10, 2_500.0, Choice::Turns, size.rounds)];
     if size.is_full {
-        rows.push(row("S2-50x200", 50, 200, 125.0, 1));
+        rows.push(row("S2-1000x10", 1_000, 10, 2_500.0, Choice::Zipf, 1));
+        rows.push(row("S2-50x200", 50, 200, 125.0, Choice::Turns, 1));
     }
     rows
 }
 
 /// Runs it; the server is gone when it is over.
 pub async fn run(server: Server, client: &Arc<ClientConfig>, live: Live) -> Result<FanoutReport, Box<dyn Error>> {
-    let Live { rooms: rooms_wanted, members, bytes, rate, seconds, warm_up, keeping } = live;
+    let Live { rooms: rooms_wanted, members, bytes, rate, seconds, warm_up, keeping, choice } = live;
     let mut connections = 0;
     let mut open = async || {
         connections += 1;
@@ -162,11 +171,11 @@ pub async fn run(server: Server, client: &Arc<ClientConfig>, live: Live) -> Resu
     }
     let mut report = FanoutReport { rooms: rooms_wanted, members, bytes, rate, ..Default::default() };
 
-    rooms.send(messages(warm_up, rate).max(rooms_wanted.into()), false).await?;
+    rooms.send(messages(warm_up, rate).max(rooms_wanted.into()), Choice::Turns, false).await?;
     settle(&tally, rooms.sent() * u64::from(members)).await;
     report.messages = messages(seconds, rate).max(1);
     let before = Usage::of_process(server.pid());
-    report.lag = rooms.send(report.messages, true).await?.summary();
+    report.lag = rooms.send(report.messages, choice, true).await?.summary();
     let expected = rooms.sent() * u64::from(members);
     settle(&tally, expected).await;
     let after = Usage::of_process(server.pid());
@@ -253,7 +262,7 @@ async fn follow(
         if number != Some(next) {
             return (latencies, End::Wrong(format!("{number:?} came instead of {next}")));
         }
-        if let Some(due) = plan.borrow().and_then(|plan| plan.due(next)) {
+        if let Some(due) = plan.borrow().as_ref().and_then(|plan| plan.due(next)) {
             latencies.record(due.elapsed());
         }
         tally.delivered.fetch_add(1, Ordering::Relaxed);

@@ -38,6 +38,7 @@ use crate::{
     names::{Names, Seat},
     publish::PublishReport,
     report::LatencySummary,
+    rooms::Choice,
     target::{Target, Usage},
 };
 
@@ -51,11 +52,11 @@ const GOALS: &[Goal] = &[Goal { measure: Measure::CpuUs, against: Contender::Str
 /// The fan-out of S1, at the rate that both clients hold.
 pub fn live_row(size: Size) -> Row {
     let (members, rate) = ((500 / size.divide).max(1), 50.0);
-    let (seconds, keeping) = (size.seconds, Keeping::Nothing);
+    let (seconds, keeping, choice) = (size.seconds, Keeping::Nothing, Choice::Turns);
     Row {
         name: "S1-stranger",
         title: format!("live fan-out, 1 -> {members}, 200 bytes, {rate} messages a second, by two clients in turn"),
-        work: Work::Live(Live { rooms: 1, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping }),
+        work: Work::Live(Live { rooms: 1, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping, choice }),
         contenders: CONTENDERS.into(),
         headline: Measure::CpuUs,
         goals: GOALS,
@@ -123,7 +124,7 @@ impl Stranger {
         certificate: &Certificate,
         load: Live,
     ) -> Result<FanoutReport, Box<dyn Error>> {
-        let Live { rooms, members, bytes, rate, seconds, warm_up, keeping: _ } = load;
+        let Live { rooms, members, bytes, rate, seconds, warm_up, .. } = load;
         if rooms != 1 {
             return Err("it has one room".into());
         }
