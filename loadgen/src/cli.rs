@@ -26,6 +26,7 @@ use crate::{
     schedule::{Rate, Schedule},
     sockets::SocketsArgs,
     stall::StallArgs,
+    storm::StormArgs,
     synthetic::Synthetic,
     target::{Target, TargetArgs},
     versus::VersusArgs,
@@ -69,6 +70,8 @@ enum Command {
     Fanout(Measured<FanoutArgs>),
     /// A few connections with many messages in flight: durable acknowledgements, and messages per sync.
     Publish(Measured<PublishArgs>),
+    /// All connections end at once, and all come back within a second: CPU time per session, nothing lost, nothing twice.
+    Storm(Measured<StormArgs>),
     /// Sessions that follow conversations while nothing happens: memory and CPU time of each.
     Idle(Measured<IdleArgs>),
     /// WebSockets on the broker's gateway, idle, chatting, and some that stop reading: memory and CPU time of each.
@@ -156,6 +159,7 @@ impl Cli {
             Command::Import(args) => return args.run(out),
             Command::Fanout(args) => return args.run(out),
             Command::Publish(args) => return args.run(out),
+            Command::Storm(args) => return args.run(out),
             Command::Idle(args) => return args.run(out),
             Command::Sockets(args) => return args.run(out),
             Command::Stall(args) => return args.run(out),

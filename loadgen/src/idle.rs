@@ -6,13 +6,12 @@
 
 use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
-use antiphon_protocol::{ConversationId, LogName, UserId};
-use antiphon_sdk::{Client, NewConversation, Role};
 use clap::Args;
 use serde::Serialize;
 use tokio::time::sleep;
 
 use crate::{
+    blocks::{Blocks, MEMBERS},
     fanout::SESSIONS_PER_SOCKET,
     machine::{kernel_kib, resident_kib},
     measured::Scenario,
@@ -25,10 +24,6 @@ use crate::{
 pub(crate) const REST: Duration = Duration::from_secs(4);
 /// The broker's cache: full long before the first reading, so that it does not look like what a session costs.
 pub(crate) const CACHE_MIB: u32 = 4;
-/// Members of a conversation, unless another number is asked for.
-pub(crate) const MEMBERS: usize = 100;
-/// Members that one request names.
-const MEMBERS_PER_REQUEST: usize = 200;
 
 /// The load.
 #[derive(Debug, Args)]
@@ -112,57 +107,22 @@ impl fmt::Display for IdleReport {
     }
 }
 
-/// Sessions and conversations, by number.
-struct Names {
-    run: u32,
-    subscriptions: usize,
-    members: usize,
-}
-
-impl Names {
-    fn user(&self, session: usize) -> String {
-        format!("idle{}.{session}", self.run)
-    }
-
-    /// Sessions come in blocks of as many as a conversation has members; a block shares its conversations.
-    fn log(&self, session: usize, subscription: usize) -> String {
-        format!("idle{}.{}.{subscription}", self.run, session / self.members)
-    }
-
-    async fn make_conversations(&self, service: &Client, block: usize) -> Result<(), Box<dyn Error>> {
-        let sessions = block * self.members..(block + 1) * self.members;
-        let users: Result<Vec<UserId>, _> = sessions.map(|session| self.user(session).parse()).collect();
-        let users = users?;
-        let (creator, others) = users.split_first().ok_or("a conversation needs a member")?;
-        for subscription in 0..self.subscriptions {
-            let id: ConversationId = self.log(block * self.members, subscription).parse()?;
-            let mut requests = others.chunks(MEMBERS_PER_REQUEST);
-            let first = requests.next().unwrap_or_default().iter().cloned();
-            let new = NewConversation { act_as: Some(creator.clone()), ..NewConversation::group(id.clone(), first) };
-            service.create_conversation(new).await?;
-            for more in requests {
-                service.add_members(&id, more.iter().map(|user| (user.clone(), Role::Member))).await?;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl IdleArgs {
-    fn names(&self) -> Names {
-        Names { run: std::process::id(), subscriptions: self.subscriptions, members: self.members.max(1) }
+    fn blocks(&self) -> Blocks {
+        let run = format!("idle{}", std::process::id());
+        Blocks { run, subscriptions: self.subscriptions, members: self.members.max(1) }
     }
 
     /// Makes every conversation.
     async fn make_conversations(&self, target: &Target) -> Result<(), Box<dyn Error>> {
-        let names = self.names();
+        let blocks = self.blocks();
         let half = self.connections / 2;
-        if half == 0 || !half.is_multiple_of(names.members) {
+        if half == 0 || !half.is_multiple_of(blocks.members) {
             return Err("half of --connections must be a multiple of --members".into());
         }
-        let service = target.connect_service(&format!("idle{}.service", names.run)).await?;
-        for block in 0..2 * half / names.members {
-            names.make_conversations(&service, block).await?;
+        let service = target.connect_service(&format!("{}.service", blocks.run)).await?;
+        for block in 0..2 * half / blocks.members {
+            blocks.make(&service, block, None).await?;
         }
         service.close().await;
         Ok(())
@@ -193,7 +153,7 @@ impl Scenario for IdleArgs {
 /// Runs it against a broker whose process is known.
 async fn run(args: &IdleArgs, target: &Target) -> Result<IdleReport, Box<dyn Error>> {
     let pid = target.pid().ok_or("the broker's process is not known: say --broker-pid")?;
-    let names = args.names();
+    let blocks = args.blocks();
     let half = args.connections / 2;
     let sockets = args.connections.div_ceil(SESSIONS_PER_SOCKET);
     let keep_alive = Duration::from_secs(args.keep_alive);
@@ -202,7 +162,7 @@ async fn run(args: &IdleArgs, target: &Target) -> Result<IdleReport, Box<dyn Err
     let mut report = IdleReport {
         connections: args.connections,
         subscriptions: args.subscriptions,
-        members: names.members,
+        members: blocks.members,
         ..Default::default()
     };
     let mut sessions = Vec::new();
@@ -212,7 +172,7 @@ async fn run(args: &IdleArgs, target: &Target) -> Result<IdleReport, Box<dyn Err
     for step in 1..=2 {
         let range = sessions.len()..step * half;
         let before = target.cpu_ns();
-        follow(range.collect(), &names, target, &dialer, &mut sessions).await?;
+        follow(range.collect(), &blocks, target, &dialer, &mut sessions).await?;
         connect_us = cpu_us_between(before, target.cpu_ns());
         sleep(REST).await;
         report.note_memory(step, pid)?;
@@ -231,16 +191,15 @@ async fn run(args: &IdleArgs, target: &Target) -> Result<IdleReport, Box<dyn Err
 /// Opens sessions and lets each follow its conversations.
 async fn follow(
     numbers: Vec<usize>,
-    names: &Names,
+    blocks: &Blocks,
     target: &Target,
     dialer: &Arc<Dialer>,
     sessions: &mut Vec<Session>,
 ) -> Result<(), Box<dyn Error>> {
-    let users: Vec<_> = numbers.iter().map(|session| names.user(*session)).collect();
+    let users: Vec<_> = numbers.iter().map(|session| blocks.user(*session)).collect();
     for (number, mut session) in numbers.into_iter().zip(open_all(target, dialer, &users).await?) {
-        for subscription in 0..names.subscriptions {
-            let log = LogName::Conversation(names.log(number, subscription).parse()?);
-            session.subscribe(&log).await?;
+        for room in blocks.rooms(number) {
+            session.subscribe(&blocks.log(room)?).await?;
         }
         sessions.push(session);
     }

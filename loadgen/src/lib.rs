@@ -9,8 +9,9 @@
 //! The [`carrier`] of a session is QUIC or a WebSocket, binary or JSON, through the broker's gateway or a [`gateway`] of its
 //! own.
 //!
-//! Beside replays there are loads that each measure one figure, [`measured`] in the same way: [`fanout`], [`publish`] and
-//! [`idle`] on sessions that are bare QUIC ([`wire`]), [`stall`] on SDK clients, [`sockets`] on bare WebSockets ([`websocket`]).
+//! Beside replays there are loads that each measure one figure, [`measured`] in the same way: [`fanout`], [`publish`]
+//! and [`idle`] on sessions that are bare QUIC ([`wire`]), [`stall`] and [`storm`] on SDK clients, [`sockets`] on bare
+//! WebSockets ([`websocket`]).
 //!
 //! [`versus`] does the work of some of them with the broker, with other servers and with less than a broker ([`control`]) in
 //! turn, in [`rounds`].
@@ -22,6 +23,7 @@
 //! Invariants: a replay is open-loop and follows from the seed; every delivery is checked at its receiver; a run that
 //! broke a promise ends with a non-zero exit code whatever its figures. Deliberately absent: any chat text.
 
+mod blocks;
 pub mod broker;
 pub mod carrier;
 pub mod cassandra;
@@ -46,6 +48,7 @@ pub mod merge;
 pub mod moving;
 pub mod names;
 pub mod pacer;
+mod payload;
 pub mod probe;
 pub mod publish;
 mod ready;
@@ -62,6 +65,7 @@ pub mod sockets;
 pub mod stage;
 pub mod stall;
 pub mod store_watch;
+pub mod storm;
 pub mod synthetic;
 pub mod target;
 pub mod tokens;

@@ -64,7 +64,7 @@ impl<T: Scenario> Measured<T> {
     pub fn run(self, out: &mut impl Write) -> Result<bool, Box<dyn Error>> {
         let Self { load, cores, mut target, json } = self;
         T::prefer(&mut target);
-        let report = measure(&load, cores, || Target::find(target))?;
+        let report = measure(&load, cores, None, || Target::find(target))?;
         if let Some(path) = json {
             serde_json::to_writer_pretty(File::create(path)?, &report)?;
         }
@@ -73,21 +73,32 @@ impl<T: Scenario> Measured<T> {
     }
 }
 
-/// Finds or starts a broker, brings about what the load finds there, and runs it.
+/// Finds or starts a broker, brings about what the load finds there, and runs it, both within a time if there is one.
 pub(crate) fn measure<T: Scenario>(
     load: &T,
     cores: CoreArgs,
+    time: Option<Duration>,
     find: impl FnOnce() -> Result<(Target, Option<Broker>), Box<dyn Error>>,
 ) -> Result<T::Report, Box<dyn Error>> {
     let (mut target, mut broker) = cores.around(find)??;
     let runtime = one_thread()?;
-    let is_prepared = runtime.block_on(load.prepare(&target))?;
+    let time = time.unwrap_or(Duration::MAX);
+    let is_prepared = runtime.block_on(within(time, load.prepare(&target)))?;
     if let Some(broker) = broker.as_mut().filter(|_| is_prepared) {
         broker.stop(STOP_WITHIN)?;
         cores.around(|| broker.restart())??;
         target.restarted(broker);
     }
-    runtime.block_on(load.run(&Arc::new(target)))
+    runtime.block_on(within(time, load.run(&Arc::new(target))))
+}
+
+/// What a future comes to, or that it takes too long.
+pub(crate) async fn within<T>(
+    time: Duration,
+    work: impl Future<Output = Result<T, Box<dyn Error>>>,
+) -> Result<T, Box<dyn Error>> {
+    let done = tokio::time::timeout(time, work).await;
+    done.map_err(|_| format!("it was not over after {} s", time.as_secs()))?
 }
 
 /// The generator is to cost one processor at most.

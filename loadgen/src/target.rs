@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use antiphon_sdk::{Client, Config, Endpoint, Trust};
+use antiphon_sdk::{Client, Config, DeviceId, Endpoint, Trust};
 use clap::Args;
 use tempfile::TempDir;
 
@@ -299,6 +299,17 @@ impl Target {
     pub async fn connect(&self, user: &str, endpoint: Endpoint, session: usize) -> antiphon_sdk::Result<Client> {
         let mut config = self.config(self.user_token(user), endpoint);
         self.carriers.apply(session, &mut config);
+        Client::connect(config).await
+    }
+
+    /// Connects as a user on a device; an older session of that device is over then.
+    pub(crate) async fn connect_device(
+        &self,
+        user: &str,
+        device: DeviceId,
+        endpoint: Endpoint,
+    ) -> antiphon_sdk::Result<Client> {
+        let config = Config { device: Some(device), ..self.config(self.user_token(user), endpoint) };
         Client::connect(config).await
     }
 

@@ -5,6 +5,7 @@ use std::{
     error::Error,
     fmt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use antiphon_peers::{Certificate, Keeping, Peer, Program, Server};
@@ -15,6 +16,7 @@ use super::{
     live::{self, Live},
     outcome::{Measure, Outcome},
     rows::Work,
+    storm::{self, Storm},
     stranger::Stranger,
 };
 use crate::{
@@ -22,10 +24,14 @@ use crate::{
     fanout::FanoutArgs,
     idle::{self, IdleArgs},
     machine::CoreArgs,
-    measured::{Scenario, measure, one_thread},
+    measured::{Scenario, measure, one_thread, within},
     publish::PublishArgs,
+    storm::StormArgs,
     target::{OwnBroker, Target},
 };
+
+/// How long one measurement may take: who hangs has no result.
+const WITHIN: Duration = Duration::from_secs(300);
 
 /// Who does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,6 +104,7 @@ impl Stand {
             (Contender::Floor, Work::Live(live)) => self.floor(live),
             (Contender::Bare, Work::Live(live)) => self.bare(live),
             (Contender::Floor | Contender::Bare, _) => Err("this control is one of fan-outs".into()),
+            (Contender::Antiphon, Work::Storm(load)) => Ok(self.antiphon(&StormArgs::from(load), None)?.into()),
             (Contender::Antiphon, Work::Live(live)) => Ok(self.antiphon(&FanoutArgs::from(live), None)?.into()),
             (Contender::Antiphon, Work::Durable(load)) => Ok(self.antiphon(&PublishArgs::from(load), None)?.into()),
             (Contender::Antiphon, Work::Herd(load)) => {
@@ -130,7 +137,9 @@ impl Stand {
     fn antiphon<S: Scenario>(&self, load: &S, cache_mib: Option<u32>) -> Result<S::Report, Box<dyn Error>> {
         let home = tempfile::Builder::new().prefix("antiphon-versus-").tempdir()?;
         let own = self.broker(home.path(), cache_mib);
-        measure(load, self.cores, || Target::start_own(own).map(|(target, broker)| (target, Some(broker))))
+        measure(load, self.cores, Some(WITHIN), || {
+            Target::start_own(own).map(|(target, broker)| (target, Some(broker)))
+        })
     }
 
     /// A broker with one shard, as the peers have one thread or one processor.
@@ -155,7 +164,7 @@ impl Stand {
         match work {
             Work::Live(load) => Ok(runtime.block_on(stranger.fanout(&target, &self.certificate, load))?.into()),
             Work::Durable(load) => Ok(runtime.block_on(stranger.publish(&target, &self.certificate, load))?.into()),
-            Work::Herd(_) => Err("this client has no herd".into()),
+            Work::Herd(_) | Work::Storm(_) => Err("this client has no such work".into()),
         }
     }
 
@@ -165,15 +174,21 @@ impl Stand {
             Work::Live(live) => live.keeping,
             Work::Durable(_) => Keeping::Synced,
             Work::Herd(_) => Keeping::Nothing,
+            Work::Storm(_) => Storm::keeping(peer),
         };
         let server = self.cores.around(|| Server::start(program, &self.certificate, keeping))??;
         let client = self.certificate.client()?;
-        let runtime = one_thread()?;
-        match work {
-            Work::Durable(load) if load.rate.is_some() => Err("peers publish as much as they can".into()),
-            Work::Live(load) => Ok(runtime.block_on(live::run(server, &client, load))?.into()),
-            Work::Durable(load) => Ok(runtime.block_on(durable::run(&server, &client, load))?.into()),
-            Work::Herd(load) => Ok(runtime.block_on(herd::run(&server, &client, load))?.into()),
-        }
+        let outcome = async {
+            Ok::<Outcome, Box<dyn Error>>(match work {
+                Work::Durable(load) if load.rate.is_some() => {
+                    return Err("peers publish as much as they can".into());
+                }
+                Work::Live(load) => live::run(server, &client, load).await?.into(),
+                Work::Durable(load) => durable::run(&server, &client, load).await?.into(),
+                Work::Herd(load) => herd::run(&server, &client, load).await?.into(),
+                Work::Storm(load) => storm::run(&server, &client, load).await?.into(),
+            })
+        };
+        one_thread()?.block_on(within(WITHIN, outcome))
     }
 }

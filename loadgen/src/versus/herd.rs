@@ -13,7 +13,8 @@ use super::{
     rows::{Goal, MOSQUITTO, NATS, REDIS, Row, Size, Work, goal},
 };
 use crate::{
-    idle::{IdleArgs, IdleReport, MEMBERS, REST},
+    blocks::MEMBERS,
+    idle::{IdleArgs, IdleReport, REST},
     probe::{cpu_ns, cpu_us_between},
 };
 

@@ -1,9 +1,9 @@
 //! The same work by the broker, by other servers and by controls, in turn, on one machine, as ratios within each round.
 //!
-//! [`rows`] says what a comparison is; [`live`], [`durable`] and [`herd`] which ones there are, with their goals, and drive the
-//! peers; the scenarios of this crate drive the broker, and for [`stranger`] a client of another make does. [`contender`] has
-//! one of them do it once, [`outcome`] is what came of it, [`table`] and [`plot`] tell that, and [`scene`] where it was
-//! measured.
+//! [`rows`] says what a comparison is; [`live`], [`durable`], [`herd`], and [`storm`] which ones
+//! there are, with their goals, and drive the peers; the scenarios of this crate drive the broker, and for [`stranger`] a
+//! client of another make does. [`contender`] has one of them do it once, [`outcome`] is what came of it, [`table`] and [`plot`]
+//! tell that, and [`scene`] where it was measured.
 //!
 //! Invariants: one server at a time, alone on its processor, started for this measurement and gone after it; all of them with
 //! one certificate and TLS 1.3; every delivery and acknowledgement is checked at its receiver, and a measurement with a wrong
@@ -32,6 +32,7 @@ pub mod outcome;
 pub mod plot;
 pub mod rows;
 pub mod scene;
+pub mod storm;
 pub mod stranger;
 pub mod table;
 
@@ -49,7 +50,7 @@ const FOREIGN_LOAD_MAX: f64 = 0.10;
 /// What is compared, how, and where.
 #[derive(Debug, Args)]
 pub struct VersusArgs {
-    /// The scenarios: S1, S2, S3, S4. Default: all.
+    /// The scenarios: S1, S2, S3, S4, S5. Default: all.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     scenario: Vec<ScenarioName>,
     /// The peers: nats, redis, mosquitto. Default: all.

@@ -8,7 +8,8 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
-    /// Processor time of the server per delivery or acknowledgement, in microseconds.
+    /// Processor time of the server per delivery, acknowledgement, message or session, as the row's title says, in
+    /// microseconds.
     CpuUs,
     /// Acknowledgements per second.
     PerSecond,
@@ -18,6 +19,10 @@ pub enum Measure {
     IdleCpuUs,
     /// Processor time of a new connection, in microseconds.
     ConnectCpuUs,
+    /// Until 99 of 100 sessions were back with everything, in seconds.
+    RecoverySeconds,
+    /// Messages that clients had missed, and got when they were back.
+    MissedMessages,
     /// Times per message that a thread of the server went to sleep.
     WakeUps,
     /// Memory of the server, in MiB.
@@ -39,11 +44,21 @@ impl Measure {
             Self::KibPerConnection => "KiB/connection",
             Self::IdleCpuUs => "idle CPU us/s/connection",
             Self::ConnectCpuUs => "CPU us/connect",
+            Self::RecoverySeconds => "s until 99 % were back",
+            Self::MissedMessages => "missed messages",
             Self::WakeUps => "wake-ups/message",
             Self::ResidentMib => "RSS MiB",
             Self::P50Ms => "p50 ms",
             Self::P99Ms => "p99 ms",
             Self::LagP999Ms => "generator lag p99.9 ms",
+        }
+    }
+
+    /// Counts, which have no decimals.
+    pub(super) fn digits(self) -> usize {
+        match self {
+            Self::PerSecond | Self::MissedMessages => 0,
+            _ => 2,
         }
     }
 

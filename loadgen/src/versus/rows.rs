@@ -12,6 +12,7 @@ use super::{
     herd::{self, Herd},
     live::{self, Live},
     outcome::Measure,
+    storm::{self, Storm},
     stranger,
 };
 
@@ -26,16 +27,21 @@ pub enum ScenarioName {
     S3,
     /// Idle herd.
     S4,
+    /// Reconnect storm.
+    S5,
 }
 
 /// No scenario is called so.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("no scenario is called {0:?}; there are S1 (live fan-out), S2 (chat), S3 (durable publish) and S4 (idle herd)")]
+#[error(
+    "no scenario is called {0:?}; there are S1 (live fan-out), S2 (chat), S3 (durable publish), S4 (idle herd) \
+     and S5 (reconnect storm)"
+)]
 pub struct UnknownScenario(String);
 
 impl ScenarioName {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::S1, Self::S2, Self::S3, Self::S4];
+    pub const ALL: [Self; 5] = [Self::S1, Self::S2, Self::S3, Self::S4, Self::S5];
 }
 
 impl FromStr for ScenarioName {
@@ -47,6 +53,7 @@ impl FromStr for ScenarioName {
             "S2" => Ok(Self::S2),
             "S3" => Ok(Self::S3),
             "S4" => Ok(Self::S4),
+            "S5" => Ok(Self::S5),
             other => Err(UnknownScenario(other.to_owned())),
         }
     }
@@ -93,6 +100,8 @@ pub enum Work {
     Durable(Durable),
     /// Connections with subscriptions, and nothing happens.
     Herd(Herd),
+    /// Connections that all end, and come back within a second.
+    Storm(Storm),
 }
 
 impl Work {
@@ -102,6 +111,9 @@ impl Work {
             Self::Live(_) => format!("{done} of {expected}: lost 0, duplicated 0, out of order 0"),
             Self::Durable(_) => format!("{done} acknowledged: lost 0, duplicated 0, out of order 0"),
             Self::Herd(_) => format!("{done} connected, all subscriptions"),
+            Self::Storm(_) => {
+                format!("{done} of {expected} back, missed messages: lost 0, duplicated 0, out of order 0")
+            }
         }
     }
 }
@@ -146,6 +158,7 @@ pub fn of(scenario: ScenarioName, size: Size) -> Vec<Row> {
         ScenarioName::S2 => live::chat_rows(size),
         ScenarioName::S3 => durable::durable_rows(size).into_iter().chain([stranger::durable_row(size)]).collect(),
         ScenarioName::S4 => vec![herd::herd_row(size)],
+        ScenarioName::S5 => vec![storm::storm_row(size)],
     }
 }
 
@@ -173,6 +186,6 @@ mod tests {
     #[test]
     fn scenarios_are_named_as_they_are_told() {
         assert_eq!("S3".parse(), Ok(ScenarioName::S3));
-        assert!("S9".parse::<ScenarioName>().unwrap_err().to_string().contains("S4"));
+        assert!("S0".parse::<ScenarioName>().unwrap_err().to_string().contains("S4"));
     }
 }

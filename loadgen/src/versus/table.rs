@@ -49,7 +49,7 @@ impl Table<'_> {
     fn line(&self, f: &mut fmt::Formatter<'_>, contender: Contender) -> fmt::Result {
         let shown = |figure: Option<String>| figure.unwrap_or_else(|| "-".into());
         let headline = self.row.headline;
-        let digits = if headline == Measure::PerSecond { 0 } else { 2 };
+        let digits = headline.digits();
         let with_range = |spread: Spread| {
             format!("{:.digits$} ({:.digits$} to {:.digits$})", spread.median, spread.low, spread.high)
         };
@@ -62,7 +62,8 @@ impl Table<'_> {
             write!(f, "| {} ", shown(times.map(|times| format!("{times:.1}"))))?;
         }
         for measure in self.others() {
-            let median = self.spread(contender, measure).map(|spread| format!("{:.2}", spread.median));
+            let digits = measure.digits();
+            let median = self.spread(contender, measure).map(|spread| format!("{:.digits$}", spread.median));
             write!(f, "| {} ", shown(median))?;
         }
         writeln!(f, "| {} |", self.check(contender))
