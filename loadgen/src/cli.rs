@@ -18,6 +18,7 @@ use crate::{
     fault::{FaultArgs, FaultError, FaultKind, FaultPlan},
     full::FullArgs,
     gateway::Gateway,
+    history::HistoryArgs,
     idle::IdleArgs,
     import::ImportArgs,
     measured::Measured,
@@ -70,6 +71,8 @@ enum Command {
     Fanout(Measured<FanoutArgs>),
     /// A few connections with many messages in flight: durable acknowledgements, and messages per sync.
     Publish(Measured<PublishArgs>),
+    /// Clients that read the end of a conversation: CPU time per message.
+    History(Measured<HistoryArgs>),
     /// All connections end at once, and all come back within a second: CPU time per session, nothing lost, nothing twice.
     Storm(Measured<StormArgs>),
     /// Sessions that follow conversations while nothing happens: memory and CPU time of each.
@@ -159,6 +162,7 @@ impl Cli {
             Command::Import(args) => return args.run(out),
             Command::Fanout(args) => return args.run(out),
             Command::Publish(args) => return args.run(out),
+            Command::History(args) => return args.run(out),
             Command::Storm(args) => return args.run(out),
             Command::Idle(args) => return args.run(out),
             Command::Sockets(args) => return args.run(out),

@@ -9,8 +9,8 @@
 //! The [`carrier`] of a session is QUIC or a WebSocket, binary or JSON, through the broker's gateway or a [`gateway`] of its
 //! own.
 //!
-//! Beside replays there are loads that each measure one figure, [`measured`] in the same way: [`fanout`], [`publish`]
-//! and [`idle`] on sessions that are bare QUIC ([`wire`]), [`stall`] and [`storm`] on SDK clients, [`sockets`] on bare
+//! Beside replays there are loads that each measure one figure, [`measured`] in the same way: [`fanout`], [`publish`],
+//! [`history`] and [`idle`] on sessions that are bare QUIC ([`wire`]), [`stall`] and [`storm`] on SDK clients, [`sockets`] on bare
 //! WebSockets ([`websocket`]).
 //!
 //! [`versus`] does the work of some of them with the broker, with other servers and with less than a broker ([`control`]) in
@@ -38,6 +38,7 @@ pub mod follower;
 pub mod full;
 mod full_sender;
 pub mod gateway;
+pub mod history;
 pub mod history_file;
 pub mod idle;
 pub mod import;

@@ -152,6 +152,8 @@ pub struct Session {
     answers: FrameReader,
     /// The stream that live events come on; the broker opens it with the first subscription.
     events: Option<FrameReader>,
+    /// The stream that pages come on; the broker opens it with the first one.
+    pages: Option<FrameReader>,
     request_id: u32,
 }
 
@@ -161,7 +163,7 @@ impl Session {
         let connection = dialer.connect(number).await?;
         let (requests, answers) = connection.open_bi().await?;
         let mut session =
-            Self { connection, requests, answers: FrameReader::new(answers), events: None, request_id: 0 };
+            Self { connection, requests, answers: FrameReader::new(answers), events: None, pages: None, request_id: 0 };
         let sender_instance = Bytes::copy_from_slice(&(number as u128 + 1).to_be_bytes());
         let client = concat!("antiphon-loadgen/", env!("CARGO_PKG_VERSION")).to_owned();
         let hello = control::Hello { versions: vec![VERSION], token, sender_instance, client, ..Default::default() };
@@ -198,11 +200,25 @@ impl Session {
         let subscribe = control::Subscribe { log: log.to_string(), from: Some(From::Tail(true)) };
         self.write(frames::control(FrameType::Subscribe, id, &subscribe)).await?;
         let attach = tokio::select! {
-            frame = first_frame(&self.connection, &mut self.events) => frame?,
+            frame = class_frame(&self.connection, Class::Events, &mut self.events) => frame?,
             refusal = self.answers.next() => refusal?,
         };
         expect(FrameType::Attach, &attach)?;
         Ok(frames::decode_answer(&attach.body)?)
+    }
+
+    /// The newest rows of a log before a position, the newest first; 0 = before its end. As many as fit a page, at most `limit`.
+    pub async fn page_before(&mut self, log: &LogName, before: u64, limit: u32) -> Result<frames::Page, WireError> {
+        let id = self.next_id();
+        let fetch =
+            control::Fetch { log: log.to_string(), to: before, limit, backward: true, ..control::Fetch::default() };
+        self.write(frames::control(FrameType::Fetch, id, &fetch)).await?;
+        let page = tokio::select! {
+            frame = class_frame(&self.connection, Class::Backfill, &mut self.pages) => frame?,
+            refusal = self.answers.next() => refusal?,
+        };
+        expect(FrameType::Page, &page)?;
+        Ok(frames::Page::decode(&page.body)?)
     }
 
     /// The stream of live events, to be read apart from the session, which must stay.
@@ -211,15 +227,19 @@ impl Session {
     }
 }
 
-/// The next frame of the events stream, which is accepted if it is new.
-async fn first_frame(connection: &Connection, events: &mut Option<FrameReader>) -> Result<RawFrame, WireError> {
-    if let Some(events) = events {
-        return events.next().await;
+/// The next frame of the broker's stream of this class, which is accepted if it is new.
+async fn class_frame(
+    connection: &Connection,
+    class: Class,
+    stream: &mut Option<FrameReader>,
+) -> Result<RawFrame, WireError> {
+    if let Some(stream) = stream {
+        return stream.next().await;
     }
     let mut reader = FrameReader::new(connection.accept_uni().await?);
     let open = reader.next().await?;
     match (open.frame_type, Class::from_number(open.id)) {
-        (FrameType::Open, Some(Class::Events)) => events.insert(reader).next().await,
+        (FrameType::Open, Some(found)) if found == class => stream.insert(reader).next().await,
         (other, _) => Err(WireError::Unexpected(other.name())),
     }
 }

@@ -12,7 +12,7 @@ use antiphon_peers::{Certificate, Keeping, Peer, Program, Server};
 use serde::{Serialize, Serializer};
 
 use super::{
-    durable, herd,
+    durable, herd, history,
     live::{self, Live},
     outcome::{Measure, Outcome},
     rows::Work,
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     control::{bare, floor},
     fanout::FanoutArgs,
+    history::HistoryArgs,
     idle::{self, IdleArgs},
     machine::CoreArgs,
     measured::{Scenario, measure, one_thread, within},
@@ -105,6 +106,7 @@ impl Stand {
             (Contender::Bare, Work::Live(live)) => self.bare(live),
             (Contender::Floor | Contender::Bare, _) => Err("this control is one of fan-outs".into()),
             (Contender::Antiphon, Work::Storm(load)) => Ok(self.antiphon(&StormArgs::from(load), None)?.into()),
+            (Contender::Antiphon, Work::History(load)) => Ok(self.antiphon(&HistoryArgs::from(load), None)?.into()),
             (Contender::Antiphon, Work::Live(live)) => Ok(self.antiphon(&FanoutArgs::from(live), None)?.into()),
             (Contender::Antiphon, Work::Durable(load)) => Ok(self.antiphon(&PublishArgs::from(load), None)?.into()),
             (Contender::Antiphon, Work::Herd(load)) => {
@@ -164,7 +166,7 @@ impl Stand {
         match work {
             Work::Live(load) => Ok(runtime.block_on(stranger.fanout(&target, &self.certificate, load))?.into()),
             Work::Durable(load) => Ok(runtime.block_on(stranger.publish(&target, &self.certificate, load))?.into()),
-            Work::Herd(_) | Work::Storm(_) => Err("this client has no such work".into()),
+            Work::Herd(_) | Work::Storm(_) | Work::History(_) => Err("this client has no such work".into()),
         }
     }
 
@@ -172,7 +174,7 @@ impl Stand {
         let program = self.programs.get(peer.name()).ok_or("its program is not on this machine")?;
         let keeping = match work {
             Work::Live(live) => live.keeping,
-            Work::Durable(_) => Keeping::Synced,
+            Work::Durable(_) | Work::History(_) => Keeping::Synced,
             Work::Herd(_) => Keeping::Nothing,
             Work::Storm(_) => Storm::keeping(peer),
         };
@@ -187,6 +189,7 @@ impl Stand {
                 Work::Durable(load) => durable::run(&server, &client, load).await?.into(),
                 Work::Herd(load) => herd::run(&server, &client, load).await?.into(),
                 Work::Storm(load) => storm::run(&server, &client, load).await?.into(),
+                Work::History(load) => history::run(&server, &client, load).await?.into(),
             })
         };
         one_thread()?.block_on(within(WITHIN, outcome))

@@ -10,6 +10,7 @@ use super::{
     contender::Contender,
     durable::{self, Durable},
     herd::{self, Herd},
+    history::{self, History},
     live::{self, Live},
     outcome::Measure,
     storm::{self, Storm},
@@ -29,19 +30,21 @@ pub enum ScenarioName {
     S4,
     /// Reconnect storm.
     S5,
+    /// History.
+    S6,
 }
 
 /// No scenario is called so.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "no scenario is called {0:?}; there are S1 (live fan-out), S2 (chat), S3 (durable publish), S4 (idle herd) \
-     and S5 (reconnect storm)"
+    "no scenario is called {0:?}; there are S1 (live fan-out), S2 (chat), S3 (durable publish), S4 (idle herd), \
+     S5 (reconnect storm) and S6 (history)"
 )]
 pub struct UnknownScenario(String);
 
 impl ScenarioName {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::S1, Self::S2, Self::S3, Self::S4, Self::S5];
+    pub const ALL: [Self; 6] = [Self::S1, Self::S2, Self::S3, Self::S4, Self::S5, Self::S6];
 }
 
 impl FromStr for ScenarioName {
@@ -54,6 +57,7 @@ impl FromStr for ScenarioName {
             "S3" => Ok(Self::S3),
             "S4" => Ok(Self::S4),
             "S5" => Ok(Self::S5),
+            "S6" => Ok(Self::S6),
             other => Err(UnknownScenario(other.to_owned())),
         }
     }
@@ -102,6 +106,8 @@ pub enum Work {
     Herd(Herd),
     /// Connections that all end, and come back within a second.
     Storm(Storm),
+    /// Clients that read the end of a conversation.
+    History(History),
 }
 
 impl Work {
@@ -114,6 +120,7 @@ impl Work {
             Self::Storm(_) => {
                 format!("{done} of {expected} back, missed messages: lost 0, duplicated 0, out of order 0")
             }
+            Self::History(_) => format!("{done} read: lost 0, duplicated 0, out of order 0"),
         }
     }
 }
@@ -159,6 +166,7 @@ pub fn of(scenario: ScenarioName, size: Size) -> Vec<Row> {
         ScenarioName::S3 => durable::durable_rows(size).into_iter().chain([stranger::durable_row(size)]).collect(),
         ScenarioName::S4 => vec![herd::herd_row(size)],
         ScenarioName::S5 => vec![storm::storm_row(size)],
+        ScenarioName::S6 => vec![history::history_row(size)],
     }
 }
 
