@@ -61,6 +61,9 @@ pub struct FanoutArgs {
     /// A few rooms get most messages, by Zipf's law; else they take turns.
     #[arg(long)]
     pub(crate) zipf: bool,
+    /// Send each message at its moment, as latencies need it; else with what is due in the same millisecond.
+    #[arg(long)]
+    pub(crate) exact: bool,
     /// Length of the measurement.
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     pub(crate) seconds: f64,
@@ -237,7 +240,7 @@ async fn run(args: &FanoutArgs, target: &Target) -> Result<FanoutReport, Box<dyn
     let mut sessions = open_all(target, &dialer, &users?).await?.into_iter();
 
     let tally = Arc::new(Tally::default());
-    let (mut rooms, mut readers, mut followers) = (Rooms::new(rate), JoinSet::new(), Vec::new());
+    let (mut rooms, mut readers, mut followers) = (Rooms::new(rate).exact(args.exact), JoinSet::new(), Vec::new());
     for room in 0..rooms_wanted {
         let log = LogName::Conversation(names.conversation(room)?);
         let (plan, plans) = watch::channel(None);

@@ -29,6 +29,7 @@ pub mod carrier;
 pub mod cassandra;
 pub mod chance;
 pub mod cli;
+mod clock;
 pub mod control;
 pub mod corpus;
 pub mod describe;

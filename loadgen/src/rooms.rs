@@ -8,10 +8,11 @@ use std::{
 };
 
 use serde::Serialize;
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     chance::{Chance, Zipf},
+    clock::Clock,
     follower::Plan,
     report::Latencies,
 };
@@ -67,13 +68,14 @@ async fn send<P: Publish>(
     publisher: &mut P,
     start: Instant,
     due: &[Duration],
+    clock: &Clock,
     lag: &mut Latencies,
 ) -> Result<(), String> {
     for after in due {
         let due = start + *after;
         while let Some(wait) = due.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
             tokio::select! {
-                () = sleep(wait) => {}
+                slept = clock.sleep(wait) => slept.map_err(|error| error.to_string())?,
                 answer = publisher.answer() => answer?,
             }
         }
@@ -91,11 +93,17 @@ pub(crate) struct Rooms<P> {
     rooms: Vec<(P, watch::Sender<Option<Plan>>)>,
     /// From one message to the next, whichever their rooms.
     interval: Duration,
+    is_exact: bool,
 }
 
 impl<P: Publish> Rooms<P> {
     pub(crate) fn new(rate: f64) -> Self {
-        Self { rooms: Vec::new(), interval: Duration::from_secs_f64(1.0 / rate) }
+        Self { rooms: Vec::new(), interval: Duration::from_secs_f64(1.0 / rate), is_exact: false }
+    }
+
+    /// Whether each message is sent at its moment, not with what is due in the same millisecond.
+    pub(crate) fn exact(self, is_exact: bool) -> Self {
+        Self { is_exact, ..self }
     }
 
     /// Adds a room, whose followers hear by `plan` when each message was due.
@@ -118,9 +126,10 @@ impl<P: Publish> Rooms<P> {
             if is_measured {
                 plan.send_replace(Some(Plan { first: publisher.next_position(), start, due: due.clone() }));
             }
+            let clock = if self.is_exact { Clock::exact()? } else { Clock::Coarse };
             sending.spawn(async move {
                 let mut lag = Latencies::default();
-                let sent = send(&mut publisher, start, &due, &mut lag).await;
+                let sent = send(&mut publisher, start, &due, &clock, &mut lag).await;
                 (publisher, plan, lag, sent)
             });
         }

@@ -53,12 +53,14 @@ pub struct Live {
     pub keeping: Keeping,
     /// Which room gets a message.
     pub choice: Choice,
+    /// Each message is sent at its moment, for latencies; else with what is due in the same millisecond.
+    pub exact: bool,
 }
 
 impl From<Live> for FanoutArgs {
     fn from(live: Live) -> Self {
-        let Live { rooms, members, bytes, rate, seconds, warm_up, keeping: _, choice } = live;
-        Self { rooms, members, bytes, rate, zipf: choice == Choice::Zipf, seconds, warm_up }
+        let Live { rooms, members, bytes, rate, seconds, warm_up, keeping: _, choice, exact } = live;
+        Self { rooms, members, bytes, rate, zipf: choice == Choice::Zipf, exact, seconds, warm_up }
     }
 }
 
@@ -70,6 +72,7 @@ impl From<FanoutReport> for Outcome {
             (Measure::ResidentMib, report.resident_kib.map(|kib| kib as f64 / 1024.0)),
             (Measure::P50Ms, report.delivery.map(|delivery| delivery.p50_ms)),
             (Measure::P99Ms, report.delivery.map(|delivery| delivery.p99_ms)),
+            (Measure::P999Ms, report.delivery.map(|delivery| delivery.p999_ms)),
             (Measure::LagP999Ms, report.lag.map(|lag| lag.p999_ms)),
         ]);
         (outcome.done, outcome.expected, outcome.broken) = (report.delivered, report.expected, report.broken);
@@ -89,7 +92,7 @@ pub(super) fn live_rows(size: Size) -> Vec<Row> {
     let row = |name, members: u32, rate: f64, rounds| {
         let members = (members / size.divide).max(1);
         let (seconds, keeping, choice) = (size.seconds, Keeping::Nothing, Choice::Turns);
-        let live = Live { rooms: 1, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping, choice };
+        let live = Live { rooms: 1, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping, choice, exact: false };
         let bytes = live.bytes;
         Row {
             name,
@@ -113,7 +116,7 @@ pub(super) fn chat_rows(size: Size) -> Vec<Row> {
     let row = |name, rooms: u32, members: u32, rate: f64, choice, rounds| {
         let rooms = (rooms / size.divide).max(1);
         let (seconds, keeping) = (size.seconds, Keeping::Synced);
-        let live = Live { rooms, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping, choice };
+        let live = Live { rooms, members, bytes: 200, rate, seconds, warm_up: 2.0, keeping, choice, exact: false };
         let (chosen, mut contenders) = match choice {
             Choice::Turns => ("", vec![Contender::Floor, Contender::Bare]),
             // The controls' rooms take turns.
@@ -143,7 +146,7 @@ pub(super) fn chat_rows(size: Size) -> Vec<Row> {
 
 /// Runs it; the server is gone when it is over.
 pub async fn run(server: Server, client: &Arc<ClientConfig>, live: Live) -> Result<FanoutReport, Box<dyn Error>> {
-    let Live { rooms: rooms_wanted, members, bytes, rate, seconds, warm_up, keeping, choice } = live;
+    let Live { rooms: rooms_wanted, members, bytes, rate, seconds, warm_up, keeping, choice, exact } = live;
     let mut connections = 0;
     let mut open = async || {
         connections += 1;
@@ -153,7 +156,7 @@ pub async fn run(server: Server, client: &Arc<ClientConfig>, live: Live) -> Resu
         open().await?.make_stream("c.*").await?;
     }
     let tally = Arc::new(Tally::default());
-    let (mut rooms, mut readers) = (Rooms::new(rate), JoinSet::new());
+    let (mut rooms, mut readers) = (Rooms::new(rate).exact(exact), JoinSet::new());
     for room in 0..rooms_wanted {
         let subject = format!("c.{room}");
         let (plan, plans) = watch::channel(None);

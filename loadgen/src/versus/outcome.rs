@@ -31,6 +31,8 @@ pub enum Measure {
     P50Ms,
     /// The same, of 99 in 100.
     P99Ms,
+    /// The same, of 999 in 1,000.
+    P999Ms,
     /// How late the generator was, of 999 in 1,000, in milliseconds.
     LagP999Ms,
 }
@@ -50,8 +52,14 @@ impl Measure {
             Self::ResidentMib => "RSS MiB",
             Self::P50Ms => "p50 ms",
             Self::P99Ms => "p99 ms",
+            Self::P999Ms => "p99.9 ms",
             Self::LagP999Ms => "generator lag p99.9 ms",
         }
+    }
+
+    /// It says nothing where the generator was late.
+    pub fn is_latency(self) -> bool {
+        matches!(self, Self::P50Ms | Self::P99Ms | Self::P999Ms)
     }
 
     /// Counts, which have no decimals.

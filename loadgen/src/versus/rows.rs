@@ -11,6 +11,7 @@ use super::{
     durable::{self, Durable},
     herd::{self, Herd},
     history::{self, History},
+    latency,
     live::{self, Live},
     outcome::Measure,
     storm::{self, Storm},
@@ -32,19 +33,21 @@ pub enum ScenarioName {
     S5,
     /// History.
     S6,
+    /// Latency at a fixed rate.
+    S7,
 }
 
 /// No scenario is called so.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "no scenario is called {0:?}; there are S1 (live fan-out), S2 (chat), S3 (durable publish), S4 (idle herd), \
-     S5 (reconnect storm) and S6 (history)"
+     S5 (reconnect storm), S6 (history) and S7 (latency at a fixed rate)"
 )]
 pub struct UnknownScenario(String);
 
 impl ScenarioName {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::S1, Self::S2, Self::S3, Self::S4, Self::S5, Self::S6];
+    pub const ALL: [Self; 7] = [Self::S1, Self::S2, Self::S3, Self::S4, Self::S5, Self::S6, Self::S7];
 }
 
 impl FromStr for ScenarioName {
@@ -58,6 +61,7 @@ impl FromStr for ScenarioName {
             "S4" => Ok(Self::S4),
             "S5" => Ok(Self::S5),
             "S6" => Ok(Self::S6),
+            "S7" => Ok(Self::S7),
             other => Err(UnknownScenario(other.to_owned())),
         }
     }
@@ -167,6 +171,7 @@ pub fn of(scenario: ScenarioName, size: Size) -> Vec<Row> {
         ScenarioName::S4 => vec![herd::herd_row(size)],
         ScenarioName::S5 => vec![storm::storm_row(size)],
         ScenarioName::S6 => vec![history::history_row(size)],
+        ScenarioName::S7 => latency::latency_rows(size),
     }
 }
 

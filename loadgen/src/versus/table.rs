@@ -8,7 +8,7 @@ use super::{
     outcome::{Measure, Outcome},
     rows::{Bound, Goal, Row},
 };
-use crate::rounds::Spread;
+use crate::{report::LAG_P999_MS_MAX, rounds::Spread};
 
 /// A row with what was measured.
 #[derive(Debug)]
@@ -83,11 +83,30 @@ impl Table<'_> {
         }
     }
 
+    /// In whose rounds the generator was too late for latencies, and by how many milliseconds.
+    fn late(&self) -> impl Iterator<Item = (Contender, f64)> {
+        let lag = |contender: &Contender| Some((*contender, self.spread(*contender, Measure::LagP999Ms)?.median));
+        self.row.contenders.iter().filter_map(lag).filter(|(_, lag)| *lag > LAG_P999_MS_MAX)
+    }
+
+    /// Latencies say nothing where the generator was late; processor time does.
+    fn void(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let has_latencies = self.row.headline.is_latency() || self.others().into_iter().any(Measure::is_latency);
+        let late: Vec<String> = self.late().map(|(contender, lag)| format!("{lag:.2} ({contender})")).collect();
+        if !has_latencies || late.is_empty() {
+            return Ok(());
+        }
+        let late = late.join(", ");
+        writeln!(f, "- latency void: generator late by {late} ms, of 999 in 1,000; more than {LAG_P999_MS_MAX} ms")
+    }
+
     fn goal(&self, f: &mut fmt::Formatter<'_>, goal: &Goal) -> fmt::Result {
         let Goal { measure, against, bound } = goal;
         let Some(ratio) = self.ratio(*measure, *against) else { return Ok(()) };
         let is_met =
             |bound: f64| if measure.is_better_when_higher() { ratio.median >= bound } else { ratio.median <= bound };
+        let is_void =
+            measure.is_latency() && self.late().any(|(who, _)| [Contender::Antiphon, *against].contains(&who));
         let (wanted, verdict) = match *bound {
             Bound::Better { must, aim } => {
                 let verdict = match (is_met(aim), is_met(must)) {
@@ -102,6 +121,7 @@ impl Table<'_> {
                 (format!("between 1/{factor} and {factor}"), if is_alike { "reached" } else { "NOT REACHED" })
             }
         };
+        let verdict = if is_void { "void" } else { verdict };
         writeln!(f, "- {} of {against}'s: {ratio}; {wanted}: {verdict}", measure.name())
     }
 }
@@ -127,7 +147,8 @@ impl fmt::Display for Table<'_> {
         let present = |contender: &Contender| self.rounds.iter().any(|round| round.contains_key(contender));
         row.contenders.iter().filter(|contender| present(contender)).try_for_each(|it| self.line(f, *it))?;
         writeln!(f)?;
-        row.goals.iter().try_for_each(|goal| self.goal(f, goal))
+        row.goals.iter().try_for_each(|goal| self.goal(f, goal))?;
+        self.void(f)
     }
 }
 
@@ -160,6 +181,25 @@ mod tests {
         assert!(text.contains("20 of 20: lost 0"), "{text}");
         assert!(text.contains("server CPU us of nats's: 0.65 (0.50 to 0.80); must 0.75, aim 0.55: reached"), "{text}");
         assert!(!text.contains("redis"), "{text}");
+    }
+
+    #[test]
+    fn where_the_generator_was_late_latencies_are_void() {
+        let size = Size { seconds: 1.0, rounds: 1, is_full: false, divide: 1 };
+        let row = rows::of(ScenarioName::S7, size).remove(0);
+        let told = |lag| {
+            let outcome = |p99| Outcome {
+                figures: [(Measure::CpuUs, 9.0), (Measure::P99Ms, p99), (Measure::LagP999Ms, lag)].into(),
+                ..outcome(1.0, 10)
+            };
+            let round = [(Contender::Antiphon, outcome(2.0)), (Contender::Peer(Peer::Nats), outcome(8.0))].into();
+            Table { row: &row, rounds: &vec![round] }.to_string()
+        };
+        let (in_time, late) = (told(0.9), told(3.25));
+        assert!(in_time.contains("aim 0.35: as aimed") && !in_time.contains("void"), "{in_time}");
+        assert!(late.contains("aim 0.35: void"), "{late}");
+        assert!(late.contains("latency void: generator late by 3.25 (Antiphon), 3.25 (nats) ms"), "{late}");
+        assert!(late.contains("| 9.00 |"), "{late}");
     }
 
     #[test]
