@@ -26,6 +26,7 @@ use crate::{
     run::{Processes, Run},
     schedule::{Rate, Schedule},
     sockets::SocketsArgs,
+    spread::SpreadArgs,
     stall::StallArgs,
     storm::StormArgs,
     synthetic::Synthetic,
@@ -71,6 +72,8 @@ enum Command {
     Fanout(Measured<FanoutArgs>),
     /// A few connections with many messages in flight: durable acknowledgements, and messages per sync.
     Publish(Measured<PublishArgs>),
+    /// One load over few or many conversations: CPU time per message.
+    Spread(Measured<SpreadArgs>),
     /// Clients that read the end of a conversation: CPU time per message.
     History(Measured<HistoryArgs>),
     /// All connections end at once, and all come back within a second: CPU time per session, nothing lost, nothing twice.
@@ -162,6 +165,7 @@ impl Cli {
             Command::Import(args) => return args.run(out),
             Command::Fanout(args) => return args.run(out),
             Command::Publish(args) => return args.run(out),
+            Command::Spread(args) => return args.run(out),
             Command::History(args) => return args.run(out),
             Command::Storm(args) => return args.run(out),
             Command::Idle(args) => return args.run(out),

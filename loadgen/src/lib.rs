@@ -9,7 +9,7 @@
 //! The [`carrier`] of a session is QUIC or a WebSocket, binary or JSON, through the broker's gateway or a [`gateway`] of its
 //! own.
 //!
-//! Beside replays there are loads that each measure one figure, [`measured`] in the same way: [`fanout`], [`publish`],
+//! Beside replays there are loads that each measure one figure, [`measured`] in the same way: [`fanout`], [`publish`], [`spread`],
 //! [`history`] and [`idle`] on sessions that are bare QUIC ([`wire`]), [`stall`] and [`storm`] on SDK clients, [`sockets`] on bare
 //! WebSockets ([`websocket`]).
 //!
@@ -64,6 +64,7 @@ pub mod session;
 pub mod small_disk;
 mod socket_reader;
 pub mod sockets;
+pub mod spread;
 pub mod stage;
 pub mod stall;
 pub mod store_watch;

@@ -12,7 +12,9 @@ use antiphon_peers::{Certificate, Keeping, Peer, Program, Server};
 use serde::{Serialize, Serializer};
 
 use super::{
-    durable, herd, history,
+    durable,
+    growth::Growth,
+    herd, history,
     live::{self, Live},
     outcome::{Measure, Outcome},
     rows::Work,
@@ -27,6 +29,7 @@ use crate::{
     machine::CoreArgs,
     measured::{Scenario, measure, one_thread, within},
     publish::PublishArgs,
+    spread::SpreadArgs,
     storm::StormArgs,
     target::{OwnBroker, Target},
 };
@@ -41,6 +44,8 @@ pub enum Contender {
     Floor,
     /// A bare driver of `quinn-proto`.
     Bare,
+    /// The broker with a smaller load, where it is compared with itself.
+    Smaller,
     /// The broker.
     Antiphon,
     /// The broker, too, driven by the client that shares nothing with this program.
@@ -55,6 +60,7 @@ impl Contender {
         match self {
             Self::Floor => "UDP floor",
             Self::Bare => "bare QUIC",
+            Self::Smaller => "Antiphon (small)",
             Self::Antiphon => "Antiphon",
             Self::Stranger => "quic-go client",
             Self::Peer(peer) => peer.name(),
@@ -95,7 +101,7 @@ impl Stand {
         match contender {
             Contender::Peer(peer) => self.programs.contains_key(peer.name()),
             Contender::Stranger => self.stranger.is_some(),
-            Contender::Floor | Contender::Bare | Contender::Antiphon => true,
+            Contender::Floor | Contender::Bare | Contender::Smaller | Contender::Antiphon => true,
         }
     }
 
@@ -105,6 +111,10 @@ impl Stand {
             (Contender::Floor, Work::Live(live)) => self.floor(live),
             (Contender::Bare, Work::Live(live)) => self.bare(live),
             (Contender::Floor | Contender::Bare, _) => Err("this control is one of fan-outs".into()),
+            (Contender::Antiphon | Contender::Smaller, Work::Growth(growth)) => {
+                self.growth(growth, contender == Contender::Antiphon)
+            }
+            (Contender::Smaller, _) => Err("the broker is not compared with itself here".into()),
             (Contender::Antiphon, Work::Storm(load)) => Ok(self.antiphon(&StormArgs::from(load), None)?.into()),
             (Contender::Antiphon, Work::History(load)) => Ok(self.antiphon(&HistoryArgs::from(load), None)?.into()),
             (Contender::Antiphon, Work::Live(live)) => Ok(self.antiphon(&FanoutArgs::from(live), None)?.into()),
@@ -114,6 +124,19 @@ impl Stand {
             }
             (Contender::Stranger, work) => self.stranger(work),
             (Contender::Peer(peer), work) => self.peer(peer, work),
+        }
+    }
+
+    fn growth(&self, growth: Growth, is_large: bool) -> Result<Outcome, Box<dyn Error>> {
+        match growth {
+            Growth::Followers { large, small } => {
+                let live = if is_large { large } else { small };
+                Ok(self.antiphon(&FanoutArgs::from(live), None)?.into())
+            }
+            Growth::Conversations { large, small } => {
+                let spread = if is_large { large } else { small };
+                Ok(self.antiphon(&SpreadArgs::from(spread), None)?.into())
+            }
         }
     }
 
@@ -166,7 +189,9 @@ impl Stand {
         match work {
             Work::Live(load) => Ok(runtime.block_on(stranger.fanout(&target, &self.certificate, load))?.into()),
             Work::Durable(load) => Ok(runtime.block_on(stranger.publish(&target, &self.certificate, load))?.into()),
-            Work::Herd(_) | Work::Storm(_) | Work::History(_) => Err("this client has no such work".into()),
+            Work::Herd(_) | Work::Storm(_) | Work::History(_) | Work::Growth(_) => {
+                Err("this client has no such work".into())
+            }
         }
     }
 
@@ -175,7 +200,7 @@ impl Stand {
         let keeping = match work {
             Work::Live(live) => live.keeping,
             Work::Durable(_) | Work::History(_) => Keeping::Synced,
-            Work::Herd(_) => Keeping::Nothing,
+            Work::Herd(_) | Work::Growth(_) => Keeping::Nothing,
             Work::Storm(_) => Storm::keeping(peer),
         };
         let server = self.cores.around(|| Server::start(program, &self.certificate, keeping))??;
@@ -190,6 +215,7 @@ impl Stand {
                 Work::Herd(load) => herd::run(&server, &client, load).await?.into(),
                 Work::Storm(load) => storm::run(&server, &client, load).await?.into(),
                 Work::History(load) => history::run(&server, &client, load).await?.into(),
+                Work::Growth(_) => return Err("only the broker is compared with itself".into()),
             })
         };
         one_thread()?.block_on(within(WITHIN, outcome))

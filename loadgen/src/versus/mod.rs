@@ -1,7 +1,7 @@
 //! The same work by the broker, by other servers and by controls, in turn, on one machine, as ratios within each round.
 //!
-//! [`rows`] says what a comparison is; [`live`], [`latency`], [`durable`], [`herd`], [`storm`] and [`history`] which ones
-//! there are, with their goals, and drive the peers; the scenarios of this crate drive the broker, and for [`stranger`] a
+//! [`rows`] says what a comparison is; [`live`], [`latency`], [`durable`], [`herd`], [`storm`], [`history`] and [`growth`] which
+//! ones there are, with their goals, and drive the peers; the scenarios of this crate drive the broker, and for [`stranger`] a
 //! client of another make does. [`contender`] has one of them do it once, [`outcome`] is what came of it, [`table`] and [`plot`]
 //! tell that, and [`scene`] where it was measured.
 //!
@@ -26,6 +26,7 @@ use crate::machine::{self, CoreArgs};
 
 pub mod contender;
 pub mod durable;
+pub mod growth;
 pub mod herd;
 pub mod history;
 pub mod latency;
@@ -52,7 +53,7 @@ const FOREIGN_LOAD_MAX: f64 = 0.10;
 /// What is compared, how, and where.
 #[derive(Debug, Args)]
 pub struct VersusArgs {
-    /// The scenarios: S1, S2, S3, S4, S5, S6, S7. Default: all.
+    /// The scenarios: S1, S2, S3, S4, S5, S6, S7, growth. Default: all.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     scenario: Vec<ScenarioName>,
     /// The peers: nats, redis, mosquitto. Default: all.

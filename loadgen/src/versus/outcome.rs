@@ -23,6 +23,8 @@ pub enum Measure {
     RecoverySeconds,
     /// Messages that clients had missed, and got when they were back.
     MissedMessages,
+    /// Conversations that there were.
+    Conversations,
     /// Times per message that a thread of the server went to sleep.
     WakeUps,
     /// Memory of the server, in MiB.
@@ -48,6 +50,7 @@ impl Measure {
             Self::ConnectCpuUs => "CPU us/connect",
             Self::RecoverySeconds => "s until 99 % were back",
             Self::MissedMessages => "missed messages",
+            Self::Conversations => "conversations",
             Self::WakeUps => "wake-ups/message",
             Self::ResidentMib => "RSS MiB",
             Self::P50Ms => "p50 ms",
@@ -65,7 +68,7 @@ impl Measure {
     /// Counts, which have no decimals.
     pub(super) fn digits(self) -> usize {
         match self {
-            Self::PerSecond | Self::MissedMessages => 0,
+            Self::PerSecond | Self::MissedMessages | Self::Conversations => 0,
             _ => 2,
         }
     }

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::{
     contender::Contender,
     durable::{self, Durable},
+    growth::{self, Growth},
     herd::{self, Herd},
     history::{self, History},
     latency,
@@ -35,19 +36,21 @@ pub enum ScenarioName {
     S6,
     /// Latency at a fixed rate.
     S7,
+    /// The broker against itself.
+    Growth,
 }
 
 /// No scenario is called so.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "no scenario is called {0:?}; there are S1 (live fan-out), S2 (chat), S3 (durable publish), S4 (idle herd), \
-     S5 (reconnect storm), S6 (history) and S7 (latency at a fixed rate)"
+     S5 (reconnect storm), S6 (history), S7 (latency at a fixed rate) and growth (the broker against itself)"
 )]
 pub struct UnknownScenario(String);
 
 impl ScenarioName {
     /// All of them.
-    pub const ALL: [Self; 7] = [Self::S1, Self::S2, Self::S3, Self::S4, Self::S5, Self::S6, Self::S7];
+    pub const ALL: [Self; 8] = [Self::S1, Self::S2, Self::S3, Self::S4, Self::S5, Self::S6, Self::S7, Self::Growth];
 }
 
 impl FromStr for ScenarioName {
@@ -62,6 +65,7 @@ impl FromStr for ScenarioName {
             "S5" => Ok(Self::S5),
             "S6" => Ok(Self::S6),
             "S7" => Ok(Self::S7),
+            "growth" => Ok(Self::Growth),
             other => Err(UnknownScenario(other.to_owned())),
         }
     }
@@ -112,14 +116,20 @@ pub enum Work {
     Storm(Storm),
     /// Clients that read the end of a conversation.
     History(History),
+    /// The same by the broker at two sizes.
+    Growth(Growth),
 }
 
 impl Work {
     /// What was counted, in words.
     pub fn counted(&self, done: u64, expected: u64) -> String {
         match self {
-            Self::Live(_) => format!("{done} of {expected}: lost 0, duplicated 0, out of order 0"),
-            Self::Durable(_) => format!("{done} acknowledged: lost 0, duplicated 0, out of order 0"),
+            Self::Live(_) | Self::Growth(Growth::Followers { .. }) => {
+                format!("{done} of {expected}: lost 0, duplicated 0, out of order 0")
+            }
+            Self::Durable(_) | Self::Growth(Growth::Conversations { .. }) => {
+                format!("{done} acknowledged: lost 0, duplicated 0, out of order 0")
+            }
             Self::Herd(_) => format!("{done} connected, all subscriptions"),
             Self::Storm(_) => {
                 format!("{done} of {expected} back, missed messages: lost 0, duplicated 0, out of order 0")
@@ -172,6 +182,7 @@ pub fn of(scenario: ScenarioName, size: Size) -> Vec<Row> {
         ScenarioName::S5 => vec![storm::storm_row(size)],
         ScenarioName::S6 => vec![history::history_row(size)],
         ScenarioName::S7 => latency::latency_rows(size),
+        ScenarioName::Growth => growth::growth_rows(size),
     }
 }
 
@@ -199,6 +210,7 @@ mod tests {
     #[test]
     fn scenarios_are_named_as_they_are_told() {
         assert_eq!("S3".parse(), Ok(ScenarioName::S3));
+        assert_eq!("growth".parse(), Ok(ScenarioName::Growth));
         assert!("S0".parse::<ScenarioName>().unwrap_err().to_string().contains("S4"));
     }
 }
