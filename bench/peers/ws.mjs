@@ -1,16 +1,19 @@
-// One room on `ws`: reads a message, gives it a place, an id and a time, writes it once and sends it to everybody. Nothing
-// is stored.
-import { randomUUID } from "node:crypto";
+// One room on `ws`: writes an event once and sends it to everybody who joined.
 import { WebSocketServer } from "ws";
+import { address, event } from "./room.mjs";
 
-const server = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate: false });
-let seq = 0;
+const room = new Set();
+const server = new WebSocketServer({ ...address, perMessageDeflate: false });
 server.on("connection", (socket) => {
+  socket.on("close", () => room.delete(socket));
   socket.on("message", (bytes) => {
-    const { text } = JSON.parse(bytes.toString());
-    const event = { op: "EVENT", seq: ++seq, time_ms: Date.now(), event_id: randomUUID(), sender: "ann", text };
-    const line = JSON.stringify(event);
-    for (const reader of server.clients) reader.send(line);
+    const { op, text } = JSON.parse(bytes.toString());
+    if (op === "JOIN") {
+      room.add(socket);
+      socket.send('{"op":"JOINED"}');
+      return;
+    }
+    const line = Buffer.from(JSON.stringify({ op: "EVENT", ...event(text) }));
+    for (const reader of room) reader.send(line, { binary: false });
   });
 });
-server.on("listening", () => console.log(`listening ${server.address().port}`));

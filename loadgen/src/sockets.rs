@@ -29,8 +29,8 @@ const LARGE_BYTES: usize = 8 << 10;
 const LARGE_MESSAGES: u32 = 64;
 /// Bytes that the kernel of a client that does not read holds for it.
 const NARROW_BYTES: u32 = 4 << 10;
-const METRIC_RENDERED: &str = "antiphon_gateway_json_rendered_total";
-const METRIC_TRUNKS: &str = "antiphon_gateway_trunks";
+pub(crate) const METRIC_RENDERED: &str = "antiphon_gateway_json_rendered_total";
+pub(crate) const METRIC_TRUNKS: &str = "antiphon_gateway_trunks";
 const METRIC_LAGGING: &str = "antiphon_gateway_lagging_total";
 
 /// The load.

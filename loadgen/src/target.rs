@@ -295,6 +295,11 @@ impl Target {
         self.signer.reader(user, log, since_1970())
     }
 
+    /// A token for a back end, which may send to any conversation.
+    pub fn service_token(&self, name: &str) -> String {
+        self.signer.service(name, since_1970())
+    }
+
     /// Connects as a user, by the way of the session with this number.
     pub async fn connect(&self, user: &str, endpoint: Endpoint, session: usize) -> antiphon_sdk::Result<Client> {
         let mut config = self.config(self.user_token(user), endpoint);
@@ -316,7 +321,7 @@ impl Target {
     /// Connects as the service that makes the conversations.
     pub async fn connect_service(&self, name: &str) -> antiphon_sdk::Result<Client> {
         let endpoint = self.endpoint().map_err(|error| *error)?;
-        Client::connect(self.config(self.signer.service(name, since_1970()), endpoint)).await
+        Client::connect(self.config(self.service_token(name), endpoint)).await
     }
 
     fn config(&self, token: String, endpoint: Endpoint) -> Config {

@@ -54,7 +54,7 @@ impl Connection {
         client: &Arc<ClientConfig>,
         number: u64,
     ) -> Result<Self, ConnectionError> {
-        Self::greet(Codec::new(peer, number), address, client, number).await.map(|(connection, _)| connection)
+        Self::greet(Codec::new(peer, number)?, address, client, number).await.map(|(connection, _)| connection)
     }
 
     /// The same of a client that comes back; also says whether the server has kept its subscriptions.
@@ -64,7 +64,7 @@ impl Connection {
         client: &Arc<ClientConfig>,
         number: u64,
     ) -> Result<(Self, bool), ConnectionError> {
-        Self::greet(Codec::lasting(peer, number), address, client, number).await
+        Self::greet(Codec::lasting(peer, number)?, address, client, number).await
     }
 
     async fn greet(

@@ -1,4 +1,5 @@
-//! A peer's server as a child process with files and a port of its own, over TLS 1.3 only.
+//! A peer's server as a child process with files and a port of its own: over TLS 1.3 only, and those for browsers plain, as
+//! TLS is a reverse proxy's there.
 
 use std::{
     fs,
@@ -11,6 +12,7 @@ use std::{
 };
 
 use serde::Serialize;
+use serde_json::json;
 use tempfile::TempDir;
 use thiserror::Error;
 
@@ -70,7 +72,7 @@ impl Server {
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr()).map_err(failed)?.port();
         let mut log = tempfile::tempfile().map_err(failed)?;
         let (out, err) = (log.try_clone().map_err(failed)?, log.try_clone().map_err(failed)?);
-        let mut command = Command::new(&program.path);
+        let mut command = program.command();
         configure(&mut command, Setup { peer, home: home.path(), port, certificate, keeping }).map_err(failed)?;
         let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(failed)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -125,7 +127,8 @@ struct Setup<'a> {
     keeping: Keeping,
 }
 
-/// What each is told: this port on loopback, TLS 1.3 only, no limit that a load could reach, and the level of keeping.
+/// What each is told: this port on loopback, TLS 1.3 only where it has any, no limit that a load could reach, and the level
+/// of keeping.
 fn configure(command: &mut Command, setup: Setup<'_>) -> io::Result<()> {
     let Setup { peer, home, port, certificate, keeping } = setup;
     let (chain, key) = (certificate.chain(), certificate.key());
@@ -162,6 +165,20 @@ fn configure(command: &mut Command, setup: Setup<'_>) -> io::Result<()> {
             );
             fs::write(&config, text)?;
             command.arg("-c").arg(config);
+        }
+        // The rooms know the rest.
+        Peer::Ws | Peer::SocketIo | Peer::UWebSockets => {
+            command.arg(port.to_string());
+        }
+        Peer::Centrifugo => {
+            let text = json!({
+                "address": "127.0.0.1", "port": port, "log_level": "error", "allow_anonymous_connect_without_token": true,
+                "allow_subscribe_for_client": true, "allow_subscribe_for_anonymous": true,
+                "allow_publish_for_client": true, "allow_publish_for_anonymous": true,
+            });
+            let config = config.with_extension("json");
+            fs::write(&config, text.to_string())?;
+            command.arg("--config").arg(config);
         }
     }
     Ok(())

@@ -1,17 +1,19 @@
 //! One contender does the work once.
 
 use std::{
-    collections::BTreeMap,
     error::Error,
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use antiphon_peers::{Certificate, Keeping, Peer, Program, Server};
+use antiphon_peers::{Certificate, Keeping, Peer, Server};
 use serde::{Serialize, Serializer};
+use tempfile::TempDir;
 
 use super::{
+    Programs,
+    browsers::{self, Browsers, BrowsersReport},
     durable,
     growth::Growth,
     herd, history,
@@ -87,8 +89,8 @@ pub struct Stand {
     pub cores: CoreArgs,
     /// The broker's binary.
     pub antiphon: PathBuf,
-    /// The peers' programs, by name.
-    pub programs: BTreeMap<&'static str, Program>,
+    /// Those of the peers that take part.
+    pub programs: Programs,
     /// The client on another QUIC stack, if it was built.
     pub stranger: Option<Stranger>,
     /// Everybody's.
@@ -123,6 +125,7 @@ impl Stand {
                 Ok(self.antiphon(&IdleArgs::from(load), Some(idle::CACHE_MIB))?.into())
             }
             (Contender::Stranger, work) => self.stranger(work),
+            (Contender::Antiphon, Work::Browsers(load)) => Ok(self.gateway(load)?.into()),
             (Contender::Peer(peer), work) => self.peer(peer, work),
         }
     }
@@ -160,15 +163,21 @@ impl Stand {
     }
 
     fn antiphon<S: Scenario>(&self, load: &S, cache_mib: Option<u32>) -> Result<S::Report, Box<dyn Error>> {
-        let home = tempfile::Builder::new().prefix("antiphon-versus-").tempdir()?;
-        let own = self.broker(home.path(), cache_mib);
+        let home = new_home()?;
+        let own = self.own_broker(home.path(), cache_mib);
         measure(load, self.cores, Some(WITHIN), || {
             Target::start_own(own).map(|(target, broker)| (target, Some(broker)))
         })
     }
 
-    /// A broker with one shard, as the peers have one thread or one processor.
-    fn broker(&self, home: &Path, cache_mib: Option<u32>) -> OwnBroker {
+    fn gateway(&self, load: Browsers) -> Result<BrowsersReport, Box<dyn Error>> {
+        let home = new_home()?;
+        let (target, broker) = self.cores.around(|| Target::start_own(self.own_broker(home.path(), None)))??;
+        one_thread()?.block_on(browsers::run_on_gateway(&target, broker, load))
+    }
+
+    /// A broker with one shard, as the peers have one thread or one processor; its gateway is in it.
+    fn own_broker(&self, home: &Path, cache_mib: Option<u32>) -> OwnBroker {
         let file = |path: PathBuf| path.display().to_string();
         let (chain, key) = (file(self.certificate.chain()), file(self.certificate.key()));
         OwnBroker {
@@ -182,14 +191,14 @@ impl Stand {
 
     fn stranger(&self, work: Work) -> Result<Outcome, Box<dyn Error>> {
         let stranger = self.stranger.as_ref().ok_or("its program is not on this machine")?;
-        let home = tempfile::Builder::new().prefix("antiphon-versus-").tempdir()?;
+        let home = new_home()?;
         // Ends with the measurement.
-        let (target, _broker) = self.cores.around(|| Target::start_own(self.broker(home.path(), None)))??;
+        let (target, _broker) = self.cores.around(|| Target::start_own(self.own_broker(home.path(), None)))??;
         let runtime = one_thread()?;
         match work {
             Work::Live(load) => Ok(runtime.block_on(stranger.fanout(&target, &self.certificate, load))?.into()),
             Work::Durable(load) => Ok(runtime.block_on(stranger.publish(&target, &self.certificate, load))?.into()),
-            Work::Herd(_) | Work::Storm(_) | Work::History(_) | Work::Growth(_) => {
+            Work::Herd(_) | Work::Storm(_) | Work::History(_) | Work::Growth(_) | Work::Browsers(_) => {
                 Err("this client has no such work".into())
             }
         }
@@ -200,7 +209,7 @@ impl Stand {
         let keeping = match work {
             Work::Live(live) => live.keeping,
             Work::Durable(_) | Work::History(_) => Keeping::Synced,
-            Work::Herd(_) | Work::Growth(_) => Keeping::Nothing,
+            Work::Herd(_) | Work::Growth(_) | Work::Browsers(_) => Keeping::Nothing,
             Work::Storm(_) => Storm::keeping(peer),
         };
         let server = self.cores.around(|| Server::start(program, &self.certificate, keeping))??;
@@ -215,9 +224,14 @@ impl Stand {
                 Work::Herd(load) => herd::run(&server, &client, load).await?.into(),
                 Work::Storm(load) => storm::run(&server, &client, load).await?.into(),
                 Work::History(load) => history::run(&server, &client, load).await?.into(),
+                Work::Browsers(load) => browsers::run_on_peer(server, load).await?.into(),
                 Work::Growth(_) => return Err("only the broker is compared with itself".into()),
             })
         };
         one_thread()?.block_on(within(WITHIN, outcome))
     }
+}
+
+fn new_home() -> io::Result<TempDir> {
+    tempfile::Builder::new().prefix("antiphon-versus-").tempdir()
 }

@@ -141,7 +141,7 @@ async fn count(service: &mut Connection, peer: Peer, connections: u64) -> Result
     match peer {
         // One stream has all subjects.
         Peer::Nats => Ok(service.count(SUBJECTS).await?),
-        Peer::Redis | Peer::Mosquitto => {
+        _ => {
             let mut total = 0;
             for number in 1..=connections {
                 total += service.count(&subject(number)).await?;

@@ -1,13 +1,13 @@
 //! The same work by the broker, by other servers and by controls, in turn, on one machine, as ratios within each round.
 //!
-//! [`rows`] says what a comparison is; [`live`], [`latency`], [`durable`], [`herd`], [`storm`], [`history`] and [`growth`] which
-//! ones there are, with their goals, and drive the peers; the scenarios of this crate drive the broker, and for [`stranger`] a
-//! client of another make does. [`contender`] has one of them do it once, [`outcome`] is what came of it, [`table`] and [`plot`]
-//! tell that, and [`scene`] where it was measured.
+//! [`rows`] says what a comparison is; [`live`], [`latency`], [`durable`], [`herd`], [`storm`], [`history`], [`browsers`] and
+//! [`growth`] which ones there are, with their goals, and drive the peers; the scenarios of this crate drive the broker,
+//! [`browsers`] its gateway, and for [`stranger`] a client of another make does. [`contender`] has one of them do it once,
+//! [`outcome`] is what came of it, [`table`] and [`plot`] tell that, and [`scene`] where it was measured.
 //!
 //! Invariants: one server at a time, alone on its processor, started for this measurement and gone after it; all of them with
-//! one certificate and TLS 1.3; every delivery and acknowledgement is checked at its receiver, and a measurement with a wrong
-//! count has no result.
+//! one certificate and TLS 1.3, but for browsers, where all are without; every delivery and acknowledgement is checked at its
+//! receiver, and a measurement with a wrong count has no result.
 
 use std::{
     collections::BTreeMap,
@@ -18,12 +18,14 @@ use std::{
     time::Duration,
 };
 
-use antiphon_peers::{Certificate, Peer, Program};
+use antiphon_peers::{Certificate, Missing, Peer, Program};
 use clap::Args;
 use serde::Serialize;
 
 use crate::machine::{self, CoreArgs};
 
+pub mod browser;
+pub mod browsers;
 pub mod contender;
 pub mod durable;
 pub mod growth;
@@ -53,10 +55,10 @@ const FOREIGN_LOAD_MAX: f64 = 0.10;
 /// What is compared, how, and where.
 #[derive(Debug, Args)]
 pub struct VersusArgs {
-    /// The scenarios: S1, S2, S3, S4, S5, S6, S7, growth. Default: all.
+    /// The scenarios: S1, S2, S3, S4, S5, S6, S7, S9, growth. Default: all.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     scenario: Vec<ScenarioName>,
-    /// The peers: nats, redis, mosquitto. Default: all.
+    /// The peers: nats, redis, mosquitto, ws, socket.io, uws, centrifugo. Default: all, but for centrifugo if it is not here.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     peers: Vec<Peer>,
     /// Only the rows in which a client on another QUIC stack drives the broker, beside this program. Without it they are
@@ -108,6 +110,9 @@ struct Record<'a> {
     rows: &'a [(Row, Rounds)],
 }
 
+/// The peers' programs, by name.
+pub type Programs = BTreeMap<&'static str, Program>;
+
 /// What each contender did, round by round.
 pub type Rounds = Vec<BTreeMap<Contender, Outcome>>;
 
@@ -116,8 +121,9 @@ impl VersusArgs {
     pub fn run(self, out: &mut impl Write) -> Result<bool, Box<dyn Error>> {
         // Peers inherit it, too. What it could not be raised to shows as connections that are refused.
         let _ = antiphon_sys::rlimit::raise_open_files();
-        let programs = self.find_programs()?;
         let stranger = self.find_stranger()?;
+        let rows = self.rows(stranger.is_some());
+        let (programs, left_out) = self.find_programs(&rows)?;
         let foreign_load = machine::load(LOOK)?;
         if foreign_load > FOREIGN_LOAD_MAX && !self.busy {
             let percent = foreign_load * 100.0;
@@ -129,9 +135,10 @@ impl VersusArgs {
         let antiphon = self.antiphon.clone().map_or_else(crate::target::beside_this_program, Ok)?;
         let scene = Scene::look(&antiphon, programs.values(), stranger.as_ref(), cores, foreign_load)?;
         write!(out, "{scene}")?;
+        left_out.iter().try_for_each(|missing| writeln!(out, "- Left out: {missing}"))?;
         let stand = Stand { cores, antiphon, programs, stranger, certificate: Certificate::make()? };
         let mut measured = Vec::new();
-        for row in self.rows(stand.stranger.is_some()) {
+        for row in rows {
             let rounds = measure(&row, &stand, self.rounds.unwrap_or(row.rounds));
             let table = table::Table { row: &row, rounds: &rounds };
             write!(out, "{table}")?;
@@ -149,20 +156,22 @@ impl VersusArgs {
         Ok(outcomes.all(Outcome::holds))
     }
 
-    /// The programs of all peers that were asked for; what is missing is named at once.
-    fn find_programs(&self) -> Result<BTreeMap<&'static str, Program>, Box<dyn Error>> {
-        if self.stranger {
-            return Ok(BTreeMap::new());
-        }
-        let asked = if self.peers.is_empty() { Peer::ALL.to_vec() } else { self.peers.clone() };
-        let (mut found, mut missing) = (BTreeMap::new(), Vec::new());
-        for peer in asked {
+    /// The programs of all peers that were asked for, or of those in the rows, and which of these are left out. What is
+    /// missing otherwise is named at once.
+    fn find_programs(&self, rows: &[Row]) -> Result<(Programs, Vec<Missing>), Box<dyn Error>> {
+        let is_asked = |peer: &Peer| match &*self.peers {
+            [] => rows.iter().any(|row| row.contenders.contains(&Contender::Peer(*peer))),
+            peers => peers.contains(peer),
+        };
+        let (mut found, mut left_out, mut missing) = (Programs::new(), Vec::new(), Vec::new());
+        for peer in Peer::ALL.into_iter().filter(is_asked) {
             match Program::find(peer, &self.programs) {
                 Ok(program) => _ = found.insert(peer.name(), program),
+                Err(error) if peer.may_be_missing() && self.peers.is_empty() => left_out.push(error),
                 Err(error) => missing.push(error.to_string()),
             }
         }
-        if missing.is_empty() { Ok(found) } else { Err(missing.join("\n").into()) }
+        if missing.is_empty() { Ok((found, left_out)) } else { Err(missing.join("\n").into()) }
     }
 
     /// The client on another QUIC stack: it takes a compiler that not every machine has, so its rows may be left out.

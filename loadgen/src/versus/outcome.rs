@@ -15,6 +15,8 @@ pub enum Measure {
     PerSecond,
     /// Memory of a connection, the kernel's included, in KiB.
     KibPerConnection,
+    /// Times that a message is written as JSON.
+    EncodingsPerMessage,
     /// Processor time of an idle connection in a second, in microseconds.
     IdleCpuUs,
     /// Processor time of a new connection, in microseconds.
@@ -46,6 +48,7 @@ impl Measure {
             Self::CpuUs => "server CPU us",
             Self::PerSecond => "acks/s",
             Self::KibPerConnection => "KiB/connection",
+            Self::EncodingsPerMessage => "JSON encodings/message",
             Self::IdleCpuUs => "idle CPU us/s/connection",
             Self::ConnectCpuUs => "CPU us/connect",
             Self::RecoverySeconds => "s until 99 % were back",

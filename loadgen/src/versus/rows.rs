@@ -7,6 +7,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{
+    browsers::{self, Browsers},
     contender::Contender,
     durable::{self, Durable},
     growth::{self, Growth},
@@ -36,6 +37,8 @@ pub enum ScenarioName {
     S6,
     /// Latency at a fixed rate.
     S7,
+    /// Live fan-out to browsers.
+    S9,
     /// The broker against itself.
     Growth,
 }
@@ -44,13 +47,15 @@ pub enum ScenarioName {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "no scenario is called {0:?}; there are S1 (live fan-out), S2 (chat), S3 (durable publish), S4 (idle herd), \
-     S5 (reconnect storm), S6 (history), S7 (latency at a fixed rate) and growth (the broker against itself)"
+     S5 (reconnect storm), S6 (history), S7 (latency at a fixed rate), S9 (browsers) and growth (the broker \
+     against itself)"
 )]
 pub struct UnknownScenario(String);
 
 impl ScenarioName {
     /// All of them.
-    pub const ALL: [Self; 8] = [Self::S1, Self::S2, Self::S3, Self::S4, Self::S5, Self::S6, Self::S7, Self::Growth];
+    pub const ALL: [Self; 9] =
+        [Self::S1, Self::S2, Self::S3, Self::S4, Self::S5, Self::S6, Self::S7, Self::S9, Self::Growth];
 }
 
 impl FromStr for ScenarioName {
@@ -65,6 +70,7 @@ impl FromStr for ScenarioName {
             "S5" => Ok(Self::S5),
             "S6" => Ok(Self::S6),
             "S7" => Ok(Self::S7),
+            "S9" => Ok(Self::S9),
             "growth" => Ok(Self::Growth),
             other => Err(UnknownScenario(other.to_owned())),
         }
@@ -116,6 +122,8 @@ pub enum Work {
     Storm(Storm),
     /// Clients that read the end of a conversation.
     History(History),
+    /// A room of browsers.
+    Browsers(Browsers),
     /// The same by the broker at two sizes.
     Growth(Growth),
 }
@@ -124,7 +132,7 @@ impl Work {
     /// What was counted, in words.
     pub fn counted(&self, done: u64, expected: u64) -> String {
         match self {
-            Self::Live(_) | Self::Growth(Growth::Followers { .. }) => {
+            Self::Live(_) | Self::Browsers(_) | Self::Growth(Growth::Followers { .. }) => {
                 format!("{done} of {expected}: lost 0, duplicated 0, out of order 0")
             }
             Self::Durable(_) | Self::Growth(Growth::Conversations { .. }) => {
@@ -182,6 +190,7 @@ pub fn of(scenario: ScenarioName, size: Size) -> Vec<Row> {
         ScenarioName::S5 => vec![storm::storm_row(size)],
         ScenarioName::S6 => vec![history::history_row(size)],
         ScenarioName::S7 => latency::latency_rows(size),
+        ScenarioName::S9 => browsers::browser_rows(size),
         ScenarioName::Growth => growth::growth_rows(size),
     }
 }

@@ -47,7 +47,7 @@ impl Storm {
     pub(super) fn keeping(peer: Peer) -> Keeping {
         match peer {
             Peer::Redis => Keeping::Synced,
-            Peer::Nats | Peer::Mosquitto => Keeping::Nothing,
+            _ => Keeping::Nothing,
         }
     }
 
@@ -182,7 +182,7 @@ impl Place {
                 let (subject, payload) = (subject(room), numbered(number, bytes));
                 match self.peer {
                     Peer::Nats => service.publish(&subject, &payload),
-                    Peer::Redis | Peer::Mosquitto => {
+                    _ => {
                         service.keep(Keep { subject: &subject, request: number + 1, payload: &payload });
                     }
                 }
@@ -220,7 +220,7 @@ impl Place {
         let mut connection = self.open(number).await?;
         match self.peer {
             Peer::Redis => connection.wait_after(&self.streams(session, known)).await?,
-            Peer::Nats | Peer::Mosquitto => connection.subscribe_all(&self.subjects(session)).await?,
+            _ => connection.subscribe_all(&self.subjects(session)).await?,
         }
         Ok(connection)
     }
@@ -230,7 +230,6 @@ impl Place {
         let number = session as u64 + 1;
         let mut expected = Expected::new(self.storm, session);
         match self.peer {
-            Peer::Nats => self.follow(session, known).await,
             Peer::Redis => {
                 let mut connection = self.open(number).await?;
                 let mut streams = self.streams(session, known);
@@ -261,6 +260,8 @@ impl Place {
                 connection.flush().await?;
                 Ok(connection)
             }
+            // It keeps nothing for them; they only subscribe again.
+            _ => self.follow(session, known).await,
         }
     }
 }

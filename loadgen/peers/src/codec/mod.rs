@@ -69,6 +69,9 @@ pub enum CodecError {
     /// It says something that a load does not expect.
     #[error("the peer said {0:?}")]
     Unexpected(String),
+    /// It speaks another kind of protocol.
+    #[error("{0} has no such connections")]
+    NotSpoken(Peer),
 }
 
 /// What following kept messages takes beside a subscription.
@@ -103,19 +106,21 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// Of a connection with this number; the numbers of connections to one server differ.
-    pub fn new(peer: Peer, number: u64) -> Self {
+    /// Of a connection with this number; the numbers of connections to one server differ. Peers for browsers have a
+    /// [`Dialect`](crate::Dialect) instead.
+    pub fn new(peer: Peer, number: u64) -> Result<Self, CodecError> {
         match peer {
-            Peer::Nats => Self::Nats(nats::Nats::new(number)),
-            Peer::Redis => Self::Resp(resp::Resp),
-            Peer::Mosquitto => Self::Mqtt(mqtt::Mqtt::new(number)),
+            Peer::Nats => Ok(Self::Nats(nats::Nats::new(number))),
+            Peer::Redis => Ok(Self::Resp(resp::Resp)),
+            Peer::Mosquitto => Ok(Self::Mqtt(mqtt::Mqtt::new(number))),
+            Peer::Ws | Peer::SocketIo | Peer::UWebSockets | Peer::Centrifugo => Err(CodecError::NotSpoken(peer)),
         }
     }
 
     /// The same of a client that comes back: the server keeps its subscriptions and what it misses, if it can.
-    pub fn lasting(peer: Peer, number: u64) -> Self {
+    pub fn lasting(peer: Peer, number: u64) -> Result<Self, CodecError> {
         match peer {
-            Peer::Mosquitto => Self::Mqtt(mqtt::Mqtt::lasting(number)),
+            Peer::Mosquitto => Ok(Self::Mqtt(mqtt::Mqtt::lasting(number))),
             other => Self::new(other, number),
         }
     }

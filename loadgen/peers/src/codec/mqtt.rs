@@ -148,7 +148,7 @@ mod tests {
         mqtt.publish("room", b"hi", &mut bytes);
         mqtt.publish("room", &long, &mut bytes);
         for piece in 1..bytes.len() {
-            let mut codec = Codec::new(Peer::Mosquitto, 7);
+            let mut codec = Codec::new(Peer::Mosquitto, 7).unwrap();
             let expected = [
                 Incoming::Greeted,
                 Incoming::Subscribed,
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_client_that_comes_back_acknowledges_what_it_missed() {
-        let (mut codec, mut out) = (Codec::lasting(Peer::Mosquitto, 5), BytesMut::new());
+        let (mut codec, mut out) = (Codec::lasting(Peer::Mosquitto, 5).unwrap(), BytesMut::new());
         codec.greet(&mut out);
         assert_eq!(&out[..], b"\x10\x11\0\x04MQTT\x04\0\0\0\0\x05load5");
         let mut bytes = BytesMut::from(&b"\x20\x02\x01\0\x90\x04\0\x01\x01\x01\x40\x02\0\x07"[..]);
@@ -180,7 +180,10 @@ mod tests {
     #[test]
     fn refusals_are_errors() {
         let refused = |bytes: &[u8]| {
-            Codec::new(Peer::Mosquitto, 1).decode(&mut BytesMut::from(bytes), &mut BytesMut::new()).unwrap_err()
+            Codec::new(Peer::Mosquitto, 1)
+                .unwrap()
+                .decode(&mut BytesMut::from(bytes), &mut BytesMut::new())
+                .unwrap_err()
         };
         assert!(matches!(refused(b"\x20\x02\0\x05"), CodecError::Refused(_)));
         assert!(matches!(refused(b"\x90\x03\0\x01\x80"), CodecError::Refused(_)));

@@ -216,7 +216,7 @@ mod tests {
         ]
         .concat();
         for piece in 1..bytes.len() {
-            let mut codec = Codec::new(Peer::Nats, 7);
+            let mut codec = Codec::new(Peer::Nats, 7).unwrap();
             let (found, out) = decode_in_pieces(&mut codec, bytes.as_bytes(), piece);
             let expected = [
                 Incoming::Greeted,
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn refusals_are_errors() {
         let refused = |bytes: &[u8]| {
-            Codec::new(Peer::Nats, 1).decode(&mut BytesMut::from(bytes), &mut BytesMut::new()).unwrap_err()
+            Codec::new(Peer::Nats, 1).unwrap().decode(&mut BytesMut::from(bytes), &mut BytesMut::new()).unwrap_err()
         };
         assert!(matches!(refused(b"-ERR 'Unknown Protocol Operation'\r\n"), CodecError::Refused(_)));
         assert!(matches!(refused(b"MSG _INBOX.1.4 1 22\r\n{\"error\":{\"code\":503}}\r\n"), CodecError::Refused(_)));

@@ -173,7 +173,7 @@ mod tests {
         let bytes = b"+PONG\r\n*3\r\n$9\r\nsubscribe\r\n$4\r\nroom\r\n:1\r\n\
             *3\r\n$7\r\nmessage\r\n$4\r\nroom\r\n$5\r\nhel\r\n\r\n:500\r\n$8\r\n1700-012\r\n+OK\r\n";
         for piece in 1..bytes.len() {
-            let mut codec = Codec::new(Peer::Redis, 7);
+            let mut codec = Codec::new(Peer::Redis, 7).unwrap();
             let expected = [
                 Incoming::Greeted,
                 Incoming::Subscribed,
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn refusals_are_errors() {
         let refused = |bytes: &[u8]| {
-            Codec::new(Peer::Redis, 1).decode(&mut BytesMut::from(bytes), &mut BytesMut::new()).unwrap_err()
+            Codec::new(Peer::Redis, 1).unwrap().decode(&mut BytesMut::from(bytes), &mut BytesMut::new()).unwrap_err()
         };
         assert_eq!(refused(b"-ERR unknown\r\n"), CodecError::Refused("ERR unknown".into()));
         assert!(matches!(refused(b"$-1\r\n"), CodecError::Unexpected(_)));
