@@ -8,7 +8,7 @@
 //! acknowledge, hand out.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     error::Error,
     io,
     net::SocketAddr,
@@ -219,6 +219,28 @@ struct Peer {
     timer: Option<Instant>,
     is_listed: bool,
     stream: Option<StreamId>,
+    /// What the window had no room for, the oldest first.
+    waiting: VecDeque<Bytes>,
+}
+
+impl Peer {
+    /// Writes a frame behind those that wait. One whose connection is gone shows as a frame that does not arrive.
+    fn write(&mut self, frame: Bytes) {
+        self.waiting.push_back(frame);
+        self.write_waiting();
+    }
+
+    fn write_waiting(&mut self) {
+        let Some(stream) = self.stream else { return };
+        while let Some(frame) = self.waiting.front_mut() {
+            // What is not written stays in its place.
+            let written = self.quic.send_stream(stream).write_chunks(std::slice::from_mut(frame));
+            if written.is_err() || !frame.is_empty() {
+                return;
+            }
+            self.waiting.pop_front();
+        }
+    }
 }
 
 struct Driver {
@@ -326,15 +348,10 @@ impl Driver {
             let Some(peer) = self.peers.get_mut(slot).and_then(Option::as_mut) else { continue };
             if peer.stream.is_none() {
                 peer.stream = peer.quic.streams().open(Dir::Uni);
-                if let Some(stream) = peer.stream {
-                    let _ = peer.quic.send_stream(stream).write_chunks(&mut [frames::open(Class::Events)]);
-                }
+                peer.write(frames::open(Class::Events));
             }
-            if let Some(stream) = peer.stream {
-                // A window that is full or a peer that is gone shows as a frame that does not arrive.
-                let _ = peer.quic.send_stream(stream).write_chunks(&mut [frame.clone()]);
-                self.list(slot);
-            }
+            peer.write(frame.clone());
+            self.list(slot);
         }
         self.transmit(Instant::now())
     }
@@ -426,7 +443,8 @@ impl Driver {
             Some(DatagramEvent::NewConnection(incoming)) => {
                 if let Ok((ConnectionHandle(slot), quic)) = self.endpoint.accept(incoming, now, &mut response, None) {
                     self.peers.resize_with(self.peers.len().max(slot + 1), || None);
-                    self.peers[slot] = Some(Peer { quic, timer: None, is_listed: false, stream: None });
+                    self.peers[slot] =
+                        Some(Peer { quic, timer: None, is_listed: false, stream: None, waiting: VecDeque::new() });
                     self.list(slot);
                 }
             }
@@ -440,6 +458,7 @@ impl Driver {
         for slot in std::mem::take(&mut self.listed) {
             let Some(peer) = self.peers[slot].as_mut() else { continue };
             peer.is_listed = false;
+            peer.write_waiting();
             let mut is_drained = false;
             while let Some(event) = peer.quic.poll_endpoint_events() {
                 is_drained |= event.is_drained();

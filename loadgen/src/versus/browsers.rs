@@ -29,7 +29,7 @@ use crate::{
     idle::IdleReport,
     names::{MessageNumber, message_id},
     report::Latencies,
-    rooms::{Publish, Rooms},
+    rooms::{Choice, Publish, Rooms},
     sockets::{METRIC_RENDERED, METRIC_TRUNKS},
     target::{Target, Usage},
 };
@@ -160,12 +160,12 @@ impl Place<'_> {
         let mut room = Rooms::new(rate);
         room.add(Author { browser, bytes, sent: 0, acked: 0 }, plan);
 
-        room.send(messages(warm_up, rate).max(1), false).await?;
+        room.send(messages(warm_up, rate).max(1), Choice::Turns, false).await?;
         settle(&tally, room.sent() * u64::from(members)).await;
         let before = self.settled_usage().await;
         let fanout = &mut report.fanout;
         fanout.messages = messages(seconds, rate).max(1);
-        fanout.lag = room.send(fanout.messages, true).await?.summary();
+        fanout.lag = room.send(fanout.messages, Choice::Turns, true).await?.summary();
         let expected = room.sent() * u64::from(members);
         settle(&tally, expected).await;
         let after = (self.usage)();
@@ -310,7 +310,7 @@ async fn follow(mut browser: Browser, plan: watch::Receiver<Option<Plan>>, tally
             Err(BrowserError::Io(error)) => return (latencies, End::Closed(error.to_string())),
             Err(error) => return (latencies, End::Wrong(error.to_string())),
         }
-        if let Some(due) = plan.borrow().and_then(|plan| plan.due(next)) {
+        if let Some(due) = plan.borrow().as_ref().and_then(|plan| plan.due(next)) {
             latencies.record(due.elapsed());
         }
         tally.delivered.fetch_add(1, Ordering::Relaxed);
