@@ -1,6 +1,6 @@
 //! Moves the logs of a run's broker to the other engine and back, with the broker's own program, while clients wait.
 //!
-//! Each copy is killed once on its way and begun again. From a cluster that was just copied into, everything is copied back
+//! Each copy is killed once on its way, unless it is whole before, and begun again. From a cluster that was just copied into, everything is copied back
 //! into a scratch directory: both must have the digest that was printed for the original.
 
 use std::{
@@ -92,8 +92,9 @@ impl Mover {
             command.env("ANTIPHON_LOG_FILTER", "warn").stdin(Stdio::null());
             command
         };
-        let was_interrupted = interrupt(copy(from, to, &data), patience)?;
-        let original = digest(copy(from, to, &data).output()?)?;
+        let whole = interrupt(copy(from, to, &data), patience)?;
+        let was_interrupted = whole.is_none();
+        let original = digest(whole.map_or_else(|| copy(from, to, &data).output(), Ok)?)?;
         if !self.is_on_cluster {
             let scratch = tempfile::tempdir()?;
             let back = digest(copy(to, from, &scratch.path().join("back")).output()?)?;
@@ -119,17 +120,16 @@ fn move_away(data: &Path) -> io::Result<()> {
     LOG_FILES.iter().try_for_each(|name| fs::rename(data.join(name), old.join(name)))
 }
 
-/// Runs a copy and kills it after `patience`. Whether it was still at work then.
-fn interrupt(mut copy: Command, patience: Duration) -> io::Result<bool> {
-    let mut child = copy.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+/// Runs a copy and kills it after `patience`. What it printed if it was whole before: its destination takes no other.
+fn interrupt(mut copy: Command, patience: Duration) -> io::Result<Option<Output>> {
+    let mut child = copy.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let deadline = Instant::now() + patience;
     while Instant::now() < deadline && child.try_wait()?.is_none() {
         thread::sleep(POLL_INTERVAL);
     }
-    let is_at_work = child.try_wait()?.is_none();
     child.kill()?;
-    child.wait()?;
-    Ok(is_at_work)
+    let output = child.wait_with_output()?;
+    Ok(output.status.success().then_some(output))
 }
 
 /// What a copy that is whole has printed.
@@ -139,5 +139,28 @@ fn digest(output: Output) -> Result<String, MoveError> {
     match digest {
         Some(digest) if output.status.success() => Ok(digest.to_owned()),
         _ => Err(MoveError::Copy(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_copy_that_is_whole_in_time_is_not_run_again() {
+        let whole = interrupt(shell("echo digest: 5"), Duration::from_secs(30)).unwrap().unwrap();
+        assert_eq!(digest(whole).unwrap(), "5");
+    }
+
+    #[test]
+    fn a_copy_at_work_is_killed_and_one_that_failed_has_no_digest() {
+        assert!(interrupt(shell("exec sleep 30"), Duration::from_millis(10)).unwrap().is_none());
+        assert!(interrupt(shell("echo digest: 5; exit 1"), Duration::from_secs(30)).unwrap().is_none());
     }
 }
