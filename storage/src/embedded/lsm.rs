@@ -169,7 +169,9 @@ impl Table for LsmTable {
             let mut state = self.state();
             (state.sealed.len(), state.sealed_runs())
         };
-        self.ingest(&runs).map_err(table_error)?;
+        if !runs.is_empty() {
+            self.ingest(&runs).map_err(table_error)?;
+        }
         let mut state = self.state();
         state.sealed.drain(..sealed);
         state.published = self.counter.get();
