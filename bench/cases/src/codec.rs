@@ -34,7 +34,8 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn send(log: &LogName) -> NewSend<'_> {
+/// A message of [`BODY`].
+pub(crate) fn send(log: &LogName) -> NewSend<'_> {
     NewSend {
         client_message_id: Uuid::from_u128(7),
         dseq: 1,

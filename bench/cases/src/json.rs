@@ -6,18 +6,13 @@
 use std::hint::black_box;
 
 use antiphon_json as json;
-use antiphon_protocol::{
-    ContentType, Direction, EventKind, FrameType, NewEnvelope, NewRow, RawFrame,
-    frames::{self, NewSend},
-    header::HEADER_BYTES,
-};
+use antiphon_protocol::{Direction, FrameType, NewEnvelope, NewRow, RawFrame, frames, header::HEADER_BYTES};
 use bytes::{Bytes, BytesMut};
-use uuid::Uuid;
 
 use crate::{
     case::Case,
     codec,
-    rows::{BODY, row, sender},
+    rows::{row, sender},
     world::log,
 };
 
@@ -59,18 +54,7 @@ fn write(frame_type: FrameType, body: Bytes) -> impl FnMut() {
 }
 
 fn read_send() -> impl FnMut() {
-    let log = log();
-    let send = NewSend {
-        client_message_id: Uuid::from_u128(7),
-        dseq: 1,
-        kind: EventKind::MESSAGE,
-        content_type: ContentType::Text,
-        log: &log,
-        act_as: None,
-        envelope: &[],
-        body: BODY,
-    };
-    let body = send.to_frame(1).slice(HEADER_BYTES..);
+    let body = codec::send(&log()).to_frame(1).slice(HEADER_BYTES..);
     let mut line = BytesMut::new();
     json::encode(&RawFrame { frame_type: FrameType::Send, id: 1, body }, None, &mut line).unwrap();
     move || {
