@@ -1,6 +1,6 @@
 //! Sessions in blocks: those of one block are the members of the same conversations, and follow all of them.
 
-use std::error::Error;
+use std::{error::Error, ops::Range};
 
 use antiphon_protocol::{ConversationId, InvalidId, LogName, UserId};
 use antiphon_sdk::{Client, NewConversation, Role};
@@ -28,9 +28,8 @@ impl Blocks {
     }
 
     /// Numbers of the conversations of a session.
-    pub(crate) fn rooms(&self, session: usize) -> std::ops::Range<usize> {
-        let first = session / self.members * self.subscriptions;
-        first..first + self.subscriptions
+    pub(crate) fn rooms(&self, session: usize) -> Range<usize> {
+        rooms_of(session, self.members, self.subscriptions)
     }
 
     /// The conversation of this number.
@@ -65,6 +64,12 @@ impl Blocks {
         }
         Ok(())
     }
+}
+
+/// Numbers of the conversations of a session, where each block has so many sessions and conversations.
+pub(crate) fn rooms_of(session: usize, members: usize, subscriptions: usize) -> Range<usize> {
+    let first = session / members * subscriptions;
+    first..first + subscriptions
 }
 
 #[cfg(test)]

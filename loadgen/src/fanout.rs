@@ -34,14 +34,13 @@ use crate::{
     rooms::{Choice, Publish, Rooms},
     stage,
     target::{Target, Usage},
-    wire::{Dialer, Session, WireError, expect, open_all},
+    wire::{Dialer, KEEP_ALIVE, Session, WireError, expect, open_all},
 };
 
 /// Sessions that share one socket of the generator.
 pub const SESSIONS_PER_SOCKET: usize = 64;
 /// How old the broker's metrics page may be.
 pub(crate) const METRICS_AGE: Duration = Duration::from_millis(1_200);
-const KEEP_ALIVE: Duration = Duration::from_secs(25);
 
 /// The load.
 #[derive(Debug, Args)]

@@ -25,6 +25,16 @@ pub struct Tally {
     pub delivered: AtomicU64,
 }
 
+impl Tally {
+    /// Counts a copy that came in its place; one that the plan has is timed, too.
+    pub(crate) fn note(&self, seq: u64, plan: &watch::Receiver<Option<Plan>>, latencies: &mut Latencies) {
+        if let Some(due) = plan.borrow().as_ref().and_then(|plan| plan.due(seq)) {
+            latencies.record(due.elapsed());
+        }
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// When each position of the measurement was to be sent.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -81,16 +91,11 @@ pub async fn follow(
             other => Err(format!("a subscriber got {} where position {next} was expected", other.name())),
         };
         match row {
-            Ok(row) if row.seq() == next => {
-                if let Some(due) = plan.borrow().as_ref().and_then(|plan| plan.due(next)) {
-                    latencies.record(due.elapsed());
-                }
-            }
+            Ok(row) if row.seq() == next => tally.note(next, &plan, &mut latencies),
             Ok(row) => return (latencies, End::Wrong(format!("position {} came instead of {next}", row.seq()))),
             Err(error) => return (latencies, End::Wrong(error)),
         }
         next += 1;
-        tally.delivered.fetch_add(1, Ordering::Relaxed);
     }
 }
 

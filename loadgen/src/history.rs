@@ -30,10 +30,9 @@ use crate::{
     report::{Latencies, LatencySummary},
     stage,
     target::{Target, Usage},
-    wire::{Dialer, Session, WireError, expect, open_all},
+    wire::{Dialer, KEEP_ALIVE, Session, WireError, expect, open_all},
 };
 
-const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// Messages that wait for their acknowledgement while the conversation is filled.
 pub(crate) const FILLED_AT_ONCE: u64 = 100;
 
@@ -209,8 +208,7 @@ async fn run(args: &HistoryArgs, target: &Target) -> Result<HistoryReport, Box<d
         let wanted = wanted.clone();
         readers.spawn(|reading| read(session, wanted, reading));
     }
-    let report =
-        readers.measure(|| target.pid().map(Usage::of_process).unwrap_or_default(), (warm_up, seconds)).await?;
+    let report = readers.measure(|| target.process_usage(), (warm_up, seconds)).await?;
     Ok(HistoryReport { clients, kept, ..report })
 }
 

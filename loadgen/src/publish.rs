@@ -35,10 +35,9 @@ use crate::{
     report::{Latencies, LatencySummary},
     stage,
     target::{Target, Usage},
-    wire::{Dialer, Session, WireError, expect, open_all},
+    wire::{Dialer, KEEP_ALIVE, Session, WireError, expect, open_all},
 };
 
-const KEEP_ALIVE: Duration = Duration::from_secs(25);
 const METRIC_APPENDED: &str = "antiphon_events_appended_total";
 const METRIC_BLOCKS: &str = "antiphon_store_blocks_total";
 

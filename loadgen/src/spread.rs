@@ -25,11 +25,10 @@ use crate::{
     probe::cpu_us_between,
     report::LatencySummary,
     rooms::{Choice, Publish, Rooms},
-    target::{Target, Usage},
-    wire::{Dialer, Session, WireError, expect, open_all},
+    target::Target,
+    wire::{Dialer, KEEP_ALIVE, Session, WireError, expect, open_all},
 };
 
-const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// Conversations that are being made at the same time.
 const MAKING_MAX: usize = 32;
 
@@ -197,10 +196,9 @@ async fn run(args: &SpreadArgs, target: &Target) -> Result<SpreadReport, Box<dyn
         senders.add(sender, plan);
     }
     senders.send(messages(warm_up, rate), Choice::Turns, false).await?;
-    let usage = || target.pid().map(Usage::of_process).unwrap_or_default();
-    let (before, messages) = (usage(), messages(seconds, rate).max(1));
+    let (before, messages) = (target.process_usage(), messages(seconds, rate).max(1));
     let lag = senders.send(messages, Choice::Turns, true).await?.summary();
-    let after = usage();
+    let after = target.process_usage();
     Ok(SpreadReport {
         conversations,
         making_seconds,

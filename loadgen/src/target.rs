@@ -336,7 +336,12 @@ impl Target {
     /// What the broker has used up so far, as far as it can be known.
     pub fn usage(&self) -> Usage {
         let metrics = self.admin.and_then(|admin| Metrics::scrape(admin).ok());
-        Usage { metrics, ..self.pid.map(Usage::of_process).unwrap_or_default() }
+        Usage { metrics, ..self.process_usage() }
+    }
+
+    /// The same without its metrics, which take a request.
+    pub fn process_usage(&self) -> Usage {
+        self.pid.map(Usage::of_process).unwrap_or_default()
     }
 
     /// CPU time that its threads have used so far, in nanoseconds.

@@ -23,6 +23,8 @@ use thiserror::Error;
 
 use crate::target::Target;
 
+/// How often a client of a load says that it is there, where the load is not about that.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// Asked of the kernel for every socket; it grants less where its limit is lower.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// One per class of frames is what the broker opens.

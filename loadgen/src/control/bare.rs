@@ -25,7 +25,7 @@ use crate::{
     fanout::SESSIONS_PER_SOCKET,
     follower::{End, Tally, follow},
     machine::pin,
-    wire::{Dialer, FrameReader},
+    wire::{Dialer, FrameReader, KEEP_ALIVE},
 };
 use antiphon_core::ShardId;
 use antiphon_node::{ConnectionIds, TransportSettings};
@@ -45,7 +45,6 @@ use quinn_proto::{
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 use uuid::Uuid;
 
-const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// Datagrams taken between two looks at the clock, as the broker's budget.
 const RECEIVED_PER_TURN: usize = 64;
 /// From the last connection to the first round, and from the last round to the end.

@@ -310,10 +310,7 @@ async fn follow(mut browser: Browser, plan: watch::Receiver<Option<Plan>>, tally
             Err(BrowserError::Io(error)) => return (latencies, End::Closed(error.to_string())),
             Err(error) => return (latencies, End::Wrong(error.to_string())),
         }
-        if let Some(due) = plan.borrow().as_ref().and_then(|plan| plan.due(next)) {
-            latencies.record(due.elapsed());
-        }
-        tally.delivered.fetch_add(1, Ordering::Relaxed);
+        tally.note(next, &plan, &mut latencies);
     }
     (latencies, End::Closed("there are no more numbers".into()))
 }

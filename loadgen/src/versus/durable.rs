@@ -151,6 +151,14 @@ async fn count(service: &mut Connection, peer: Peer, connections: u64) -> Result
     }
 }
 
+/// What the answer to a message that is to be kept says: of which request, and where it stands.
+pub(super) fn kept(answer: &Incoming) -> Result<(Option<u64>, Position), String> {
+    match *answer {
+        Incoming::Kept { request, position } => Ok((request, position)),
+        _ => Err(format!("{answer:?} is no answer to a message that is to be kept")),
+    }
+}
+
 /// Answers to the messages of one connection that are kept.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
@@ -207,10 +215,9 @@ impl Sender {
     }
 
     fn note(&mut self, answer: &Incoming) -> Result<(), String> {
-        let Incoming::Kept { request, position } = *answer else {
-            return Err(format!("{}: {answer:?} is no answer to a message that is to be kept", self.subject));
-        };
-        self.answers.note(request, position).map_err(|error| format!("{}: {error}", self.subject))?;
+        let told = |error| format!("{}: {error}", self.subject);
+        let (request, position) = kept(answer).map_err(told)?;
+        self.answers.note(request, position).map_err(told)?;
         self.acks.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

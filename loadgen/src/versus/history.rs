@@ -5,12 +5,13 @@
 
 use std::{error::Error, sync::Arc, time::Instant};
 
-use antiphon_peers::{Connection, Incoming, Server, codec::Keep};
+use antiphon_peers::{Connection, Server, codec::Keep};
 use rustls::ClientConfig;
 use serde::Serialize;
 
 use super::{
     contender::Contender,
+    durable::kept,
     outcome::{Measure, Outcome},
     rows::{Goal, NATS, REDIS, Row, Size, Work, goal},
 };
@@ -111,10 +112,7 @@ async fn fill(service: &mut Connection, count: u64, bytes: usize) -> Result<(), 
         }
         service.flush().await?;
         for _ in 0..answers {
-            match service.next().await? {
-                Incoming::Kept { .. } => {}
-                other => return Err(format!("{other:?} is no answer to a message that is to be kept").into()),
-            }
+            kept(&service.next().await?)?;
         }
     }
     Ok(())

@@ -265,10 +265,7 @@ async fn follow(
         if number != Some(next) {
             return (latencies, End::Wrong(format!("{number:?} came instead of {next}")));
         }
-        if let Some(due) = plan.borrow().as_ref().and_then(|plan| plan.due(next)) {
-            latencies.record(due.elapsed());
-        }
-        tally.delivered.fetch_add(1, Ordering::Relaxed);
+        tally.note(next, &plan, &mut latencies);
     }
     (latencies, End::Closed("there are no more numbers".into()))
 }

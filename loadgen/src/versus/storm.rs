@@ -16,11 +16,12 @@ use tokio::{
 
 use super::{
     contender::Contender,
+    durable::kept,
     outcome::{Measure, Outcome},
     rows::{Goal, MOSQUITTO, NATS, REDIS, Row, Size, Work, goal},
 };
 use crate::{
-    blocks::MEMBERS,
+    blocks::{MEMBERS, rooms_of},
     payload::{number, numbered},
     probe::{cpu_ns, cpu_us_between},
     storm::{AFTERMATH, OPENING_MAX, REST, StormArgs, StormReport, come_back, vanish},
@@ -56,8 +57,7 @@ impl Storm {
     }
 
     fn subjects_of(self, session: usize) -> Range<usize> {
-        let first = session / MEMBERS * self.subscriptions;
-        first..first + self.subscriptions
+        rooms_of(session, MEMBERS, self.subscriptions)
     }
 }
 
@@ -130,8 +130,7 @@ pub async fn run(server: &Server, client: &Arc<ClientConfig>, storm: Storm) -> R
     }
     let Storm { connections, subscriptions, missed, .. } = storm;
     let mut report = StormReport { connections, subscriptions, ..Default::default() };
-    let is_kept = place.peer != Peer::Nats;
-    report.apply(&mut back, if is_kept { subscriptions * missed } else { 0 }, cpu_us);
+    report.apply(&mut back, if place.keeps() { subscriptions * missed } else { 0 }, cpu_us);
     Ok(report)
 }
 
@@ -160,14 +159,24 @@ impl Place {
         Ok(Connection::open(self.peer, self.address, &self.client, number).await?)
     }
 
+    /// The connection of a client, and whether the server has kept its subscriptions.
+    async fn open_lasting(&self, session: usize) -> Result<(Connection, bool), Failed> {
+        Ok(Connection::open_lasting(self.peer, self.address, &self.client, session as u64 + 1).await?)
+    }
+
+    /// Whether what clients miss is kept for them.
+    fn keeps(&self) -> bool {
+        self.peer != Peer::Nats
+    }
+
     /// Gives streams a first entry, which everybody has; its positions.
     async fn begin(&self, service: &mut Connection) -> Result<Vec<Position>, Failed> {
         let mut known = vec![Position::default(); self.storm.subjects()];
         if self.peer == Peer::Redis {
-            for (room, position) in known.iter_mut().enumerate() {
+            for (room, known) in known.iter_mut().enumerate() {
                 service.keep(Keep { subject: &subject(room), request: 1, payload: b"first" });
                 service.flush().await?;
-                *position = kept(service).await?;
+                *known = position(service).await?;
             }
         }
         Ok(known)
@@ -180,17 +189,15 @@ impl Place {
             let numbers = (room * missed) as u64..((room + 1) * missed) as u64;
             for number in numbers.clone() {
                 let (subject, payload) = (subject(room), numbered(number, bytes));
-                match self.peer {
-                    Peer::Nats => service.publish(&subject, &payload),
-                    _ => {
-                        service.keep(Keep { subject: &subject, request: number + 1, payload: &payload });
-                    }
+                match self.keeps() {
+                    true => service.keep(Keep { subject: &subject, request: number + 1, payload: &payload }),
+                    false => service.publish(&subject, &payload),
                 }
             }
             service.flush().await?;
-            if self.peer != Peer::Nats {
+            if self.keeps() {
                 for _ in numbers {
-                    kept(service).await?;
+                    position(service).await?;
                 }
             }
         }
@@ -207,17 +214,10 @@ impl Place {
 
     /// The first connection of a client.
     async fn follow(&self, session: usize, known: &[Position]) -> Result<Connection, Failed> {
-        let number = session as u64 + 1;
-        if self.peer == Peer::Mosquitto {
-            let (mut connection, had_session) =
-                Connection::open_lasting(self.peer, self.address, &self.client, number).await?;
-            if had_session {
-                return Err("the server knows a client that is new".into());
-            }
-            connection.subscribe_all(&self.subjects(session)).await?;
-            return Ok(connection);
+        let (mut connection, had_session) = self.open_lasting(session).await?;
+        if had_session {
+            return Err("the server knows a client that is new".into());
         }
-        let mut connection = self.open(number).await?;
         match self.peer {
             Peer::Redis => connection.wait_after(&self.streams(session, known)).await?,
             _ => connection.subscribe_all(&self.subjects(session)).await?,
@@ -227,11 +227,10 @@ impl Place {
 
     /// Its second connection, with everything that the server has for it.
     async fn resume(&self, session: usize, known: &[Position]) -> Result<Connection, Failed> {
-        let number = session as u64 + 1;
         let mut expected = Expected::new(self.storm, session);
         match self.peer {
             Peer::Redis => {
-                let mut connection = self.open(number).await?;
+                let (mut connection, _) = self.open_lasting(session).await?;
                 let mut streams = self.streams(session, known);
                 for Entry { position, payload } in connection.read_after(&streams).await? {
                     let newest = &mut streams[expected.note(&payload)?].1;
@@ -245,8 +244,7 @@ impl Place {
                 Ok(connection)
             }
             Peer::Mosquitto => {
-                let (mut connection, had_session) =
-                    Connection::open_lasting(self.peer, self.address, &self.client, number).await?;
+                let (mut connection, had_session) = self.open_lasting(session).await?;
                 if !had_session {
                     return Err("the server has forgotten the client".into());
                 }
@@ -266,11 +264,8 @@ impl Place {
     }
 }
 
-async fn kept(service: &mut Connection) -> Result<Position, Failed> {
-    match service.next().await? {
-        Incoming::Kept { position, .. } => Ok(position),
-        other => Err(format!("{other:?} is no answer to a message that is to be kept").into()),
-    }
+async fn position(service: &mut Connection) -> Result<Position, Failed> {
+    Ok(kept(&service.next().await?)?.1)
 }
 
 /// Makes the first connections of all clients.

@@ -202,7 +202,7 @@ impl Stranger {
         let before = target.usage();
         conversation.go_on().await?;
         conversation.hear("settled", within).await?;
-        let after = target.pid().map(Usage::of_process).unwrap_or_default();
+        let after = target.process_usage();
         // What should not come has this long to do so.
         sleep(METRICS_AGE).await;
         let page = target.usage();
