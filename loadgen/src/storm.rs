@@ -3,8 +3,8 @@
 //!
 //! Nothing is said when the connections end: the clients live in a Tokio runtime of their own, which is dropped with their
 //! sockets, as if their process had been killed. They come back as the same users on the same devices, with the positions that
-//! they had, on a schedule that waits for nobody. Every session must get exactly what it missed of each conversation, in order,
-//! and nothing more.
+//! they had, on a schedule that waits for nobody. Every session must be where it was in each conversation and get exactly what
+//! it missed of it, in order, and nothing more; that may be nothing at all.
 //!
 //! The CPU time is that of all threads of the broker from a moment at which all are gone, the messages are stored and nothing is
 //! under way to one at which all have everything. What the broker does meanwhile for connections that it has not given up yet is
@@ -12,7 +12,9 @@
 
 use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
 
-use antiphon_sdk::{Client, ContentType, DeviceId, Endpoint, From, Item, LogName, NewMessage, Position, Subscription};
+use antiphon_sdk::{
+    Attached, Client, ContentType, DeviceId, Endpoint, From, Item, LogName, NewMessage, Position, Subscription,
+};
 use bytes::Bytes;
 use clap::Args;
 use serde::Serialize;
@@ -208,7 +210,8 @@ async fn run(args: &StormArgs, target: &Arc<Target>) -> Result<StormReport, Box<
 
     let known = vanish(follow(target.clone(), blocks.clone(), connections)).await?;
     sleep(REST).await;
-    for room in 0..connections / members * subscriptions {
+    let rooms = if missed == 0 { 0 } else { connections / members * subscriptions };
+    for room in 0..rooms {
         write(&writer, &blocks.log(room)?, Missed { room, count: missed, bytes }).await?;
     }
     sleep(REST).await;
@@ -323,6 +326,7 @@ async fn resume(
 /// Follows a conversation from a position on, and checks that what was missed comes, each message in its place.
 async fn catch_up(client: Client, log: LogName, after: Position, missed: Missed) -> Result<Subscription, String> {
     let mut events = client.subscribe(&log, From::Position(after)).await.map_err(|error| format!("{log}: {error}"))?;
+    must_be_where_it_was(events.attached(), after, missed).map_err(|error| format!("{log}: {error}"))?;
     for nth in 0..missed.count as u64 {
         let (seq, wanted) = (after.seq + 1 + nth, missed.first() + nth);
         let event = loop {
@@ -338,6 +342,15 @@ async fn catch_up(client: Client, log: LogName, after: Position, missed: Missed)
         }
     }
     Ok(events)
+}
+
+/// A subscription goes on after the position that it had, and has before it what was missed.
+fn must_be_where_it_was(attached: &Attached, after: Position, missed: Missed) -> Result<(), String> {
+    let head = Position { seq: after.seq + missed.count as u64, ..after };
+    if (attached.after, attached.head) == (after, head) {
+        return Ok(());
+    }
+    Err(format!("it goes on after {:?} of {:?}, not after {after:?} of {head:?}", attached.after, attached.head))
 }
 
 /// Whether something came that was not missed.
@@ -374,6 +387,19 @@ mod tests {
         assert_eq!((back.sessions, back.broken.unwrap().contains("1 of 2")), (vec![1], true));
         let back = come_back(1, Duration::ZERO, |_| async { Err::<(), _>("refused".to_owned()) }).await;
         assert_eq!(back.broken.as_deref(), Some("refused"));
+    }
+
+    #[test]
+    fn a_subscription_goes_on_where_it_was_or_is_told() {
+        let at = |epoch, seq| Position { epoch, seq };
+        let missed = |count| Missed { room: 0, count, bytes: 50 };
+        let attached = |after, head| Attached { after, head, floor: 1, head_msgno: 0, cursors: Vec::new() };
+        assert_eq!(must_be_where_it_was(&attached(at(1, 7), at(1, 7)), at(1, 7), missed(0)), Ok(()));
+        assert_eq!(must_be_where_it_was(&attached(at(1, 7), at(1, 12)), at(1, 7), missed(5)), Ok(()));
+        for wrong in [(at(1, 8), at(1, 8)), (at(1, 7), at(1, 8)), (at(2, 7), at(2, 7))] {
+            let attached = attached(wrong.0, wrong.1);
+            assert!(must_be_where_it_was(&attached, at(1, 7), missed(0)).is_err(), "{attached:?}");
+        }
     }
 
     #[test]

@@ -139,6 +139,9 @@ impl Work {
                 format!("{done} acknowledged: lost 0, duplicated 0, out of order 0")
             }
             Self::Herd(_) => format!("{done} connected, all subscriptions"),
+            Self::Storm(Storm { missed: 0, .. }) => {
+                format!("{done} of {expected} back with all subscriptions, and nothing came")
+            }
             Self::Storm(_) => {
                 format!("{done} of {expected} back, missed messages: lost 0, duplicated 0, out of order 0")
             }
@@ -187,7 +190,7 @@ pub fn of(scenario: ScenarioName, size: Size) -> Vec<Row> {
         ScenarioName::S2 => live::chat_rows(size),
         ScenarioName::S3 => durable::durable_rows(size).into_iter().chain([stranger::durable_row(size)]).collect(),
         ScenarioName::S4 => vec![herd::herd_row(size)],
-        ScenarioName::S5 => vec![storm::storm_row(size)],
+        ScenarioName::S5 => storm::storm_rows(size),
         ScenarioName::S6 => vec![history::history_row(size)],
         ScenarioName::S7 => latency::latency_rows(size),
         ScenarioName::S9 => browsers::browser_rows(size),
