@@ -46,6 +46,8 @@ pub enum Contender {
     Floor,
     /// A bare driver of `quinn-proto`.
     Bare,
+    /// The same with a smaller load, where the broker is compared with itself.
+    SmallerBare,
     /// The broker with a smaller load, where it is compared with itself.
     Smaller,
     /// The broker.
@@ -62,10 +64,20 @@ impl Contender {
         match self {
             Self::Floor => "UDP floor",
             Self::Bare => "bare QUIC",
+            Self::SmallerBare => "bare QUIC (small)",
             Self::Smaller => "Antiphon (small)",
             Self::Antiphon => "Antiphon",
             Self::Stranger => "quic-go client",
             Self::Peer(peer) => peer.name(),
+        }
+    }
+
+    /// Who does the same with a smaller load.
+    pub fn smaller(self) -> Option<Self> {
+        match self {
+            Self::Bare => Some(Self::SmallerBare),
+            Self::Antiphon => Some(Self::Smaller),
+            _ => None,
         }
     }
 }
@@ -103,7 +115,9 @@ impl Stand {
         match contender {
             Contender::Peer(peer) => self.programs.contains_key(peer.name()),
             Contender::Stranger => self.stranger.is_some(),
-            Contender::Floor | Contender::Bare | Contender::Smaller | Contender::Antiphon => true,
+            Contender::Floor | Contender::Bare | Contender::SmallerBare | Contender::Smaller | Contender::Antiphon => {
+                true
+            }
         }
     }
 
@@ -112,7 +126,11 @@ impl Stand {
         match (contender, *work) {
             (Contender::Floor, Work::Live(live)) => self.floor(live),
             (Contender::Bare, Work::Live(live)) => self.bare(live),
-            (Contender::Floor | Contender::Bare, _) => Err("this control is one of fan-outs".into()),
+            (Contender::Bare, Work::Growth(Growth::Followers { large, .. })) => self.bare(large),
+            (Contender::SmallerBare, Work::Growth(Growth::Followers { small, .. })) => self.bare(small),
+            (Contender::Floor | Contender::Bare | Contender::SmallerBare, _) => {
+                Err("this control is one of fan-outs".into())
+            }
             (Contender::Antiphon | Contender::Smaller, Work::Growth(growth)) => {
                 self.growth(growth, contender == Contender::Antiphon)
             }

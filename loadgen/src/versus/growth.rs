@@ -1,4 +1,7 @@
 //! The broker against itself: whether a delivery or a message costs more where there are more followers or conversations.
+//!
+//! A bare driver of `quinn-proto` has as many followers, in the same rounds: what its deliveries to many cost more, those of
+//! any server on that library do.
 
 use antiphon_peers::Keeping;
 use serde::Serialize;
@@ -90,7 +93,7 @@ fn followers_row(size: Size) -> Row {
             large.members, large.rate, small.members, small.rate
         ),
         work: Work::Growth(Growth::Followers { large, small }),
-        contenders: vec![Contender::Smaller, Contender::Antiphon],
+        contenders: vec![Contender::SmallerBare, Contender::Bare, Contender::Smaller, Contender::Antiphon],
         headline: Measure::CpuUs,
         goals: FOLLOWERS_GOALS,
         rounds: size.rounds,

@@ -28,14 +28,19 @@ impl Table<'_> {
         Spread::of(self.outcomes(contender).filter_map(|outcome| outcome.figures.get(&measure).copied()))
     }
 
-    /// The broker's figure as a multiple of another's in the same round, over the rounds in which both have a result.
+    /// The broker's figure as a multiple of another's.
     fn ratio(&self, measure: Measure, against: Contender) -> Option<Spread> {
+        self.ratio_of(Contender::Antiphon, measure, against)
+    }
+
+    /// A figure as a multiple of another's in the same round, over the rounds in which both have a result.
+    fn ratio_of(&self, contender: Contender, measure: Measure, against: Contender) -> Option<Spread> {
         Spread::of(self.rounds.iter().filter_map(|round| {
             let figure = |contender| {
                 let outcome = round.get(&contender).filter(|outcome| outcome.holds())?;
                 outcome.figures.get(&measure).copied()
             };
-            Some(figure(Contender::Antiphon)? / figure(against)?)
+            Some(figure(contender)? / figure(against)?)
         }))
     }
 
@@ -80,6 +85,15 @@ impl Table<'_> {
             (0, 0) => "-".into(),
             (done, expected) if done != expected => format!("NO RESULT: {done} of {expected}"),
             (done, expected) => self.row.work.counted(done, expected),
+        }
+    }
+
+    /// How a control grows with its load; the broker's growth has a goal.
+    fn growth(&self, f: &mut fmt::Formatter<'_>, control: Contender) -> fmt::Result {
+        let measure = self.row.headline;
+        match control.smaller().and_then(|smaller| Some((smaller, self.ratio_of(control, measure, smaller)?))) {
+            Some((smaller, ratio)) => writeln!(f, "- {} of {control}: {ratio} times {smaller}'s", measure.name()),
+            None => Ok(()),
         }
     }
 
@@ -148,6 +162,8 @@ impl fmt::Display for Table<'_> {
         row.contenders.iter().filter(|contender| present(contender)).try_for_each(|it| self.line(f, *it))?;
         writeln!(f)?;
         row.goals.iter().try_for_each(|goal| self.goal(f, goal))?;
+        let controls = row.contenders.iter().filter(|contender| **contender != Contender::Antiphon);
+        controls.copied().try_for_each(|control| self.growth(f, control))?;
         self.void(f)
     }
 }
@@ -181,6 +197,24 @@ mod tests {
         assert!(text.contains("20 of 20: lost 0"), "{text}");
         assert!(text.contains("server CPU us of nats's: 0.65 (0.50 to 0.80); must 0.75, aim 0.55: reached"), "{text}");
         assert!(!text.contains("redis"), "{text}");
+    }
+
+    #[test]
+    fn a_control_is_told_by_how_much_it_grows() {
+        let size = Size { seconds: 1.0, rounds: 2, is_full: false, divide: 1 };
+        let row = rows::of(ScenarioName::Growth, size).remove(0);
+        let round = |bare| {
+            let figures = [(Contender::SmallerBare, 5.0), (Contender::Bare, bare), (Contender::Smaller, 6.0)];
+            let figures = figures.into_iter().chain([(Contender::Antiphon, 9.0)]);
+            figures.map(|(contender, cpu_us)| (contender, outcome(cpu_us, 10))).collect()
+        };
+        let text = Table { row: &row, rounds: &vec![round(7.0), round(8.0)] }.to_string();
+        assert!(
+            text.contains("- server CPU us of bare QUIC: 1.50 (1.40 to 1.60) times bare QUIC (small)'s\n"),
+            "{text}"
+        );
+        assert!(text.contains("- server CPU us of Antiphon (small)'s: 1.50 (1.50 to 1.50); must 1.1"), "{text}");
+        assert!(!text.contains("us of Antiphon:"), "{text}");
     }
 
     #[test]
