@@ -106,6 +106,11 @@ impl<P: Publish> Rooms<P> {
         Self { is_exact, ..self }
     }
 
+    /// Messages per second from now on, over all rooms.
+    pub(crate) fn set_rate(&mut self, rate: f64) {
+        self.interval = Duration::from_secs_f64(1.0 / rate);
+    }
+
     /// Adds a room, whose followers hear by `plan` when each message was due.
     pub(crate) fn add(&mut self, publisher: P, plan: watch::Sender<Option<Plan>>) {
         self.rooms.push((publisher, plan));

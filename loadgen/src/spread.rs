@@ -3,12 +3,16 @@
 //! Each connection is a bare session ([`crate::wire`]) that owns its share of the conversations and sends to one of them at
 //! random, on a schedule that waits for nobody. Every acknowledgement must be the answer to a request and name the next position
 //! of its conversation. The CPU time is that between two moments at which nothing is under way.
+//!
+//! What is measured is a broker that has been at work for a while: it is started anew once the conversations are made, then each
+//! of them gets a message, so that all are in its memory, and then it comes to rest. Neither the making nor the loading nor what
+//! the store has to do afterwards for both is in the figure.
 
 use std::{
     collections::BTreeMap,
     error::Error,
     fmt,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -16,7 +20,7 @@ use antiphon_protocol::{ConversationId, FrameType, LogName, UserId, frames::Ack}
 use antiphon_sdk::{Client, NewConversation};
 use clap::Args;
 use serde::Serialize;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use crate::{
     chance::Chance,
@@ -31,6 +35,13 @@ use crate::{
 
 /// Conversations that are being made at the same time.
 const MAKING_MAX: usize = 32;
+/// How much faster the first messages are sent than those of the measurement.
+const FIRST_TIMES_FASTER: f64 = 10.0;
+/// The broker rests if it uses less than this part of a processor for so long.
+const REST_LOAD_MAX: f64 = 0.01;
+const REST: Duration = Duration::from_secs(1);
+/// How long it may have something to do after the first messages.
+const REST_WITHIN: Duration = Duration::from_secs(60);
 
 /// The load.
 #[derive(Debug, Args)]
@@ -50,12 +61,27 @@ pub struct SpreadArgs {
     /// How long conversations may be made.
     #[arg(long, value_name = "S", default_value_t = 60.0)]
     pub(crate) making: f64,
+    /// Messages to one conversation after the other before anything else, ten times as fast; at least one to each.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) first: usize,
     /// Length of the measurement.
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     pub(crate) seconds: f64,
     /// Load before the measurement.
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     pub(crate) warm_up: f64,
+    /// What the preparation made.
+    #[arg(skip)]
+    pub(crate) made: OnceLock<Made>,
+}
+
+/// Conversations that were made.
+#[derive(Debug)]
+pub(crate) struct Made {
+    users: Vec<String>,
+    /// Those of each user.
+    logs: Vec<Vec<LogName>>,
+    seconds: f64,
 }
 
 /// What a run measured.
@@ -100,13 +126,18 @@ struct Sender {
     chance: Chance,
     body: Vec<u8>,
     sent: u64,
+    /// So many go to one conversation after the other.
+    in_turn: usize,
     /// Requests without an answer, each with its conversation.
     waiting: BTreeMap<u32, usize>,
 }
 
 impl Sender {
     async fn send(&mut self) -> Result<(), WireError> {
-        let at = self.chance.below(self.rooms.len());
+        let at = match usize::try_from(self.sent) {
+            Ok(sent) if sent < self.in_turn => sent % self.rooms.len(),
+            _ => self.chance.below(self.rooms.len()),
+        };
         let room = &mut self.rooms[at];
         room.sent += 1;
         self.sent += 1;
@@ -162,6 +193,20 @@ impl Publish for Sender {
 impl Scenario for SpreadArgs {
     type Report = SpreadReport;
 
+    /// Makes the conversations.
+    async fn prepare(&self, target: &Target) -> Result<bool, Box<dyn Error>> {
+        let run = format!("spread{}", std::process::id());
+        let users: Vec<String> = (0..self.connections.max(1)).map(|number| format!("{run}.{number}")).collect();
+        let service = target.connect_service(&format!("{run}.service")).await?;
+        let start = Instant::now();
+        let deadline = start + Duration::from_secs_f64(self.making);
+        let logs = make(&service, &run, &users, self.conversations, deadline).await?;
+        service.close().await;
+        let made = Made { users, logs, seconds: start.elapsed().as_secs_f64() };
+        self.made.set(made).map_err(|_| "conversations are made once")?;
+        Ok(true)
+    }
+
     async fn run(&self, target: &Arc<Target>) -> Result<SpreadReport, Box<dyn Error>> {
         run(self, target).await
     }
@@ -174,39 +219,59 @@ impl Scenario for SpreadArgs {
 
 /// Runs it against a broker.
 async fn run(args: &SpreadArgs, target: &Target) -> Result<SpreadReport, Box<dyn Error>> {
-    let SpreadArgs { conversations, connections, bytes, rate, making, seconds, warm_up } = *args;
-    let run = format!("spread{}", std::process::id());
-    let users: Vec<String> = (0..connections.max(1)).map(|number| format!("{run}.{number}")).collect();
-    let service = target.connect_service(&format!("{run}.service")).await?;
-    let start = Instant::now();
-    let made = make(&service, &run, &users, conversations, start + Duration::from_secs_f64(making)).await?;
-    let making_seconds = start.elapsed().as_secs_f64();
-    let conversations = made.iter().map(Vec::len).sum();
-
-    let dialer = Arc::new(Dialer::new(target.address(), target.trust(), connections, KEEP_ALIVE)?);
-    let mut senders = Rooms::new(rate);
-    for ((seed, session), logs) in (0..).zip(open_all(target, &dialer, &users).await?).zip(made) {
-        let rooms: Vec<Room> = logs.into_iter().map(|log| Room { log, sent: 0, position: None }).collect();
-        if rooms.is_empty() {
-            return Err("there are fewer conversations than connections".into());
-        }
-        let (chance, body) = (Chance::new(seed), vec![b'x'; bytes]);
-        let sender = Sender { session, rooms, chance, body, sent: 0, waiting: BTreeMap::new() };
-        let (plan, _nobody_follows) = watch::channel(None);
-        senders.add(sender, plan);
-    }
+    let SpreadArgs { rate, seconds, warm_up, .. } = *args;
+    let Made { users, logs, seconds: making_seconds } = args.made.get().ok_or("no conversations were made")?;
+    let most = logs.iter().map(Vec::len).max().unwrap_or_default();
+    let in_turn = args.first.div_ceil(users.len()).max(most);
+    let mut senders = open_senders(args, target, in_turn).await?;
+    senders.set_rate(rate * FIRST_TIMES_FASTER);
+    senders.send((in_turn * users.len()) as u64, Choice::Turns, false).await?;
+    come_to_rest(target).await?;
+    senders.set_rate(rate);
     senders.send(messages(warm_up, rate), Choice::Turns, false).await?;
     let (before, messages) = (target.process_usage(), messages(seconds, rate).max(1));
     let lag = senders.send(messages, Choice::Turns, true).await?.summary();
     let after = target.process_usage();
     Ok(SpreadReport {
-        conversations,
-        making_seconds,
+        conversations: logs.iter().map(Vec::len).sum(),
+        making_seconds: *making_seconds,
         messages,
         cpu_us_per_message: cpu_us_between(before.cpu_ns, after.cpu_ns).map(|us| us / messages as f64),
         resident_kib: after.resident_kib,
         lag,
     })
+}
+
+/// Connects the users, each of whom sends so many messages to its conversations in turn and then at random.
+async fn open_senders(args: &SpreadArgs, target: &Target, in_turn: usize) -> Result<Rooms<Sender>, Box<dyn Error>> {
+    let Made { users, logs, .. } = args.made.get().ok_or("no conversations were made")?;
+    let dialer = Arc::new(Dialer::new(target.address(), target.trust(), users.len(), KEEP_ALIVE)?);
+    let mut senders = Rooms::new(args.rate);
+    for ((seed, session), logs) in (0..).zip(open_all(target, &dialer, users).await?).zip(logs) {
+        let rooms: Vec<Room> = logs.iter().map(|log| Room { log: log.clone(), sent: 0, position: None }).collect();
+        if rooms.is_empty() {
+            return Err("there are fewer conversations than connections".into());
+        }
+        let (chance, body) = (Chance::new(seed), vec![b'x'; args.bytes]);
+        let sender = Sender { session, rooms, chance, body, sent: 0, in_turn, waiting: BTreeMap::new() };
+        let (plan, _nobody_follows) = watch::channel(None);
+        senders.add(sender, plan);
+    }
+    Ok(senders)
+}
+
+/// Waits until the broker does hardly anything by itself any more, where that can be seen.
+async fn come_to_rest(target: &Target) -> Result<(), Box<dyn Error>> {
+    let start = Instant::now();
+    while start.elapsed() < REST_WITHIN {
+        let before = (target.cpu_ns(), Instant::now());
+        sleep(REST).await;
+        let used_us = cpu_us_between(before.0, target.cpu_ns());
+        if used_us.is_none_or(|us| us < REST_LOAD_MAX * before.1.elapsed().as_secs_f64() * 1e6) {
+            return Ok(());
+        }
+    }
+    Err(format!("the broker had something to do {} s after the first messages", REST_WITHIN.as_secs()).into())
 }
 
 /// Makes conversations of one member each until there are `count`, or `deadline`; those of each user.

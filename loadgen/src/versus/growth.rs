@@ -3,6 +3,8 @@
 //! A bare driver of `quinn-proto` has as many followers, in the same rounds: what its deliveries to many cost more, those of
 //! any server on that library do.
 
+use std::sync::OnceLock;
+
 use antiphon_peers::Keeping;
 use serde::Serialize;
 
@@ -45,14 +47,17 @@ pub struct Spread {
     pub connections: usize,
     /// Messages per second.
     pub rate: f64,
+    /// Messages before, to one conversation after the other.
+    pub first: usize,
     /// Length of the measurement.
     pub seconds: f64,
 }
 
 impl From<Spread> for SpreadArgs {
     fn from(spread: Spread) -> Self {
-        let Spread { conversations, connections, rate, seconds } = spread;
-        Self { conversations, connections, bytes: 200, rate, making: 60.0, seconds, warm_up: 2.0 }
+        let Spread { conversations, connections, rate, first, seconds } = spread;
+        let (bytes, making, warm_up, made) = (200, 60.0, 2.0, OnceLock::new());
+        Self { conversations, connections, bytes, rate, making, first, seconds, warm_up, made }
     }
 }
 
@@ -100,13 +105,17 @@ fn followers_row(size: Size) -> Row {
     }
 }
 
+/// In many conversations each has had one message before; so has the log, in few.
 fn conversations_row(size: Size) -> Row {
-    let spread = |conversations| Spread { conversations, connections: 50, rate: 2_000.0, seconds: size.seconds };
-    let (large, small) = (spread((100_000 / size.divide as usize).max(100)), spread(100));
+    let many = (100_000 / size.divide as usize).max(100);
+    let (rate, seconds) = (2_000.0, size.seconds);
+    let spread = |conversations| Spread { conversations, connections: 50, rate, first: many, seconds };
+    let (large, small) = (spread(many), spread(100));
     Row {
         name: "growth-conversations",
         title: format!(
-            "{} messages a second in {} conversations (small: {}), synced, per message",
+            "{} messages a second in {} conversations (small: {}), which the broker made before it was restarted and has \
+             in memory, synced, per message",
             large.rate, large.conversations, small.conversations
         ),
         work: Work::Growth(Growth::Conversations { large, small }),
