@@ -13,7 +13,7 @@ use std::{
 };
 
 use antiphon_protocol::{
-    ContentType, EventKind, FrameType, LogName, RawFrame,
+    ContentType, EventKind, FrameType, InvalidId, LogName, RawFrame,
     frames::{Ack, NewSend},
 };
 use clap::Args;
@@ -223,7 +223,7 @@ impl Scenario for FanoutArgs {
 }
 
 /// Runs it against a broker.
-async fn run(args: &FanoutArgs, target: &Target) -> Result<FanoutReport, Box<dyn Error>> {
+async fn run(args: &FanoutArgs, target: &Arc<Target>) -> Result<FanoutReport, Box<dyn Error>> {
     let FanoutArgs { members, bytes, rate, rooms: rooms_wanted, .. } = *args;
     // The last one of each room only sends.
     let groups = vec![Group { members: members + 1, messages: Vec::new() }; rooms_wanted as usize];
@@ -231,16 +231,15 @@ async fn run(args: &FanoutArgs, target: &Target) -> Result<FanoutReport, Box<dyn
     let service = target.connect_service(&names.service()).await?;
     stage::create_conversations(&service, &groups, &names).await?;
 
-    let sockets = ((members + 1) * rooms_wanted) as usize;
-    let sockets = sockets.div_ceil(SESSIONS_PER_SOCKET);
-    let dialer = Arc::new(Dialer::new(target.address(), target.trust(), sockets, KEEP_ALIVE)?);
-    let seats = (0..rooms_wanted).flat_map(|group| (0..=members).map(move |member| Seat { group, member }));
-    let users: Result<Vec<_>, _> = seats.map(|seat| names.user(seat).map(|user| user.to_string())).collect();
-    let mut sessions = open_all(target, &dialer, &users?).await?.into_iter();
+    let mut rooms = Rooms::new(rate).exact(args.exact)?;
+    let seats = (0..rooms_wanted).flat_map(|group| (0..members).map(move |member| Seat { group, member }));
+    let mut sessions = open_seats(target.clone(), users(&names, seats)?).await?.into_iter();
+    let seats = (0..rooms_wanted).map(|group| Seat { group, member: members });
+    let publishers = rooms.senders().spawn(open_seats(target.clone(), users(&names, seats)?)).await??;
 
     let tally = Arc::new(Tally::default());
-    let (mut rooms, mut readers, mut followers) = (Rooms::new(rate).exact(args.exact), JoinSet::new(), Vec::new());
-    for room in 0..rooms_wanted {
+    let (mut readers, mut followers) = (JoinSet::new(), Vec::new());
+    for (room, session) in (0..rooms_wanted).zip(publishers) {
         let log = LogName::Conversation(names.conversation(room)?);
         let (plan, plans) = watch::channel(None);
         for mut session in sessions.by_ref().take(members as usize) {
@@ -249,7 +248,6 @@ async fn run(args: &FanoutArgs, target: &Target) -> Result<FanoutReport, Box<dyn
             readers.spawn(follow(events, attach.live_from, plans.clone(), tally.clone()));
             followers.push(session);
         }
-        let session = sessions.next().ok_or("there is no publisher")?;
         rooms.add(Publisher { session, log, body: vec![b'x'; bytes], sent: 0, answered: 0, acked: 0 }, plan);
     }
     let mut report = FanoutReport { rooms: rooms_wanted, members, bytes, rate, ..Default::default() };
@@ -274,6 +272,17 @@ async fn run(args: &FanoutArgs, target: &Target) -> Result<FanoutReport, Box<dyn
     // The sessions are closed, so every reader comes to an end.
     report.gather(readers).await?;
     Ok(report)
+}
+
+fn users(names: &Names, seats: impl Iterator<Item = Seat>) -> Result<Vec<String>, InvalidId> {
+    seats.map(|seat| names.user(seat).map(|user| user.to_string())).collect()
+}
+
+/// Opens sessions on sockets of their own.
+async fn open_seats(target: Arc<Target>, users: Vec<String>) -> Result<Vec<Session>, WireError> {
+    let sockets = users.len().div_ceil(SESSIONS_PER_SOCKET);
+    let dialer = Arc::new(Dialer::new(target.address(), target.trust(), sockets, KEEP_ALIVE)?);
+    open_all(&target, &dialer, &users).await
 }
 
 pub(crate) fn messages(seconds: f64, rate: f64) -> u64 {

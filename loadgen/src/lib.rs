@@ -36,6 +36,7 @@ pub mod describe;
 pub mod fanout;
 pub mod fault;
 pub mod follower;
+mod front;
 pub mod full;
 mod full_sender;
 pub mod gateway;

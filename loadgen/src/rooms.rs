@@ -1,19 +1,24 @@
 //! Rooms of a fan-out: each has one publisher, and all of them keep one schedule.
+//!
+//! Where latencies are measured the publishers are on a thread that comes first ([`crate::front`]), so that a message does not
+//! wait while hundreds of followers take in the last one; every server's are, in the same way.
 
 use std::{
     error::Error,
     future::Future,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde::Serialize;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 use crate::{
     chance::{Chance, Zipf},
     clock::Clock,
     follower::Plan,
+    front::Front,
     report::Latencies,
 };
 
@@ -93,17 +98,23 @@ pub(crate) struct Rooms<P> {
     rooms: Vec<(P, watch::Sender<Option<Plan>>)>,
     /// From one message to the next, whichever their rooms.
     interval: Duration,
-    is_exact: bool,
+    /// Where messages are sent if each is sent at its moment.
+    front: Option<Front>,
 }
 
 impl<P: Publish> Rooms<P> {
     pub(crate) fn new(rate: f64) -> Self {
-        Self { rooms: Vec::new(), interval: Duration::from_secs_f64(1.0 / rate), is_exact: false }
+        Self { rooms: Vec::new(), interval: Duration::from_secs_f64(1.0 / rate), front: None }
     }
 
     /// Whether each message is sent at its moment, not with what is due in the same millisecond.
-    pub(crate) fn exact(self, is_exact: bool) -> Self {
-        Self { is_exact, ..self }
+    pub(crate) fn exact(self, is_exact: bool) -> io::Result<Self> {
+        Ok(Self { front: is_exact.then(Front::start).transpose()?, ..self })
+    }
+
+    /// Where publishers send. Their connections have to be made there. Must be called within a Tokio runtime.
+    pub(crate) fn senders(&self) -> Handle {
+        self.front.as_ref().map_or_else(Handle::current, |front| front.handle().clone())
     }
 
     /// Messages per second from now on, over all rooms.
@@ -125,18 +136,23 @@ impl<P: Publish> Rooms<P> {
         is_measured: bool,
     ) -> Result<Latencies, Box<dyn Error>> {
         let schedule = choice.schedule(self.rooms.len(), count, self.interval);
-        let (start, mut sending) = (Instant::now(), JoinSet::new());
+        let (start, mut sending, senders) = (Instant::now(), JoinSet::new(), self.senders());
         for ((mut publisher, plan), due) in self.rooms.drain(..).zip(schedule) {
             let due: Arc<[Duration]> = due.into();
             if is_measured {
                 plan.send_replace(Some(Plan { first: publisher.next_position(), start, due: due.clone() }));
             }
-            let clock = if self.is_exact { Clock::exact()? } else { Clock::Coarse };
-            sending.spawn(async move {
+            let is_exact = self.front.is_some();
+            let work = async move {
                 let mut lag = Latencies::default();
-                let sent = send(&mut publisher, start, &due, &clock, &mut lag).await;
+                let clock = if is_exact { Clock::exact() } else { Ok(Clock::Coarse) };
+                let sent = match clock {
+                    Ok(clock) => send(&mut publisher, start, &due, &clock, &mut lag).await,
+                    Err(error) => Err(error.to_string()),
+                };
                 (publisher, plan, lag, sent)
-            });
+            };
+            sending.spawn_on(work, &senders);
         }
         let mut all = Latencies::default();
         while let Some(room) = sending.join_next().await {
@@ -186,7 +202,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_rooms_share_one_schedule() {
-        let mut rooms = Rooms::new(1_000.0);
+        check_schedule(Rooms::new(1_000.0)).await;
+        check_schedule(Rooms::new(1_000.0).exact(true).unwrap()).await;
+    }
+
+    async fn check_schedule(mut rooms: Rooms<Silent>) {
         let mut followed = Vec::new();
         for _ in 0..3 {
             let (plan, plans) = watch::channel(None);

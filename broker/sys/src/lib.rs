@@ -29,6 +29,7 @@ pub mod group;
 pub mod heap;
 pub mod mesh;
 pub mod poller;
+pub mod priority;
 pub mod ring;
 pub mod rlimit;
 mod rusage;

@@ -147,16 +147,17 @@ pub(super) fn chat_rows(size: Size) -> Vec<Row> {
 /// Runs it; the server is gone when it is over.
 pub async fn run(server: Server, client: &Arc<ClientConfig>, live: Live) -> Result<FanoutReport, Box<dyn Error>> {
     let Live { rooms: rooms_wanted, members, bytes, rate, seconds, warm_up, keeping, choice, exact } = live;
-    let mut connections = 0;
-    let mut open = async || {
+    let (peer, address, mut connections) = (server.peer(), server.address(), 0);
+    let mut open = || {
         connections += 1;
-        Connection::open(server.peer(), server.address(), client, connections).await
+        let (client, number) = (client.clone(), connections);
+        async move { Connection::open(peer, address, &client, number).await }
     };
     if keeping == Keeping::Synced {
         open().await?.make_stream("c.*").await?;
     }
     let tally = Arc::new(Tally::default());
-    let (mut rooms, mut readers) = (Rooms::new(rate).exact(exact), JoinSet::new());
+    let (mut rooms, mut readers) = (Rooms::new(rate).exact(exact)?, JoinSet::new());
     for room in 0..rooms_wanted {
         let subject = format!("c.{room}");
         let (plan, plans) = watch::channel(None);
@@ -168,7 +169,8 @@ pub async fn run(server: Server, client: &Arc<ClientConfig>, live: Live) -> Resu
             }
             readers.spawn(follow(connection, plans.clone(), tally.clone()));
         }
-        let (connection, body) = (open().await?, vec![b'x'; bytes.max(NUMBER_BYTES)]);
+        let connection = rooms.senders().spawn(open()).await??;
+        let body = vec![b'x'; bytes.max(NUMBER_BYTES)];
         let publisher = Publisher { connection, subject, body, keeping, sent: 0, answers: Answers::default() };
         rooms.add(publisher, plan);
     }
