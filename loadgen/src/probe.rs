@@ -46,12 +46,20 @@ pub fn wake_ups(pid: u32) -> io::Result<u64> {
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         // A thread may end between the listing and the reading.
         let Ok(status) = fs::read_to_string(task?.path().join("status")) else { continue };
-        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        let count = line.and_then(|line| line.trim().parse::<u64>().ok());
-        total +=
-            count.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "status has no voluntary_ctxt_switches"))?;
+        total += voluntary_switches(&status)?;
     }
     Ok(total)
+}
+
+/// How often the calling thread went to sleep so far.
+pub(crate) fn thread_wake_ups() -> io::Result<u64> {
+    voluntary_switches(&fs::read_to_string("/proc/thread-self/status")?)
+}
+
+fn voluntary_switches(status: &str) -> io::Result<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    let count = line.and_then(|line| line.trim().parse().ok());
+    count.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "status has no voluntary_ctxt_switches"))
 }
 
 /// Resident memory of a process, in KiB.
@@ -174,5 +182,8 @@ mod tests {
         let asleep = wake_ups(pid).unwrap();
         thread::sleep(Duration::from_millis(1));
         assert!(wake_ups(pid).unwrap() > asleep);
+        let asleep = thread_wake_ups().unwrap();
+        thread::sleep(Duration::from_millis(1));
+        assert!(thread_wake_ups().unwrap() > asleep);
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     fanout::SESSIONS_PER_SOCKET,
     follower::{End, Tally, follow},
     machine::pin,
+    probe::thread_wake_ups,
     wire::{Dialer, FrameReader, KEEP_ALIVE},
 };
 use antiphon_core::ShardId;
@@ -100,6 +101,8 @@ pub struct Figures {
     pub datagrams_out_per_delivery: f64,
     /// Packets received per frame.
     pub datagrams_in_per_delivery: f64,
+    /// Times per round that the driver's thread went to sleep.
+    pub wake_ups_per_round: f64,
 }
 
 /// Runs the load; an error also if a frame did not arrive.
@@ -133,6 +136,7 @@ pub fn measure(load: Load) -> Result<Figures, Box<dyn Error>> {
         cpu_us_per_delivery: counts.cpu.as_secs_f64() * 1e6 / deliveries,
         datagrams_out_per_delivery: counts.out as f64 / deliveries,
         datagrams_in_per_delivery: counts.received as f64 / deliveries,
+        wake_ups_per_round: counts.wake_ups as f64 / load.rounds() as f64,
     })
 }
 
@@ -211,6 +215,7 @@ struct Counts {
     cpu: Duration,
     out: u64,
     received: u64,
+    wake_ups: u64,
 }
 
 struct Peer {
@@ -310,22 +315,29 @@ impl Driver {
             due += interval;
         }
         self.turn_until(due + REST, warm_up)?;
-        let before = Counts { cpu: thread_time(), out: self.out, received: self.received };
+        let before = self.counts()?;
         let mut due = Instant::now();
         for _ in 0..self.load.rounds() {
             self.round(due)?;
             due += interval;
         }
         self.turn_until(due + Duration::from_secs(15), warm_up + self.load.rounds())?;
+        let after = self.counts()?;
         let counts = Counts {
-            cpu: thread_time().saturating_sub(before.cpu),
-            out: self.out - before.out,
-            received: self.received - before.received,
+            cpu: after.cpu.saturating_sub(before.cpu),
+            out: after.out - before.out,
+            received: after.received - before.received,
+            wake_ups: after.wake_ups - before.wake_ups,
         };
         while !self.is_over() {
             self.turn(Instant::now() + REST)?;
         }
         Ok(counts)
+    }
+
+    fn counts(&self) -> io::Result<Counts> {
+        let (cpu, wake_ups) = (thread_time(), thread_wake_ups()?);
+        Ok(Counts { cpu, out: self.out, received: self.received, wake_ups })
     }
 
     fn is_over(&self) -> bool {

@@ -170,7 +170,8 @@ impl Stand {
     fn bare(&self, live: Live) -> Result<Outcome, Box<dyn Error>> {
         let load = self.control_load(live);
         let figures = bare::measure(load)?;
-        Ok(Outcome::new([(Measure::CpuUs, Some(figures.cpu_us_per_delivery))]))
+        let wake_ups = (Measure::WakeUps, Some(figures.wake_ups_per_round));
+        Ok(Outcome::new([(Measure::CpuUs, Some(figures.cpu_us_per_delivery)), wake_ups]))
     }
 
     fn control_load(&self, live: Live) -> bare::Load {

@@ -80,11 +80,10 @@ impl From<FanoutReport> for Outcome {
     }
 }
 
-const LIVE_GOALS: &[Goal] = &[
-    goal(Measure::CpuUs, NATS, 0.75, 0.55),
-    goal(Measure::CpuUs, REDIS, 1.2, 0.95),
-    goal(Measure::CpuUs, Contender::Bare, 1.15, 1.05),
-];
+const LIVE_GOALS: &[Goal] = &[goal(Measure::CpuUs, NATS, 0.75, 0.55), goal(Measure::CpuUs, REDIS, 1.2, 0.95)];
+const BARE_GOALS: &[Goal] = &[goal(Measure::CpuUs, Contender::Bare, 1.15, 1.05)];
+/// So many rounds more than with peers: the bare driver's figure moves by a third between rounds.
+const BARE_ROUNDS_MORE: u32 = 2;
 const CHAT_GOALS: &[Goal] = &[goal(Measure::CpuUs, NATS, 0.3, 0.25), goal(Measure::CpuUs, REDIS, 1.3, 1.0)];
 
 /// The rows of live fan-out.
@@ -98,13 +97,18 @@ pub(super) fn live_rows(size: Size) -> Vec<Row> {
             name,
             title: format!("live fan-out, 1 -> {members}, {bytes} bytes, {rate} messages a second"),
             work: Work::Live(live),
-            contenders: vec![Contender::Floor, Contender::Bare, Contender::Antiphon, NATS, REDIS, MOSQUITTO],
+            contenders: vec![Contender::Floor, Contender::Antiphon, NATS, REDIS, MOSQUITTO],
             headline: Measure::CpuUs,
             goals: LIVE_GOALS,
             rounds,
         }
     };
-    let mut rows = vec![row("S1-500", 500, 50.0, size.rounds)];
+    let bare = Row {
+        contenders: vec![Contender::Floor, Contender::Bare, Contender::Antiphon],
+        goals: BARE_GOALS,
+        ..row("S1-500-bare", 500, 50.0, size.rounds + BARE_ROUNDS_MORE)
+    };
+    let mut rows = vec![row("S1-500", 500, 50.0, size.rounds), bare];
     if size.is_full {
         rows.push(row("S1-5000", 5_000, 5.0, 1));
     }
