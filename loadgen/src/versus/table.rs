@@ -59,7 +59,8 @@ impl Table<'_> {
             format!("{:.digits$} ({:.digits$} to {:.digits$})", spread.median, spread.low, spread.high)
         };
         write!(f, "| {contender} | {} ", shown(self.spread(contender, headline).map(with_range)))?;
-        let ratio = (contender != Contender::Antiphon).then(|| self.ratio(headline, contender)).flatten();
+        let is_comparable = !matches!(contender, Contender::Antiphon | Contender::SmallerBare);
+        let ratio = is_comparable.then(|| self.ratio(headline, contender)).flatten();
         write!(f, "| {} ", shown(ratio.map(|ratio| ratio.to_string())))?;
         let floor = self.spread(Contender::Floor, headline);
         if let Some(floor) = floor {
@@ -214,7 +215,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("- server CPU us of Antiphon (small)'s: 1.50 (1.50 to 1.50); must 1.1"), "{text}");
-        assert!(!text.contains("us of Antiphon:"), "{text}");
+        assert!(text.contains("| bare QUIC (small) | 5.00 (5.00 to 5.00) | - |"), "{text}");
     }
 
     #[test]
