@@ -72,6 +72,7 @@ pub mod store_watch;
 pub mod storm;
 pub mod synthetic;
 pub mod target;
+mod tickets;
 pub mod tokens;
 pub mod versus;
 pub mod websocket;

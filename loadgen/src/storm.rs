@@ -30,6 +30,7 @@ use crate::{
     payload::{number, numbered},
     probe::cpu_us_between,
     target::Target,
+    tickets::{FullHandshakes, Kept},
 };
 
 /// From the end of all connections, and from the last message, to what comes next.
@@ -62,6 +63,9 @@ pub struct StormArgs {
     /// Over how long they come back, one after the other.
     #[arg(long, value_name = "S", default_value_t = 1.0)]
     pub(crate) within: f64,
+    /// They keep their tokens and the tickets of their TLS sessions; else each comes back as a process that was started anew.
+    #[arg(long)]
+    pub(crate) tickets: bool,
 }
 
 /// What a run measured.
@@ -75,6 +79,8 @@ pub struct StormReport {
     pub recovered: usize,
     /// What they got, each message checked.
     pub missed_messages: u64,
+    /// TLS sessions that were resumed, where clients keep tickets.
+    pub resumed: Option<usize>,
     /// From the first one's return until 99 of 100 had everything.
     pub seconds_to_99_percent: Option<f64>,
     /// CPU time of the broker per session, in microseconds.
@@ -105,6 +111,9 @@ impl fmt::Display for StormReport {
         let Self { connections, subscriptions, recovered, missed_messages, .. } = self;
         writeln!(f, "storm                         {connections} sessions x {subscriptions} logs")?;
         writeln!(f, "recovered                     {recovered}, with {missed_messages} missed messages")?;
+        if let Some(resumed) = self.resumed {
+            writeln!(f, "TLS sessions resumed          {resumed}")?;
+        }
         writeln!(f, "seconds until 99 % were back  {}", figure(self.seconds_to_99_percent))?;
         writeln!(f, "server CPU us/session         {}", figure(self.cpu_us_per_session))?;
         let kept = self.broken.as_deref().unwrap_or("everybody got what was missed, once and in order");
@@ -196,7 +205,7 @@ impl Scenario for StormArgs {
 
 /// Runs it against a broker.
 async fn run(args: &StormArgs, target: &Arc<Target>) -> Result<StormReport, Box<dyn Error>> {
-    let StormArgs { connections, subscriptions, members, missed, bytes, within } = *args;
+    let StormArgs { connections, subscriptions, members, missed, bytes, within, tickets } = *args;
     if connections == 0 || members == 0 || !connections.is_multiple_of(members) {
         return Err("--connections must be a multiple of --members".into());
     }
@@ -208,7 +217,9 @@ async fn run(args: &StormArgs, target: &Arc<Target>) -> Result<StormReport, Box<
     }
     let writer = target.connect(&writer, target.endpoint().map_err(|error| *error)?, 0).await?;
 
-    let known = vanish(follow(target.clone(), blocks.clone(), connections)).await?;
+    let handshakes = FullHandshakes::default();
+    let clients = Clients::new(target, &blocks, tickets.then_some((connections, &handshakes)))?;
+    let known = vanish(follow(clients.clone(), connections)).await?;
     sleep(REST).await;
     let rooms = if missed == 0 { 0 } else { connections / members * subscriptions };
     for room in 0..rooms {
@@ -217,15 +228,15 @@ async fn run(args: &StormArgs, target: &Arc<Target>) -> Result<StormReport, Box<
     sleep(REST).await;
 
     let endpoints = endpoints(target, connections)?;
+    let full_before = handshakes.count();
     let before = target.cpu_ns();
     let mut back = come_back(connections, Duration::from_secs_f64(within), |session| {
-        let (target, endpoint) = (target.clone(), endpoints[session % endpoints.len()].clone());
-        let (user, rooms) = (blocks.user(session), blocks.rooms(session));
-        let places = rooms.zip(known[session].clone()).map(|(room, (log, after))| {
+        let (clients, endpoint) = (clients.clone(), endpoints[session % endpoints.len()].clone());
+        let places = blocks.rooms(session).zip(known[session].clone()).map(|(room, (log, after))| {
             let missed = Missed { room, count: missed, bytes };
             (log, after, missed)
         });
-        resume(target, user, endpoint, places.collect())
+        resume(clients, session, endpoint, places.collect())
     })
     .await;
     sleep(AFTERMATH).await;
@@ -235,7 +246,42 @@ async fn run(args: &StormArgs, target: &Arc<Target>) -> Result<StormReport, Box<
     }
     let mut report = StormReport { connections, subscriptions, ..Default::default() };
     report.apply(&mut back, subscriptions * missed, cpu_us);
+    report.resumed = tickets.then(|| report.recovered.saturating_sub(handshakes.count() - full_before));
     Ok(report)
+}
+
+/// How sessions connect.
+#[derive(Debug, Clone)]
+struct Clients {
+    target: Arc<Target>,
+    blocks: Blocks,
+    /// What each has kept, if they keep anything.
+    kept: Option<Arc<[Kept]>>,
+}
+
+impl Clients {
+    /// So many clients that keep something, or any number of others.
+    fn new(
+        target: &Arc<Target>,
+        blocks: &Blocks,
+        kept: Option<(usize, &FullHandshakes)>,
+    ) -> Result<Self, Box<dyn Error>> {
+        let keep = |(count, handshakes)| {
+            let of = |session| Kept::new(target.trust(), target.user_token(&blocks.user(session)), handshakes);
+            (0..count).map(of).collect::<Result<Arc<[Kept]>, _>>()
+        };
+        Ok(Self { target: target.clone(), blocks: blocks.clone(), kept: kept.map(keep).transpose()? })
+    }
+
+    async fn connect(&self, session: usize, endpoint: Endpoint) -> Result<Client, String> {
+        let user = self.blocks.user(session);
+        let device = DeviceId::new("phone").map_err(|error| error.to_string())?;
+        let client = match &self.kept {
+            Some(kept) => self.target.connect_again(&kept[session], device, endpoint).await,
+            None => self.target.connect_device(&user, device, endpoint).await,
+        };
+        client.map_err(|error| format!("{user}: {error}"))
+    }
 }
 
 /// UDP sockets for so many sessions.
@@ -243,28 +289,22 @@ fn endpoints(target: &Target, sessions: usize) -> Result<Vec<Endpoint>, Box<anti
     (0..sessions.div_ceil(SESSIONS_PER_SOCKET)).map(|_| target.endpoint()).collect()
 }
 
-fn device() -> Result<DeviceId, String> {
-    DeviceId::new("phone").map_err(|error| error.to_string())
-}
-
 /// The conversations of a session, each with the position up to which it has everything.
 type Known = Vec<(LogName, Position)>;
 
 /// Connects all sessions and lets each follow its conversations. Their positions at last.
-async fn follow(target: Arc<Target>, blocks: Blocks, connections: usize) -> Result<Vec<Known>, String> {
-    let endpoints = endpoints(&target, connections).map_err(|error| error.to_string())?;
+async fn follow(clients: Clients, connections: usize) -> Result<Vec<Known>, String> {
+    let endpoints = endpoints(&clients.target, connections).map_err(|error| error.to_string())?;
     let mut sessions = Vec::with_capacity(connections);
     for first in (0..connections).step_by(OPENING_MAX) {
         let mut opening = JoinSet::new();
         for session in first..(first + OPENING_MAX).min(connections) {
-            let (target, blocks) = (target.clone(), blocks.clone());
-            let endpoint = endpoints[session % endpoints.len()].clone();
+            let (clients, endpoint) = (clients.clone(), endpoints[session % endpoints.len()].clone());
             opening.spawn(async move {
-                let client = target.connect_device(&blocks.user(session), device()?, endpoint).await;
-                let client = client.map_err(|error| error.to_string())?;
+                let client = clients.connect(session, endpoint).await?;
                 let mut events = Vec::new();
-                for room in blocks.rooms(session) {
-                    let log = blocks.log(room).map_err(|error| error.to_string())?;
+                for room in clients.blocks.rooms(session) {
+                    let log = clients.blocks.log(room).map_err(|error| error.to_string())?;
                     events.push(client.subscribe(&log, From::Tail).await.map_err(|error| error.to_string())?);
                 }
                 Ok::<_, String>((session, client, events))
@@ -305,12 +345,12 @@ async fn write(writer: &Client, log: &LogName, missed: Missed) -> Result<(), Box
 
 /// Connects again and resumes all conversations at once. Both stay, so that the session goes on.
 async fn resume(
-    target: Arc<Target>,
-    user: String,
+    clients: Clients,
+    session: usize,
     endpoint: Endpoint,
     places: Vec<(LogName, Position, Missed)>,
 ) -> Result<(Client, Vec<Subscription>), String> {
-    let client = target.connect_device(&user, device()?, endpoint).await.map_err(|error| format!("{user}: {error}"))?;
+    let client = clients.connect(session, endpoint).await?;
     let mut resuming = JoinSet::new();
     for (log, after, missed) in places {
         resuming.spawn(catch_up(client.clone(), log, after, missed));
@@ -318,7 +358,7 @@ async fn resume(
     let mut all = Vec::new();
     while let Some(events) = resuming.join_next().await {
         let events = events.map_err(|error| error.to_string())?;
-        all.push(events.map_err(|error| format!("{user}: {error}"))?);
+        all.push(events.map_err(|error| format!("session {session}: {error}"))?);
     }
     Ok((client, all))
 }

@@ -21,6 +21,7 @@ use crate::{
     machine::resident_kib,
     probe::{self, METRIC_DELIVERIES, METRIC_DELIVERIES_CROSSED, METRIC_FORWARDED, METRIC_FSYNCS, Metrics},
     report::ServerFigures,
+    tickets::Kept,
     tokens::{IssuerArgs, TokenSigner},
 };
 
@@ -316,6 +317,17 @@ impl Target {
     ) -> antiphon_sdk::Result<Client> {
         let config = Config { device: Some(device), ..self.config(self.user_token(user), endpoint) };
         Client::connect(config).await
+    }
+
+    /// The same with the token and the TLS tickets that the client has kept.
+    pub(crate) async fn connect_again(
+        &self,
+        kept: &Kept,
+        device: DeviceId,
+        endpoint: Endpoint,
+    ) -> antiphon_sdk::Result<Client> {
+        let config = self.config(kept.token.clone(), endpoint);
+        Client::connect(Config { device: Some(device), quic: Some(kept.quic.clone()), ..config }).await
     }
 
     /// Connects as the service that makes the conversations.

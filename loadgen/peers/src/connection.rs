@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{ClientConfig, HandshakeKind, pki_types::ServerName};
 use thiserror::Error;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -88,6 +88,11 @@ impl Connection {
             Incoming::Resumed => Ok((connection, true)),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Whether it goes on with a TLS session of an earlier connection.
+    pub fn has_resumed_tls(&self) -> bool {
+        self.stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// Subscribes and waits until that holds.

@@ -25,6 +25,8 @@ pub enum Measure {
     RecoverySeconds,
     /// Messages that clients had missed, and got when they were back.
     MissedMessages,
+    /// TLS sessions that went on on a new connection.
+    ResumedSessions,
     /// Conversations that there were.
     Conversations,
     /// Times per message that a thread of the server went to sleep.
@@ -53,6 +55,7 @@ impl Measure {
             Self::ConnectCpuUs => "CPU us/connect",
             Self::RecoverySeconds => "s until 99 % were back",
             Self::MissedMessages => "missed messages",
+            Self::ResumedSessions => "TLS sessions resumed",
             Self::Conversations => "conversations",
             Self::WakeUps => "wake-ups/message",
             Self::ResidentMib => "RSS MiB",
@@ -71,7 +74,7 @@ impl Measure {
     /// Counts, which have no decimals.
     pub(super) fn digits(self) -> usize {
         match self {
-            Self::PerSecond | Self::MissedMessages | Self::Conversations => 0,
+            Self::PerSecond | Self::MissedMessages | Self::ResumedSessions | Self::Conversations => 0,
             _ => 2,
         }
     }

@@ -28,6 +28,7 @@ use crate::{
     payload::{number, numbered},
     probe::{cpu_ns, cpu_us_between},
     storm::{AFTERMATH, OPENING_MAX, REST, StormArgs, StormReport, come_back, vanish},
+    tickets::TICKETS_MAX,
 };
 
 /// Over how long they come back.
@@ -44,6 +45,8 @@ pub struct Storm {
     pub missed: usize,
     /// Bytes of a message.
     pub bytes: usize,
+    /// Clients keep the tickets of their TLS sessions, and their tokens.
+    pub tickets: bool,
 }
 
 impl Storm {
@@ -66,8 +69,8 @@ impl Storm {
 
 impl From<Storm> for StormArgs {
     fn from(storm: Storm) -> Self {
-        let Storm { connections, subscriptions, missed, bytes } = storm;
-        Self { connections, subscriptions, members: MEMBERS, missed, bytes, within: WITHIN.as_secs_f64() }
+        let Storm { connections, subscriptions, missed, bytes, tickets } = storm;
+        Self { connections, subscriptions, members: MEMBERS, missed, bytes, within: WITHIN.as_secs_f64(), tickets }
     }
 }
 
@@ -77,6 +80,7 @@ impl From<StormReport> for Outcome {
             (Measure::CpuUs, report.cpu_us_per_session),
             (Measure::RecoverySeconds, report.seconds_to_99_percent),
             (Measure::MissedMessages, Some(report.missed_messages as f64)),
+            (Measure::ResumedSessions, report.resumed.map(|resumed| resumed as f64)),
         ]);
         (outcome.done, outcome.expected) = (report.recovered as u64, report.connections as u64);
         outcome.broken = report.broken;
@@ -89,8 +93,9 @@ const STORM_GOALS: &[Goal] = &[goal(Measure::CpuUs, NATS, 0.7, 0.5)];
 /// Its rows.
 pub(super) fn storm_rows(size: Size) -> Vec<Row> {
     let connections = if size.is_full { 5_000 } else { 1_000 } / size.divide as usize / MEMBERS * MEMBERS;
-    let row = |name, missed, what: &str, goals, rounds| {
-        let storm = Storm { connections: connections.max(MEMBERS), subscriptions: 10, missed, bytes: 200 };
+    let connections = connections.max(MEMBERS);
+    let storm = Storm { connections, subscriptions: 10, missed: 0, bytes: 200, tickets: false };
+    let row = |name, storm: Storm, what: &str, goals, rounds| {
         let Storm { connections, subscriptions, .. } = storm;
         Row {
             name,
@@ -105,19 +110,22 @@ pub(super) fn storm_rows(size: Size) -> Vec<Row> {
             rounds,
         }
     };
+    let (with_missed, with_tickets) = (Storm { missed: 5, ..storm }, Storm { tickets: true, ..storm });
     let missed = "with 5 missed messages of each (NATS: subscriptions only)";
-    vec![
-        row("S5-nothing-missed", 0, "nothing missed", STORM_GOALS, size.rounds),
-        row("S5-50-missed", 5, missed, &[], 1),
-    ]
+    let kept = "nothing missed, with the TLS tickets and the tokens that they had";
+    let mut rows = vec![
+        row("S5-nothing-missed", storm, "nothing missed", STORM_GOALS, size.rounds),
+        row("S5-50-missed", with_missed, missed, &[], 1),
+    ];
+    if size.is_full {
+        rows.push(row("S5-resumed", with_tickets, kept, &[], 1));
+    }
+    rows
 }
 
 /// Runs it.
 pub async fn run(server: &Server, client: &Arc<ClientConfig>, storm: Storm) -> Result<StormReport, Box<dyn Error>> {
-    // Each client is a process that was started anew: it has no ticket of an earlier connection.
-    let mut client = (**client).clone();
-    client.resumption = Resumption::disabled();
-    let place = Place { peer: server.peer(), address: server.address(), client: Arc::new(client), storm };
+    let place = Place { peer: server.peer(), address: server.address(), clients: clients(client, storm), storm };
     let mut service = place.open(0).await.map_err(failed)?;
     let known: Arc<[Position]> = place.begin(&mut service).await.map_err(failed)?.into();
     vanish(follow(place.clone(), known.clone())).await?;
@@ -141,7 +149,22 @@ pub async fn run(server: &Server, client: &Arc<ClientConfig>, storm: Storm) -> R
     let Storm { connections, subscriptions, missed, .. } = storm;
     let mut report = StormReport { connections, subscriptions, ..Default::default() };
     report.apply(&mut back, if place.keeps() { subscriptions * missed } else { 0 }, cpu_us);
+    let has_resumed = |session: &&Connection| session.has_resumed_tls();
+    report.resumed = storm.tickets.then(|| back.sessions.iter().filter(has_resumed).count());
     Ok(report)
+}
+
+/// A client that keeps tickets has a place for them of its own. The others are processes that were started anew, each time.
+fn clients(client: &ClientConfig, storm: Storm) -> Arc<[Arc<ClientConfig>]> {
+    let keeps = |resumption| {
+        let mut client = client.clone();
+        client.resumption = resumption;
+        Arc::new(client)
+    };
+    match storm.tickets {
+        true => (0..=storm.connections).map(|_| keeps(Resumption::in_memory_sessions(TICKETS_MAX))).collect(),
+        false => [keeps(Resumption::disabled())].into(),
+    }
 }
 
 fn subject(room: usize) -> String {
@@ -153,7 +176,7 @@ fn subject(room: usize) -> String {
 struct Place {
     peer: Peer,
     address: SocketAddr,
-    client: Arc<ClientConfig>,
+    clients: Arc<[Arc<ClientConfig>]>,
     storm: Storm,
 }
 
@@ -165,13 +188,18 @@ fn failed(error: Failed) -> Box<dyn Error> {
 }
 
 impl Place {
+    fn client(&self, number: usize) -> &Arc<ClientConfig> {
+        &self.clients[number % self.clients.len()]
+    }
+
     async fn open(&self, number: u64) -> Result<Connection, Failed> {
-        Ok(Connection::open(self.peer, self.address, &self.client, number).await?)
+        Ok(Connection::open(self.peer, self.address, self.client(number as usize), number).await?)
     }
 
     /// The connection of a client, and whether the server has kept its subscriptions.
     async fn open_lasting(&self, session: usize) -> Result<(Connection, bool), Failed> {
-        Ok(Connection::open_lasting(self.peer, self.address, &self.client, session as u64 + 1).await?)
+        let number = session + 1;
+        Ok(Connection::open_lasting(self.peer, self.address, self.client(number), number as u64).await?)
     }
 
     /// Whether what clients miss is kept for them.
@@ -352,7 +380,7 @@ mod tests {
 
     #[test]
     fn where_nothing_was_missed_nothing_may_come() {
-        let storm = Storm { connections: 100, subscriptions: 10, missed: 0, bytes: 50 };
+        let storm = Storm { connections: 100, subscriptions: 10, missed: 0, bytes: 50, tickets: false };
         let mut expected = Expected::new(storm, 0);
         assert_eq!(expected.must_be_all(), Ok(()));
         assert!(expected.note(&numbered(0, 50)).unwrap_err().contains("nothing was missed"));
@@ -360,7 +388,7 @@ mod tests {
 
     #[test]
     fn what_was_missed_comes_once_in_order_and_whole() {
-        let storm = Storm { connections: 200, subscriptions: 2, missed: 2, bytes: 50 };
+        let storm = Storm { connections: 200, subscriptions: 2, missed: 2, bytes: 50, tickets: false };
         let mut expected = Expected::new(storm, 150);
         let mut note = |number| expected.note(&numbered(number, 50));
         assert_eq!((note(4), note(6), note(7)), (Ok(0), Ok(1), Ok(1)));

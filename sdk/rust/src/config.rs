@@ -59,6 +59,10 @@ pub struct Config {
     /// Writes the messages of the WebSocket in another form.
     #[cfg(feature = "test-hooks")]
     pub codec: Option<Arc<dyn MessageCodec>>,
+    /// What QUIC connections are made with, and where they keep the tickets of their TLS sessions; None = what follows from
+    /// `trust`, with tickets of the client's own.
+    #[cfg(feature = "test-hooks")]
+    pub quic: Option<quinn::ClientConfig>,
     /// The UDP socket to use; None = one of its own. Thousands of clients can share one.
     pub endpoint: Option<Endpoint>,
 }
@@ -89,6 +93,8 @@ impl Config {
             retry_quic_every: Duration::from_secs(30),
             #[cfg(feature = "test-hooks")]
             codec: None,
+            #[cfg(feature = "test-hooks")]
+            quic: None,
             endpoint: None,
         }
     }

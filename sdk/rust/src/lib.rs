@@ -68,5 +68,11 @@ pub use url::{InvalidUrl, WebSocketUrl};
 /// The QUIC settings of a client, for load generators that speak the protocol without one.
 #[cfg(feature = "test-hooks")]
 pub fn quic_config(trust: &Trust) -> Result<quinn::ClientConfig> {
-    tls::quic_config(trust)
+    tls::quic_config(trust, |_| {})
+}
+
+/// The same with changes to its TLS.
+#[cfg(feature = "test-hooks")]
+pub fn quic_config_with(trust: &Trust, adjust: impl FnOnce(&mut rustls::ClientConfig)) -> Result<quinn::ClientConfig> {
+    tls::quic_config(trust, adjust)
 }

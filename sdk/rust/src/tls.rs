@@ -22,9 +22,13 @@ const IDLE_MS_MAX: u32 = 30_000;
 /// One per class of frames is what the broker opens; the rest is room for later versions.
 const BROKER_STREAMS_MAX: u32 = 16;
 
-/// What a QUIC connection is made with.
-pub(crate) fn quic_config(trust: &Trust) -> Result<quinn::ClientConfig> {
-    let tls = client_config(trust, ALPN)?;
+/// What a QUIC connection is made with, once `adjust` has changed its TLS.
+pub(crate) fn quic_config(
+    trust: &Trust,
+    adjust: impl FnOnce(&mut rustls::ClientConfig),
+) -> Result<quinn::ClientConfig> {
+    let mut tls = client_config(trust, ALPN)?;
+    adjust(&mut tls);
     let quic = QuicClientConfig::try_from(tls).map_err(|error| Error::Trust(error.to_string()))?;
     let mut config = quinn::ClientConfig::new(Arc::new(quic));
     config.transport_config(Arc::new(transport_config()));

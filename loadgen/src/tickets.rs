@@ -1,0 +1,109 @@
+//! What a client keeps while it is away: the tickets of its TLS sessions, and its token.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use antiphon_sdk::Trust;
+use rustls::{
+    DigitallySignedStruct, Error, SignatureScheme,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+
+/// Tickets that a client keeps.
+pub(crate) const TICKETS_MAX: usize = 8;
+
+/// One client's.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) token: String,
+    /// Holds the tickets.
+    pub(crate) quic: quinn::ClientConfig,
+}
+
+impl Kept {
+    /// Of a client that has not connected yet.
+    pub(crate) fn new(
+        trust: &Trust,
+        token: String,
+        handshakes: &FullHandshakes,
+    ) -> Result<Self, Box<antiphon_sdk::Error>> {
+        let verifier = handshakes.verifier(trust);
+        let quic = antiphon_sdk::quic_config_with(trust, |tls| {
+            tls.resumption = Resumption::in_memory_sessions(TICKETS_MAX);
+            if let Some(verifier) = verifier {
+                tls.dangerous().set_certificate_verifier(verifier);
+            }
+        });
+        Ok(Self { token, quic: quic.map_err(Box::new)? })
+    }
+}
+
+/// Counts the handshakes in which the server shows its certificate: in those that resume a session it does not.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FullHandshakes(Arc<AtomicUsize>);
+
+impl FullHandshakes {
+    /// So far.
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Trusts one certificate and counts; nothing where the trust is another one.
+    fn verifier(&self, trust: &Trust) -> Option<Arc<dyn ServerCertVerifier>> {
+        let Trust::Fingerprint(sha256) = *trust else { return None };
+        Some(Arc::new(Counting { sha256, provider: Arc::new(ring::default_provider()), shown: self.0.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct Counting {
+    sha256: [u8; 32],
+    provider: Arc<CryptoProvider>,
+    shown: Arc<AtomicUsize>,
+}
+
+impl ServerCertVerifier for Counting {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.shown.fetch_add(1, Ordering::Relaxed);
+        match ::ring::digest::digest(&::ring::digest::SHA256, end_entity).as_ref() == self.sha256 {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(rustls::CertificateError::ApplicationVerificationFailure.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
