@@ -1,8 +1,9 @@
 //! Latency at a fixed rate: chat at a part of what the slowest peer can take.
 //!
 //! The work is that of chat ([`super::live`]): nobody gets a message before it is synced, and latencies count from the planned
-//! send, whatever the generator was doing then. It sends each message at its moment; where it is late all the same, the row
-//! says so.
+//! send, whatever the generator was doing then. It sends each message at its moment, from a thread that comes first; where it is
+//! late all the same, the row says so. By how much its receivers are late is in the latencies, for everybody alike, and makes no
+//! row void: on a processor that has something else to do they say nothing.
 
 use antiphon_peers::Keeping;
 
