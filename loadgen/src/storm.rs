@@ -63,7 +63,8 @@ pub struct StormArgs {
     /// Over how long they come back, one after the other.
     #[arg(long, value_name = "S", default_value_t = 1.0)]
     pub(crate) within: f64,
-    /// They keep their tokens and the tickets of their TLS sessions; else each comes back as a process that was started anew.
+    /// They keep the tickets of their TLS sessions; else each comes back as a process that was started anew, with the token
+    /// that it had stored.
     #[arg(long)]
     pub(crate) tickets: bool,
 }
@@ -218,7 +219,7 @@ async fn run(args: &StormArgs, target: &Arc<Target>) -> Result<StormReport, Box<
     let writer = target.connect(&writer, target.endpoint().map_err(|error| *error)?, 0).await?;
 
     let handshakes = FullHandshakes::default();
-    let clients = Clients::new(target, &blocks, tickets.then_some((connections, &handshakes)))?;
+    let clients = Clients::new(target, &blocks, connections, tickets.then_some(&handshakes))?;
     let known = vanish(follow(clients.clone(), connections)).await?;
     sleep(REST).await;
     let rooms = if missed == 0 { 0 } else { connections / members * subscriptions };
@@ -255,32 +256,33 @@ async fn run(args: &StormArgs, target: &Arc<Target>) -> Result<StormReport, Box<
 struct Clients {
     target: Arc<Target>,
     blocks: Blocks,
-    /// What each has kept, if they keep anything.
-    kept: Option<Arc<[Kept]>>,
+    /// What each has kept.
+    kept: Arc<[Kept]>,
 }
 
 impl Clients {
-    /// So many clients that keep something, or any number of others.
+    /// So many clients, which keep their tokens; their tickets, too, if full handshakes are counted.
     fn new(
         target: &Arc<Target>,
         blocks: &Blocks,
-        kept: Option<(usize, &FullHandshakes)>,
+        count: usize,
+        handshakes: Option<&FullHandshakes>,
     ) -> Result<Self, Box<dyn Error>> {
-        let keep = |(count, handshakes)| {
-            let of = |session| Kept::new(target.trust(), target.user_token(&blocks.user(session)), handshakes);
-            (0..count).map(of).collect::<Result<Arc<[Kept]>, _>>()
+        let keep = |session| {
+            let token = target.user_token(&blocks.user(session));
+            match handshakes {
+                Some(handshakes) => Kept::with_tickets(target.trust(), token, handshakes),
+                None => Ok(Kept { token, quic: None }),
+            }
         };
-        Ok(Self { target: target.clone(), blocks: blocks.clone(), kept: kept.map(keep).transpose()? })
+        let kept = (0..count).map(keep).collect::<Result<_, _>>()?;
+        Ok(Self { target: target.clone(), blocks: blocks.clone(), kept })
     }
 
     async fn connect(&self, session: usize, endpoint: Endpoint) -> Result<Client, String> {
-        let user = self.blocks.user(session);
         let device = DeviceId::new("phone").map_err(|error| error.to_string())?;
-        let client = match &self.kept {
-            Some(kept) => self.target.connect_again(&kept[session], device, endpoint).await,
-            None => self.target.connect_device(&user, device, endpoint).await,
-        };
-        client.map_err(|error| format!("{user}: {error}"))
+        let client = self.target.connect_again(&self.kept[session], device, endpoint).await;
+        client.map_err(|error| format!("{}: {error}", self.blocks.user(session)))
     }
 }
 

@@ -308,18 +308,7 @@ impl Target {
         Client::connect(config).await
     }
 
-    /// Connects as a user on a device; an older session of that device is over then.
-    pub(crate) async fn connect_device(
-        &self,
-        user: &str,
-        device: DeviceId,
-        endpoint: Endpoint,
-    ) -> antiphon_sdk::Result<Client> {
-        let config = Config { device: Some(device), ..self.config(self.user_token(user), endpoint) };
-        Client::connect(config).await
-    }
-
-    /// The same with the token and the TLS tickets that the client has kept.
+    /// Connects on a device with what a client has kept; an older session of that device is over then.
     pub(crate) async fn connect_again(
         &self,
         kept: &Kept,
@@ -327,7 +316,7 @@ impl Target {
         endpoint: Endpoint,
     ) -> antiphon_sdk::Result<Client> {
         let config = self.config(kept.token.clone(), endpoint);
-        Client::connect(Config { device: Some(device), quic: Some(kept.quic.clone()), ..config }).await
+        Client::connect(Config { device: Some(device), quic: kept.quic.clone(), ..config }).await
     }
 
     /// Connects as the service that makes the conversations.

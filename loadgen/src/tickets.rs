@@ -1,4 +1,4 @@
-//! What a client keeps while it is away: the tickets of its TLS sessions, and its token.
+//! What a client keeps while it is away: its token, and the tickets of its TLS sessions unless its process ended.
 
 use std::sync::{
     Arc,
@@ -23,13 +23,13 @@ pub(crate) const TICKETS_MAX: usize = 8;
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
     pub(crate) token: String,
-    /// Holds the tickets.
-    pub(crate) quic: quinn::ClientConfig,
+    /// Holds the tickets, if it keeps them.
+    pub(crate) quic: Option<quinn::ClientConfig>,
 }
 
 impl Kept {
-    /// Of a client that has not connected yet.
-    pub(crate) fn new(
+    /// Of a client that has not connected yet, and keeps its tickets.
+    pub(crate) fn with_tickets(
         trust: &Trust,
         token: String,
         handshakes: &FullHandshakes,
@@ -41,7 +41,7 @@ impl Kept {
                 tls.dangerous().set_certificate_verifier(verifier);
             }
         });
-        Ok(Self { token, quic: quic.map_err(Box::new)? })
+        Ok(Self { token, quic: Some(quic.map_err(Box::new)?) })
     }
 }
 

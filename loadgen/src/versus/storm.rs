@@ -45,7 +45,7 @@ pub struct Storm {
     pub missed: usize,
     /// Bytes of a message.
     pub bytes: usize,
-    /// Clients keep the tickets of their TLS sessions, and their tokens.
+    /// Clients keep the tickets of their TLS sessions.
     pub tickets: bool,
 }
 
@@ -112,7 +112,7 @@ pub(super) fn storm_rows(size: Size) -> Vec<Row> {
     };
     let (with_missed, with_tickets) = (Storm { missed: 5, ..storm }, Storm { tickets: true, ..storm });
     let missed = "with 5 missed messages of each (NATS: subscriptions only)";
-    let kept = "nothing missed, with the TLS tickets and the tokens that they had";
+    let kept = "nothing missed, with the TLS tickets that they had";
     let mut rows = vec![
         row("S5-nothing-missed", storm, "nothing missed", STORM_GOALS, size.rounds),
         row("S5-50-missed", with_missed, missed, &[], 1),
