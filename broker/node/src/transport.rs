@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use quinn_proto::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
 
 /// Bytes of one connection that wait for their acknowledgement. Bounds what a stalled reader costs in the transport.
 pub(crate) const SEND_WINDOW: u64 = 96 << 10;
@@ -27,7 +27,7 @@ pub(crate) const ACCEPTS_PER_TURN: usize = 2;
 pub struct TransportSettings {
     /// A connection without any packet for so long is gone. Clients keep theirs alive.
     pub idle_timeout: Duration,
-    /// Probe for larger packets than 1,200 bytes.
+    /// Probe for packets of 1,452 bytes instead of 1,200.
     pub mtu_discovery: bool,
     /// Send bursts to one peer as one segmented datagram.
     pub segmentation_offload: bool,
@@ -64,13 +64,21 @@ impl TransportSettings {
             .crypto_buffer_size(16 << 10)
             .datagram_receive_buffer_size(None)
             .enable_segmentation_offload(self.segmentation_offload);
-        if !self.mtu_discovery {
-            transport.mtu_discovery_config(None);
-        }
+        transport.mtu_discovery_config(self.mtu_discovery.then(mtu_discovery));
         server
             .transport_config(Arc::new(transport))
             .max_incoming(INCOMING_MAX)
             .incoming_buffer_size(16 << 10)
             .incoming_buffer_size_total(8 << 20);
     }
+}
+
+/// One probe of the largest packet that fits Ethernet, instead of a search by halves: most connections carry small packets,
+/// and every probe and its acknowledgement cost as much as a delivery. Where 1,452 bytes do not pass, packets stay at 1,200.
+fn mtu_discovery() -> MtuDiscoveryConfig {
+    const SMALLEST: u16 = 1_200;
+    const LARGEST: u16 = 1_452;
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(LARGEST).minimum_change(LARGEST - SMALLEST);
+    discovery
 }
