@@ -9,7 +9,7 @@ use std::{fs, io, path::PathBuf, sync::Arc};
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use rustls::{
     ServerConfig,
-    crypto::ring::default_provider,
+    crypto::ring::{Ticketer, default_provider},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     version::TLS13,
 };
@@ -116,6 +116,7 @@ impl Material {
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&[&TLS13])
             .map_err(TlsError::Refused)?;
+        let resumes = edges.is_none();
         let builder = match edges {
             Some(edges) => builder.with_client_cert_verifier(edges),
             None => builder.with_no_client_auth(),
@@ -124,6 +125,12 @@ impl Material {
         tls.alpn_protocols = vec![alpn.to_vec()];
         // Early data can be replayed; QUIC knows only 0 (off) and u32::MAX (on).
         tls.max_early_data_size = 0;
+        // A client keeps its session itself: any number of them can resume, and shards share no table. An edge has none: it
+        // proves its key at every connection.
+        tls.send_tls13_tickets = usize::from(resumes);
+        if resumes {
+            tls.ticketer = Ticketer::new().map_err(TlsError::Refused)?;
+        }
         Ok(tls)
     }
 }
@@ -131,7 +138,8 @@ impl Material {
 #[cfg(test)]
 mod tests {
     use rustls::{
-        ClientConfig, ClientConnection, Error, ProtocolVersion, RootCertStore, ServerConnection, pki_types::ServerName,
+        ClientConfig, ClientConnection, Error, HandshakeKind, ProtocolVersion, RootCertStore, ServerConnection,
+        pki_types::ServerName,
     };
 
     use super::*;
@@ -141,13 +149,7 @@ mod tests {
         Material::parse(identity.certificate_pem.as_bytes(), identity.certificate_key_pem()).unwrap()
     }
 
-    /// A whole handshake in memory; the error is the first one of either side.
-    fn handshake(
-        server: ServerConfig,
-        trusted: &str,
-        name: &'static str,
-        alpn: &[u8],
-    ) -> Result<ServerConnection, Error> {
+    fn client(trusted: &str, alpn: &[u8]) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
         let mut client = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -156,9 +158,27 @@ mod tests {
             .with_root_certificates(roots)
             .with_no_client_auth();
         client.alpn_protocols = vec![alpn.to_vec()];
-        let mut client = ClientConnection::new(Arc::new(client), ServerName::try_from(name).unwrap())?;
-        let mut server = ServerConnection::new(Arc::new(server))?;
-        while client.is_handshaking() || server.is_handshaking() {
+        Arc::new(client)
+    }
+
+    /// A whole handshake in memory; the error is the first one of either side.
+    fn handshake(
+        server: ServerConfig,
+        trusted: &str,
+        name: &'static str,
+        alpn: &[u8],
+    ) -> Result<ServerConnection, Error> {
+        connect(&Arc::new(server), &client(trusted, alpn), name)
+    }
+
+    fn connect(
+        server: &Arc<ServerConfig>,
+        client: &Arc<ClientConfig>,
+        name: &'static str,
+    ) -> Result<ServerConnection, Error> {
+        let mut client = ClientConnection::new(client.clone(), ServerName::try_from(name).unwrap())?;
+        let mut server = ServerConnection::new(server.clone())?;
+        while client.is_handshaking() || server.is_handshaking() || server.wants_write() {
             let mut flight = Vec::new();
             client.write_tls(&mut flight).unwrap();
             server.read_tls(&mut flight.as_slice()).unwrap();
@@ -184,6 +204,33 @@ mod tests {
         }
         let server = development_material(&identity).into_tls().unwrap();
         assert!(handshake(server, &identity.certificate_pem, "evil.example", b"antiphon/1").is_err());
+    }
+
+    #[test]
+    fn as_many_clients_as_like_resume_their_sessions() {
+        const CLIENTS: usize = 300;
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity::load_or_create(folder.path()).unwrap();
+        let server = Arc::new(development_material(&identity).into_tls().unwrap());
+        let clients: Vec<_> = (0..CLIENTS).map(|_| client(&identity.certificate_pem, b"antiphon/1")).collect();
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            for client in &clients {
+                assert_eq!(connect(&server, client, "localhost").unwrap().handshake_kind(), Some(kind));
+            }
+        }
+        // A reload is a new configuration, to which the old tickets mean nothing.
+        let server = Arc::new(development_material(&identity).into_tls().unwrap());
+        let again = connect(&server, &clients[0], "localhost").unwrap();
+        assert_eq!(again.handshake_kind(), Some(HandshakeKind::Full));
+    }
+
+    #[test]
+    fn an_edge_proves_its_key_at_every_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity::load_or_create(folder.path()).unwrap();
+        let edges = Some(Arc::new(KnownEdges::new(std::collections::BTreeSet::new())));
+        let trunks = development_material(&identity).into_tls_for(b"antiphon-trunk/1", edges).unwrap();
+        assert!(trunks.send_tls13_tickets == 0 && !trunks.ticketer.enabled());
     }
 
     #[test]
