@@ -1,7 +1,7 @@
 //! What a step of the shard leaves behind: effects for the shell, messages for shards, counts.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use uuid::{Builder, Uuid};
 use crate::{
     connection_id::ConnectionId,
     counters::Counters,
+    hash_key::HashKey,
     log::Purpose,
     output::Output,
     routing::{Routing, ShardId},
@@ -41,9 +42,11 @@ pub(crate) struct Effects {
     /// What happened since the boot.
     pub(crate) counters: Counters,
     /// What the store's answers in flight are for.
-    purposes: BTreeMap<Token, (LogKey, Purpose)>,
+    purposes: HashMap<Token, (LogKey, Purpose), HashKey>,
     /// How many operations of each log the store has not answered.
-    in_flight: BTreeMap<LogKey, u32>,
+    in_flight: HashMap<LogKey, u32, HashKey>,
+    /// For tables whose keys come from outside.
+    pub(crate) hash_key: HashKey,
     rng: ChaCha8Rng,
     next_token: u64,
 }
@@ -55,6 +58,8 @@ impl Effects {
     }
 
     pub(crate) fn new(shard: ShardId, routing: Routing, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        let hash_key = HashKey::new(&mut rng);
         Self {
             now: Time::default(),
             shard,
@@ -63,9 +68,10 @@ impl Effects {
             posted: VecDeque::new(),
             wakes: BTreeSet::new(),
             counters: Counters::default(),
-            purposes: BTreeMap::new(),
-            in_flight: BTreeMap::new(),
-            rng: ChaCha8Rng::from_seed(seed),
+            purposes: HashMap::with_hasher(hash_key),
+            in_flight: HashMap::with_hasher(hash_key),
+            hash_key,
+            rng,
             next_token: 0,
         }
     }

@@ -20,12 +20,14 @@ mod digests;
 mod effect;
 mod effects;
 pub mod explain;
+mod hash_key;
 mod held;
 mod home;
 mod input;
 mod journal;
 pub mod limits;
 pub mod log;
+mod logs;
 mod mailbox;
 #[cfg(feature = "mutants")]
 pub mod mutants;

@@ -1,7 +1,5 @@
 //! The shard: dispatch between its connection side and its owner side.
 
-use std::{collections::BTreeMap, ops::Bound};
-
 use antiphon_protocol::LogKey;
 use antiphon_storage_contract::Completion;
 
@@ -19,6 +17,7 @@ use crate::{
         DELIVERIES_PER_TURN, HANDLE_LOG_BITS, LOGS_RESIDENT_MAX, LOGS_RESTED_PER_TURN, SHARDS_MAX, WAKES_PER_TURN,
     },
     log::{Log, Place, Purpose},
+    logs::Logs,
     mailbox::Mailbox,
     outbox::Outbox,
     output::Output,
@@ -65,25 +64,23 @@ pub struct Shard {
     users: Users,
     journal: Journal,
     digests: Digests,
-    logs: BTreeMap<LogKey, Log>,
+    logs: Logs,
     /// Logs that were appended to in this turn.
     appended: Vec<LogKey>,
     /// Logs that may have something to write behind: cursors that moved, redactions that the store did not take.
     unsaved: Vec<LogKey>,
     unsaved_due: Option<Time>,
-    /// Where the search for a log to let go goes on.
-    eviction_from: LogKey,
     rest: Rest,
     mail: Vec<Mailbox>,
     next_handle: u32,
 }
 
 /// How far the logs have been brought to rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Rest {
     NotAsked,
-    /// Those up to this one are.
-    After(Option<LogKey>),
+    /// These are still to be.
+    Of(Vec<LogKey>),
     Done,
 }
 
@@ -98,16 +95,15 @@ impl Shard {
             home.stand_by(String::new());
         }
         Self {
+            logs: Logs::new(fx.hash_key),
             fx,
             home,
             users: Users::new(config.shares_presence),
             journal,
             digests: Digests::default(),
-            logs: BTreeMap::new(),
             appended: Vec::new(),
             unsaved: Vec::new(),
             unsaved_due: None,
-            eviction_from: LogKey([0; 16]),
             rest: Rest::NotAsked,
             mail: (0..routing.shards()).map(|_| Mailbox::default()).collect(),
             next_handle: 0,
@@ -134,7 +130,7 @@ impl Shard {
                 }
             }
             Input::Drain { deadline_ms } => self.home.drain(deadline_ms),
-            Input::Rest => self.rest = Rest::After(None),
+            Input::Rest => self.rest = Rest::Of(self.logs.keys()),
         }
         self.sort_posted();
     }
@@ -154,7 +150,7 @@ impl Shard {
         match message {
             ShardMessage::Request(request) => self.request(request),
             ShardMessage::Release { key, count } => {
-                if let Some(log) = self.logs.get_mut(&key) {
+                if let Some(log) = self.logs.get_mut(key) {
                     log.release(from, count);
                 }
             }
@@ -172,7 +168,7 @@ impl Shard {
                 self.users.unwatch(&mut self.fx, from, user, connection, list);
             }
             ShardMessage::EffectDone { source, target, seq, is_durable } => {
-                if let Some(log) = self.logs.get_mut(&source) {
+                if let Some(log) = self.logs.get_mut(source) {
                     log.effect_done(&mut self.fx, &target, seq, is_durable);
                 }
             }
@@ -198,13 +194,12 @@ impl Shard {
             Operation::Cursor(_) => self.unsaved.push(key),
             _ => {}
         }
-        let is_new = !self.logs.contains_key(&key);
-        if is_new {
+        if self.logs.get(key).is_none() {
             self.evict_one();
             let log = self.load(&request);
             self.logs.insert(key, log);
         }
-        if let Some(log) = self.logs.get_mut(&key) {
+        if let Some(log) = self.logs.use_mut(key) {
             if log.is_unloaded() {
                 log.load_again(&mut self.fx);
             }
@@ -223,18 +218,12 @@ impl Shard {
 
     /// Lets one idle log go when there are too many.
     fn evict_one(&mut self) {
-        const LOOKED_AT_MAX: usize = 16;
         if self.logs.len() < LOGS_RESIDENT_MAX {
             return;
         }
-        let from = self.eviction_from;
-        let candidates = self.logs.range(from..).chain(self.logs.range(..from)).take(LOOKED_AT_MAX);
         // An operation in flight may have somebody waiting for it, or be a write that a new load would not see.
-        let is_idle = |key: &LogKey, log: &Log| log.is_idle() && !self.fx.is_in_flight(*key);
-        let idle = candidates.filter(|(key, log)| is_idle(key, log)).map(|(key, _)| *key).next();
-        let last = self.logs.range(from..).chain(self.logs.range(..from)).nth(LOOKED_AT_MAX).map(|(key, _)| *key);
-        self.eviction_from = last.unwrap_or(LogKey([0; 16]));
-        if let Some(mut log) = idle.and_then(|key| self.logs.remove(&key)) {
+        let is_idle = |key, log: &Log| log.is_idle() && !self.fx.is_in_flight(key);
+        if let Some(mut log) = self.logs.take_unused(is_idle) {
             log.checkpoint(&mut self.fx);
         }
     }
@@ -244,7 +233,7 @@ impl Shard {
         if let Purpose::Journal(partition) = purpose {
             return self.journal_read(partition, completion);
         }
-        if let Some(log) = self.logs.get_mut(&key) {
+        if let Some(log) = self.logs.get_mut(key) {
             let head = log.head();
             log.stored(&mut self.fx, purpose, completion);
             if log.head() > head && head > 0 {
@@ -275,7 +264,7 @@ impl Shard {
                 return;
             };
             self.fx.wakes.remove(&(time, key));
-            match self.logs.get_mut(&key) {
+            match self.logs.get_mut(key) {
                 Some(log) => log.woken(&mut self.fx),
                 None => self.journal.retry(&mut self.fx, key),
             }
@@ -284,7 +273,7 @@ impl Shard {
 
     fn tell_digests(&mut self) {
         while let Some((key, shards)) = self.digests.take_due(self.fx.now) {
-            if let Some(log) = self.logs.get(&key) {
+            if let Some(log) = self.logs.get(key) {
                 log.digest(&mut self.fx, shards);
             }
         }
@@ -302,7 +291,7 @@ impl Shard {
         self.appended.sort_unstable();
         self.appended.dedup();
         for key in std::mem::take(&mut self.appended) {
-            if let Some(log) = self.logs.get_mut(&key) {
+            if let Some(log) = self.logs.get_mut(key) {
                 log.end_turn(&mut self.fx);
             }
         }
@@ -324,7 +313,7 @@ impl Shard {
         }
         self.unsaved_due = None;
         for key in std::mem::take(&mut self.unsaved) {
-            if let Some(log) = self.logs.get_mut(&key) {
+            if let Some(log) = self.logs.get_mut(key) {
                 log.write_behind(&mut self.fx);
             }
         }
@@ -333,15 +322,17 @@ impl Shard {
     /// Saves what is otherwise saved behind, and writes a checkpoint for every log with rows behind its last one: the
     /// next owner reads no rows to take it up. A bounded number of logs a turn.
     fn bring_to_rest(&mut self) {
-        let Rest::After(last) = self.rest else { return };
-        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut next = None;
-        for (key, log) in self.logs.range_mut((from, Bound::Unbounded)).take(LOGS_RESTED_PER_TURN) {
-            log.write_behind(&mut self.fx);
-            log.checkpoint(&mut self.fx);
-            next = Some(*key);
+        let Rest::Of(keys) = &mut self.rest else { return };
+        let resting = keys.split_off(keys.len().saturating_sub(LOGS_RESTED_PER_TURN));
+        if keys.is_empty() {
+            self.rest = Rest::Done;
         }
-        self.rest = next.map_or(Rest::Done, |key| Rest::After(Some(key)));
+        for key in resting {
+            if let Some(log) = self.logs.get_mut(key) {
+                log.write_behind(&mut self.fx);
+                log.checkpoint(&mut self.fx);
+            }
+        }
     }
 
     /// Whether [`Input::Rest`] has been carried out and the store has answered all that was asked of it.
@@ -394,7 +385,7 @@ impl Shard {
 
     /// Whether another turn has something to do without any further input.
     pub fn has_work(&self) -> bool {
-        let is_coming_to_rest = matches!(self.rest, Rest::After(_));
+        let is_coming_to_rest = matches!(self.rest, Rest::Of(_));
         let has_news = self.home.has_deliveries() || self.users.has_work();
         has_news || !self.appended.is_empty() || is_coming_to_rest || self.has_due_wake()
     }

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     effects::Effects,
+    hash_key::HashKey,
     limits::{APPEND_BYTES_MAX, CHECKPOINT_RECORD_BYTES_MAX, CHECKPOINT_ROWS, LOG_IN_FLIGHT_ROWS_MAX},
     shard_message::{Origin, Record},
 };
@@ -129,7 +130,7 @@ pub(super) struct Contents {
 
 impl Contents {
     /// Takes a log up as the store holds it.
-    pub(super) fn new(loaded: Loaded) -> Result<Self, prost::DecodeError> {
+    pub(super) fn new(loaded: Loaded, hash_key: HashKey) -> Result<Self, prost::DecodeError> {
         let mut checkpoint = Checkpoint::of(&loaded)?;
         let records = std::mem::take(&mut checkpoint.records);
         let records = records.into_iter().map(|record| (record.key, record.value)).collect();
@@ -150,7 +151,7 @@ impl Contents {
             owed: std::mem::take(&mut checkpoint.owed),
             cursors: Cursors::default(),
             tail: Tail::default(),
-            duplicates: Duplicates::new(checkpoint.time_ms),
+            duplicates: Duplicates::new(checkpoint.time_ms, hash_key),
             redactions: Redactions::default(),
             messages: MessageStates::new(through + 1, records),
             pending: Vec::new(),
@@ -158,12 +159,14 @@ impl Contents {
             in_flight_rows: 0,
         };
         for row in loaded.tail {
-            contents.duplicates.insert(&row, loaded.epoch);
+            if let Ok(sender) = row.sender().parse() {
+                contents.duplicates.insert(&row, &sender, loaded.epoch);
+            }
             contents.fold(row);
         }
         #[cfg(feature = "mutants")]
         if crate::mutants::forgets_duplicates() {
-            contents.duplicates = Duplicates::new(0);
+            contents.duplicates = Duplicates::new(0, hash_key);
         }
         contents.forget_gone();
         contents.assigned_msgno = contents.head_msgno;
@@ -224,7 +227,7 @@ impl Contents {
             row = row.imported();
             frame = frames::event(handle, &row);
         }
-        self.duplicates.insert(&row, self.epoch);
+        self.duplicates.insert(&row, draft.sender, self.epoch);
         self.in_flight_rows += 1;
         self.pending.push(PendingRow { frame, row, waiters: vec![waiter], related: None });
         self.assigned
