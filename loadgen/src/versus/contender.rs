@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon_peers::{Certificate, Keeping, Peer, Server};
+use antiphon_peers::{Certificate, Keeping, Peer, Security, Server};
 use serde::{Serialize, Serializer};
 use tempfile::TempDir;
 
@@ -54,31 +54,43 @@ pub enum Contender {
     Stranger,
     /// Another server.
     Peer(Peer),
+    /// The same without TLS.
+    Plain(Peer),
 }
 
 impl Contender {
-    /// Its name in tables.
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Floor => "UDP floor",
             Self::Bare => "bare QUIC",
             Self::Smaller => "Antiphon (small)",
             Self::Antiphon => "Antiphon",
             Self::Stranger => "quic-go client",
-            Self::Peer(peer) => peer.name(),
+            Self::Peer(peer) | Self::Plain(peer) => peer.name(),
+        }
+    }
+
+    /// Whose program takes part, unless it is the broker's or this one's.
+    pub fn peer(self) -> Option<Peer> {
+        match self {
+            Self::Peer(peer) | Self::Plain(peer) => Some(peer),
+            Self::Floor | Self::Bare | Self::Smaller | Self::Antiphon | Self::Stranger => None,
         }
     }
 }
 
 impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        match self {
+            Self::Plain(_) => write!(f, "{} (plain)", self.name()),
+            _ => f.pad(self.name()),
+        }
     }
 }
 
 impl Serialize for Contender {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
+        serializer.collect_str(self)
     }
 }
 
@@ -101,7 +113,7 @@ impl Stand {
     /// Whether this contender takes part.
     pub fn has(&self, contender: Contender) -> bool {
         match contender {
-            Contender::Peer(peer) => self.programs.contains_key(peer.name()),
+            Contender::Peer(peer) | Contender::Plain(peer) => self.programs.contains_key(peer.name()),
             Contender::Stranger => self.stranger.is_some(),
             Contender::Floor | Contender::Bare | Contender::Smaller | Contender::Antiphon => true,
         }
@@ -126,7 +138,8 @@ impl Stand {
             }
             (Contender::Stranger, work) => self.stranger(work),
             (Contender::Antiphon, Work::Browsers(load)) => Ok(self.gateway(load)?.into()),
-            (Contender::Peer(peer), work) => self.peer(peer, work),
+            (Contender::Peer(peer), work) => self.peer(peer, Security::Tls, work),
+            (Contender::Plain(peer), work) => self.peer(peer, Security::Plain, work),
         }
     }
 
@@ -204,7 +217,7 @@ impl Stand {
         }
     }
 
-    fn peer(&self, peer: Peer, work: Work) -> Result<Outcome, Box<dyn Error>> {
+    fn peer(&self, peer: Peer, security: Security, work: Work) -> Result<Outcome, Box<dyn Error>> {
         let program = self.programs.get(peer.name()).ok_or("its program is not on this machine")?;
         let keeping = match work {
             Work::Live(live) => live.keeping,
@@ -212,18 +225,19 @@ impl Stand {
             Work::Herd(_) | Work::Growth(_) | Work::Browsers(_) => Keeping::Nothing,
             Work::Storm(_) => Storm::keeping(peer),
         };
-        let server = self.cores.around(|| Server::start(program, &self.certificate, keeping))??;
+        let server = self.cores.around(|| Server::start(program, &self.certificate, security, keeping))??;
         let client = self.certificate.client()?;
+        let client = (security == Security::Tls).then_some(&client);
         let outcome = async {
             Ok::<Outcome, Box<dyn Error>>(match work {
                 Work::Durable(load) if load.rate.is_some() => {
                     return Err("peers publish as much as they can".into());
                 }
-                Work::Live(load) => live::run(server, &client, load).await?.into(),
-                Work::Durable(load) => durable::run(&server, &client, load).await?.into(),
-                Work::Herd(load) => herd::run(&server, &client, load).await?.into(),
-                Work::Storm(load) => storm::run(&server, &client, load).await?.into(),
-                Work::History(load) => history::run(&server, &client, load).await?.into(),
+                Work::Live(load) => live::run(server, client, load).await?.into(),
+                Work::Durable(load) => durable::run(&server, client, load).await?.into(),
+                Work::Herd(load) => herd::run(&server, client, load).await?.into(),
+                Work::Storm(load) => storm::run(&server, client.ok_or("storms are encrypted")?, load).await?.into(),
+                Work::History(load) => history::run(&server, client, load).await?.into(),
                 Work::Browsers(load) => browsers::run_on_peer(server, load).await?.into(),
                 Work::Growth(_) => return Err("only the broker is compared with itself".into()),
             })

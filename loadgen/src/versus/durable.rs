@@ -92,7 +92,11 @@ pub(super) fn durable_rows(size: Size) -> Vec<Row> {
 }
 
 /// Runs it.
-pub async fn run(server: &Server, client: &Arc<ClientConfig>, load: Durable) -> Result<PublishReport, Box<dyn Error>> {
+pub async fn run(
+    server: &Server,
+    client: Option<&Arc<ClientConfig>>,
+    load: Durable,
+) -> Result<PublishReport, Box<dyn Error>> {
     let Durable { connections, in_flight, bytes, rate: _, seconds, warm_up } = load;
     let open = async |number| Connection::open(server.peer(), server.address(), client, number).await;
     let mut service = open(0).await?;

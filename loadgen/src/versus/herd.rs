@@ -72,7 +72,11 @@ pub(super) fn herd_row(size: Size) -> Row {
 }
 
 /// Runs it. As with the broker, a hundred connections have the same subscriptions.
-pub async fn run(server: &Server, client: &Arc<ClientConfig>, herd: Herd) -> Result<IdleReport, Box<dyn Error>> {
+pub async fn run(
+    server: &Server,
+    client: Option<&Arc<ClientConfig>>,
+    herd: Herd,
+) -> Result<IdleReport, Box<dyn Error>> {
     let Herd { connections, subscriptions, seconds } = herd;
     let pid = server.pid();
     let half = connections / 2;
@@ -87,7 +91,7 @@ pub async fn run(server: &Server, client: &Arc<ClientConfig>, herd: Herd) -> Res
             let last = (first + OPENING_MAX).min((step * half) as u64);
             let mut opening = JoinSet::new();
             for number in first..last {
-                opening.spawn(open(server.peer(), server.address(), Arc::clone(client), number, subscriptions));
+                opening.spawn(open(server.peer(), server.address(), client.cloned(), number, subscriptions));
             }
             while let Some(opened) = opening.join_next().await {
                 herd.push(opened??);
@@ -110,11 +114,11 @@ pub async fn run(server: &Server, client: &Arc<ClientConfig>, herd: Herd) -> Res
 async fn open(
     peer: antiphon_peers::Peer,
     address: std::net::SocketAddr,
-    client: Arc<ClientConfig>,
+    client: Option<Arc<ClientConfig>>,
     number: u64,
     subscriptions: usize,
 ) -> Result<Connection, antiphon_peers::ConnectionError> {
-    let mut connection = Connection::open(peer, address, &client, number).await?;
+    let mut connection = Connection::open(peer, address, client.as_ref(), number).await?;
     for subscription in 0..subscriptions {
         connection.subscribe(&format!("room.{}.{subscription}", number / MEMBERS as u64)).await?;
     }

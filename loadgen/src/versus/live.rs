@@ -145,7 +145,11 @@ pub(super) fn chat_rows(size: Size) -> Vec<Row> {
 }
 
 /// Runs it; the server is gone when it is over.
-pub async fn run(server: Server, client: &Arc<ClientConfig>, live: Live) -> Result<FanoutReport, Box<dyn Error>> {
+pub async fn run(
+    server: Server,
+    client: Option<&Arc<ClientConfig>>,
+    live: Live,
+) -> Result<FanoutReport, Box<dyn Error>> {
     let Live { rooms: rooms_wanted, members, bytes, rate, seconds, warm_up, keeping, choice, exact } = live;
     let mut connections = 0;
     let mut open = async || {

@@ -6,7 +6,7 @@
 //! [`outcome`] is what came of it, [`table`] and [`plot`] tell that, and [`scene`] where it was measured.
 //!
 //! Invariants: one server at a time, alone on its processor, started for this measurement and gone after it; all of them with
-//! one certificate and TLS 1.3, but for browsers, where all are without; every delivery and acknowledgement is checked at its
+//! one certificate and TLS 1.3, but for browsers, where all are without, and the peers of [`variants`]; every delivery and acknowledgement is checked at its
 //! receiver, and a measurement with a wrong count has no result.
 
 use std::{
@@ -40,6 +40,7 @@ pub mod scene;
 pub mod storm;
 pub mod stranger;
 pub mod table;
+pub mod variants;
 
 use contender::{Contender, Stand};
 use outcome::{Measure, Outcome};
@@ -160,7 +161,7 @@ impl VersusArgs {
     /// missing otherwise is named at once.
     fn find_programs(&self, rows: &[Row]) -> Result<(Programs, Vec<Missing>), Box<dyn Error>> {
         let is_asked = |peer: &Peer| match &*self.peers {
-            [] => rows.iter().any(|row| row.contenders.contains(&Contender::Peer(*peer))),
+            [] => rows.iter().flat_map(|row| &row.contenders).any(|contender| contender.peer() == Some(*peer)),
             peers => peers.contains(peer),
         };
         let (mut found, mut left_out, mut missing) = (Programs::new(), Vec::new(), Vec::new());

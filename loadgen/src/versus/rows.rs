@@ -17,7 +17,7 @@ use super::{
     live::{self, Live},
     outcome::Measure,
     storm::{self, Storm},
-    stranger,
+    stranger, variants,
 };
 
 /// A scenario.
@@ -182,7 +182,7 @@ pub(super) const MOSQUITTO: Contender = Contender::Peer(Peer::Mosquitto);
 
 /// The rows of a scenario.
 pub fn of(scenario: ScenarioName, size: Size) -> Vec<Row> {
-    match scenario {
+    let mut rows = match scenario {
         ScenarioName::S1 => live::live_rows(size).into_iter().chain([stranger::live_row(size)]).collect(),
         ScenarioName::S2 => live::chat_rows(size),
         ScenarioName::S3 => durable::durable_rows(size).into_iter().chain([stranger::durable_row(size)]).collect(),
@@ -192,7 +192,12 @@ pub fn of(scenario: ScenarioName, size: Size) -> Vec<Row> {
         ScenarioName::S7 => latency::latency_rows(size),
         ScenarioName::S9 => browsers::browser_rows(size),
         ScenarioName::Growth => growth::growth_rows(size),
+    };
+    if size.is_full {
+        let variants: Vec<Row> = rows.iter().flat_map(variants::of).collect();
+        rows.extend(variants);
     }
+    rows
 }
 
 #[cfg(test)]

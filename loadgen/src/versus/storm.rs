@@ -156,12 +156,12 @@ fn failed(error: Failed) -> Box<dyn Error> {
 
 impl Place {
     async fn open(&self, number: u64) -> Result<Connection, Failed> {
-        Ok(Connection::open(self.peer, self.address, &self.client, number).await?)
+        Ok(Connection::open(self.peer, self.address, Some(&self.client), number).await?)
     }
 
     /// The connection of a client, and whether the server has kept its subscriptions.
     async fn open_lasting(&self, session: usize) -> Result<(Connection, bool), Failed> {
-        Ok(Connection::open_lasting(self.peer, self.address, &self.client, session as u64 + 1).await?)
+        Ok(Connection::open_lasting(self.peer, self.address, Some(&self.client), session as u64 + 1).await?)
     }
 
     /// Whether what clients miss is kept for them.
