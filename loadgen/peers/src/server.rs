@@ -41,8 +41,17 @@ pub enum Security {
 pub enum Keeping {
     /// They go to who is there.
     Nothing,
+    /// They were written to a file, which the kernel has and the disk not yet: the server syncs it now and then.
+    Written,
     /// They are on the disk, synced.
     Synced,
+}
+
+impl Keeping {
+    /// Whether messages are in a file at all before the answer.
+    pub fn keeps(self) -> bool {
+        self != Self::Nothing
+    }
 }
 
 /// Why there is no server.
@@ -154,6 +163,8 @@ fn configure(command: &mut Command, setup: Setup<'_>) -> io::Result<()> {
         Peer::Nats => {
             let stream = match keeping {
                 Keeping::Nothing => String::new(),
+                // Unless it is told otherwise it syncs every two minutes.
+                Keeping::Written => format!("jetstream {{ store_dir: {:?} }}\n", home.join("data")),
                 Keeping::Synced => {
                     format!("jetstream {{ store_dir: {:?}, sync_interval: always }}\n", home.join("data"))
                 }
@@ -168,7 +179,11 @@ fn configure(command: &mut Command, setup: Setup<'_>) -> io::Result<()> {
             command.arg("--config").arg(config);
         }
         Peer::Redis => {
-            let append = if keeping == Keeping::Synced { "yes" } else { "no" };
+            let append = match keeping {
+                Keeping::Nothing => "appendonly no",
+                Keeping::Written => "appendonly yes\nappendfsync everysec",
+                Keeping::Synced => "appendonly yes\nappendfsync always",
+            };
             let listener = match security {
                 Security::Tls => format!(
                     "port 0\ntls-port {port}\ntls-cert-file {chain}\ntls-key-file {key}\ntls-ca-cert-file {chain}\n\
@@ -176,11 +191,8 @@ fn configure(command: &mut Command, setup: Setup<'_>) -> io::Result<()> {
                 ),
                 Security::Plain => format!("port {port}\n"),
             };
-            let text = format!(
-                "bind 127.0.0.1\n{listener}save \"\"\nmaxclients 19000\nappendonly {append}\nappendfsync always\n\
-                 dir {}\n",
-                home.display()
-            );
+            let text =
+                format!("bind 127.0.0.1\n{listener}save \"\"\nmaxclients 19000\n{append}\ndir {}\n", home.display());
             fs::write(&config, text)?;
             command.arg(config);
         }
@@ -245,5 +257,18 @@ mod tests {
         }
         // That of Redis would be another listener beside the one with TLS.
         assert!(config(Peer::Redis, Security::Tls, Keeping::Nothing).contains("port 0\n"));
+    }
+
+    #[test]
+    fn a_server_keeps_as_it_is_told() {
+        let told = |peer, keeping, words: &str| config(peer, Security::Plain, keeping).contains(words);
+        assert!(told(Peer::Redis, Keeping::Nothing, "appendonly no"));
+        assert!(told(Peer::Redis, Keeping::Written, "appendonly yes\nappendfsync everysec"));
+        assert!(told(Peer::Redis, Keeping::Synced, "appendonly yes\nappendfsync always"));
+        assert!(!told(Peer::Nats, Keeping::Nothing, "jetstream"));
+        assert!(
+            told(Peer::Nats, Keeping::Written, "jetstream") && !told(Peer::Nats, Keeping::Written, "sync_interval")
+        );
+        assert!(told(Peer::Nats, Keeping::Synced, "sync_interval: always"));
     }
 }

@@ -221,7 +221,8 @@ impl Stand {
         let program = self.programs.get(peer.name()).ok_or("its program is not on this machine")?;
         let keeping = match work {
             Work::Live(live) => live.keeping,
-            Work::Durable(_) | Work::History(_) => Keeping::Synced,
+            Work::Durable(load) => load.keeping,
+            Work::History(_) => Keeping::Synced,
             Work::Herd(_) | Work::Growth(_) | Work::Browsers(_) => Keeping::Nothing,
             Work::Storm(_) => Storm::keeping(peer),
         };

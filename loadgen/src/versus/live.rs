@@ -2,7 +2,7 @@
 //!
 //! As with the broker, each subscriber checks that the next message has the next number, and the processor time is that
 //! between two moments at which nothing is under way. Where messages are kept, each is acknowledged once, in order, and
-//! nobody gets it before it is synced.
+//! nobody gets it before.
 
 use std::{
     error::Error,
@@ -49,7 +49,7 @@ pub struct Live {
     pub seconds: f64,
     /// Load before it.
     pub warm_up: f64,
-    /// What a peer does with a message first. The broker keeps it anyhow.
+    /// What a peer does with a message first. The broker syncs it anyhow.
     pub keeping: Keeping,
     /// Which room gets a message.
     pub choice: Choice,
@@ -156,7 +156,7 @@ pub async fn run(
         connections += 1;
         Connection::open(server.peer(), server.address(), client, connections).await
     };
-    if keeping == Keeping::Synced {
+    if keeping.keeps() {
         open().await?.make_stream("c.*").await?;
     }
     let tally = Arc::new(Tally::default());
@@ -168,7 +168,7 @@ pub async fn run(
             let mut connection = open().await?;
             match keeping {
                 Keeping::Nothing => connection.subscribe(&subject).await?,
-                Keeping::Synced => connection.follow_kept(&subject).await?,
+                Keeping::Written | Keeping::Synced => connection.follow_kept(&subject).await?,
             }
             readers.spawn(follow(connection, plans.clone(), tally.clone()));
         }
@@ -225,7 +225,7 @@ impl Publish for Publisher {
     }
 
     fn is_owed(&self) -> bool {
-        self.keeping == Keeping::Synced && self.answers.count < self.sent
+        self.keeping.keeps() && self.answers.count < self.sent
     }
 
     fn sent(&self) -> u64 {
@@ -241,7 +241,7 @@ impl Publisher {
     fn put(&mut self) {
         match self.keeping {
             Keeping::Nothing => self.connection.publish(&self.subject, &self.body),
-            Keeping::Synced => {
+            Keeping::Written | Keeping::Synced => {
                 let message = Keep { subject: &self.subject, request: self.sent, payload: &self.body };
                 self.connection.keep_and_publish(message);
             }

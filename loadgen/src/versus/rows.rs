@@ -114,7 +114,7 @@ pub struct Row {
 pub enum Work {
     /// Rooms with one publisher and many followers.
     Live(Live),
-    /// Connections with messages that wait for their acknowledgement, which comes when they are synced.
+    /// Connections with messages that wait for their acknowledgement, which comes when they are kept.
     Durable(Durable),
     /// Connections with subscriptions, and nothing happens.
     Herd(Herd),

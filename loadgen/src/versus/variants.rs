@@ -1,7 +1,12 @@
 //! Rows in which the broker does what it always does, and the peers have it easier: once, to tell the ratio beside that of
 //! equal conditions.
 
-use super::{contender::Contender, rows::Row};
+use antiphon_peers::Keeping;
+
+use super::{
+    contender::Contender,
+    rows::{Row, Work},
+};
 
 /// Rows with such a variant, and its name.
 const PLAIN: [(&str, &str); 5] = [
@@ -11,10 +16,12 @@ const PLAIN: [(&str, &str); 5] = [
     ("S3-50x1", "S3-50x1-plain"),
     ("S4", "S4-plain"),
 ];
+/// The same of the other variant.
+const WRITTEN: [(&str, &str); 2] = [("S2-50x10", "S2-50x10-written"), ("S3-10x50", "S3-10x50-written")];
 
 /// The variants of a row.
 pub(super) fn of(row: &Row) -> Vec<Row> {
-    plain(row).into_iter().collect()
+    plain(row).into_iter().chain(written(row)).collect()
 }
 
 /// Peers without TLS. The broker never runs without.
@@ -24,6 +31,22 @@ fn plain(row: &Row) -> Option<Row> {
     let peers = row.contenders.iter().filter_map(of_peer);
     let contenders = [Contender::Antiphon].into_iter().chain(peers).collect();
     Some(Row { name: variant(row, &PLAIN)?, title, contenders, goals: &[], rounds: 1, ..row.clone() })
+}
+
+/// Peers that answer, and pass a message on, when the page cache has it. The broker has no such level: it always syncs.
+fn written(row: &Row) -> Option<Row> {
+    let name = variant(row, &WRITTEN)?;
+    let mut work = row.work;
+    match &mut work {
+        Work::Live(load) => load.keeping = Keeping::Written,
+        Work::Durable(load) => load.keeping = Keeping::Written,
+        _ => return None,
+    }
+    let title = format!("{}; peers only write to the page cache", row.title);
+    // The controls sync, or keep nothing.
+    let contenders = row.contenders.iter().copied();
+    let contenders = contenders.filter(|it| *it == Contender::Antiphon || it.peer().is_some()).collect();
+    Some(Row { name, title, work, contenders, goals: &[], rounds: 1, ..row.clone() })
 }
 
 fn variant(row: &Row, names: &[(&str, &'static str)]) -> Option<&'static str> {
@@ -54,6 +77,25 @@ mod tests {
             assert!(row.contenders[1..].iter().all(|other| matches!(other, Contender::Plain(_))), "{}", row.name);
             assert!(row.contenders.contains(&Contender::Plain(Peer::Redis)), "{}", row.name);
             assert_eq!((row.rounds, row.goals.len()), (1, 0), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn peers_that_only_write_are_told_so() {
+        let rows = rows(true);
+        let written: Vec<&Row> = rows.iter().filter(|row| row.name.ends_with("-written")).collect();
+        assert_eq!(written.iter().map(|row| row.name).collect::<Vec<_>>(), WRITTEN.map(|(_, name)| name));
+        for row in written {
+            let keeping = match row.work {
+                Work::Live(load) => load.keeping,
+                Work::Durable(load) => load.keeping,
+                _ => panic!("{} keeps nothing", row.name),
+            };
+            assert_eq!(keeping, Keeping::Written, "{}", row.name);
+            assert!(row.title.contains("page cache"), "{}", row.title);
+            let redis = Contender::Peer(Peer::Redis);
+            assert!(row.contenders.contains(&Contender::Antiphon) && row.contenders.contains(&redis), "{}", row.name);
+            assert!(!row.contenders.contains(&Contender::Bare), "{}", row.name);
         }
     }
 
