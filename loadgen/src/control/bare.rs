@@ -24,6 +24,7 @@ use super::sync::SyncFile;
 use crate::{
     fanout::SESSIONS_PER_SOCKET,
     follower::{End, Tally, follow},
+    loopback::Traffic,
     machine::pin,
     wire::{Dialer, FrameReader, KEEP_ALIVE},
 };
@@ -100,6 +101,8 @@ pub struct Figures {
     pub datagrams_out_per_delivery: f64,
     /// Packets received per frame.
     pub datagrams_in_per_delivery: f64,
+    /// Bytes and packets over loopback per frame, if the kernel says so.
+    pub wire_per_delivery: Option<[f64; 2]>,
 }
 
 /// Runs the load; an error also if a frame did not arrive.
@@ -133,6 +136,7 @@ pub fn measure(load: Load) -> Result<Figures, Box<dyn Error>> {
         cpu_us_per_delivery: counts.cpu.as_secs_f64() * 1e6 / deliveries,
         datagrams_out_per_delivery: counts.out as f64 / deliveries,
         datagrams_in_per_delivery: counts.received as f64 / deliveries,
+        wire_per_delivery: counts.wire.map(|wire| [wire.bytes, wire.packets].map(|count| count as f64 / deliveries)),
     })
 }
 
@@ -211,6 +215,7 @@ struct Counts {
     cpu: Duration,
     out: u64,
     received: u64,
+    wire: Option<Traffic>,
 }
 
 struct Peer {
@@ -310,22 +315,28 @@ impl Driver {
             due += interval;
         }
         self.turn_until(due + REST, warm_up)?;
-        let before = Counts { cpu: thread_time(), out: self.out, received: self.received };
+        let before = self.counts();
         let mut due = Instant::now();
         for _ in 0..self.load.rounds() {
             self.round(due)?;
             due += interval;
         }
         self.turn_until(due + Duration::from_secs(15), warm_up + self.load.rounds())?;
+        let after = self.counts();
         let counts = Counts {
-            cpu: thread_time().saturating_sub(before.cpu),
-            out: self.out - before.out,
-            received: self.received - before.received,
+            cpu: after.cpu.saturating_sub(before.cpu),
+            out: after.out - before.out,
+            received: after.received - before.received,
+            wire: after.wire.zip(before.wire).map(|(after, before)| after - before),
         };
         while !self.is_over() {
             self.turn(Instant::now() + REST)?;
         }
         Ok(counts)
+    }
+
+    fn counts(&self) -> Counts {
+        Counts { cpu: thread_time(), out: self.out, received: self.received, wire: Traffic::read().ok() }
     }
 
     fn is_over(&self) -> bool {

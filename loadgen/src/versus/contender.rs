@@ -158,14 +158,14 @@ impl Stand {
 
     fn floor(&self, live: Live) -> Result<Outcome, Box<dyn Error>> {
         let load = self.control_load(live);
-        let cpu_us = floor::measure(load)?;
-        Ok(Outcome::new([(Measure::CpuUs, Some(cpu_us))]))
+        let floor::Figures { cpu_us_per_delivery, wire_per_delivery } = floor::measure(load)?;
+        Ok(control_outcome(cpu_us_per_delivery, wire_per_delivery))
     }
 
     fn bare(&self, live: Live) -> Result<Outcome, Box<dyn Error>> {
         let load = self.control_load(live);
-        let figures = bare::measure(load)?;
-        Ok(Outcome::new([(Measure::CpuUs, Some(figures.cpu_us_per_delivery))]))
+        let bare::Figures { cpu_us_per_delivery, wire_per_delivery, .. } = bare::measure(load)?;
+        Ok(control_outcome(cpu_us_per_delivery, wire_per_delivery))
     }
 
     fn control_load(&self, live: Live) -> bare::Load {
@@ -245,6 +245,14 @@ impl Stand {
         };
         one_thread()?.block_on(within(WITHIN, outcome))
     }
+}
+
+fn control_outcome(cpu_us: f64, wire: Option<[f64; 2]>) -> Outcome {
+    Outcome::new([
+        (Measure::CpuUs, Some(cpu_us)),
+        (Measure::WireBytes, wire.map(|[bytes, _]| bytes)),
+        (Measure::WirePackets, wire.map(|[_, packets]| packets)),
+    ])
 }
 
 fn new_home() -> io::Result<TempDir> {

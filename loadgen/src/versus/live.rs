@@ -69,6 +69,8 @@ impl From<FanoutReport> for Outcome {
         let mut outcome = Self::new([
             (Measure::CpuUs, report.cpu_us_per_delivery),
             (Measure::WakeUps, report.wake_ups_per_message),
+            (Measure::WireBytes, report.wire_bytes_per_delivery),
+            (Measure::WirePackets, report.wire_packets_per_delivery),
             (Measure::ResidentMib, report.resident_kib.map(|kib| kib as f64 / 1024.0)),
             (Measure::P50Ms, report.delivery.map(|delivery| delivery.p50_ms)),
             (Measure::P99Ms, report.delivery.map(|delivery| delivery.p99_ms)),

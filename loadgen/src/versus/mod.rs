@@ -22,7 +22,10 @@ use antiphon_peers::{Certificate, Missing, Peer, Program};
 use clap::Args;
 use serde::Serialize;
 
-use crate::machine::{self, CoreArgs};
+use crate::{
+    loopback::Traffic,
+    machine::{self, CoreArgs},
+};
 
 pub mod browser;
 pub mod browsers;
@@ -125,7 +128,9 @@ impl VersusArgs {
         let stranger = self.find_stranger()?;
         let rows = self.rows(stranger.is_some());
         let (programs, left_out) = self.find_programs(&rows)?;
+        let traffic = Traffic::read()?;
         let foreign_load = machine::load(LOOK)?;
+        let foreign_bytes = (Traffic::read()? - traffic).bytes as f64 / LOOK.as_secs_f64();
         if foreign_load > FOREIGN_LOAD_MAX && !self.busy {
             let percent = foreign_load * 100.0;
             return Err(
@@ -134,7 +139,7 @@ impl VersusArgs {
         }
         let cores = CoreArgs { server_core: Some(self.server_core), core: Some(self.core) };
         let antiphon = self.antiphon.clone().map_or_else(crate::target::beside_this_program, Ok)?;
-        let scene = Scene::look(&antiphon, programs.values(), stranger.as_ref(), cores, foreign_load)?;
+        let scene = Scene::look(&antiphon, programs.values(), stranger.as_ref(), cores, (foreign_load, foreign_bytes))?;
         write!(out, "{scene}")?;
         left_out.iter().try_for_each(|missing| writeln!(out, "- Left out: {missing}"))?;
         let stand = Stand { cores, antiphon, programs, stranger, certificate: Certificate::make()? };
