@@ -134,7 +134,8 @@ impl Stand {
             (Contender::Antiphon, Work::Live(live)) => Ok(self.antiphon(&FanoutArgs::from(live), None)?.into()),
             (Contender::Antiphon, Work::Durable(load)) => Ok(self.antiphon(&PublishArgs::from(load), None)?.into()),
             (Contender::Antiphon, Work::Herd(load)) => {
-                Ok(self.antiphon(&IdleArgs::from(load), Some(idle::CACHE_MIB))?.into())
+                let time = WITHIN.max(load.within());
+                Ok(self.antiphon_within(time, &IdleArgs::from(load), Some(idle::CACHE_MIB))?.into())
             }
             (Contender::Stranger, work) => self.stranger(work),
             (Contender::Antiphon, Work::Browsers(load)) => Ok(self.gateway(load)?.into()),
@@ -176,11 +177,18 @@ impl Stand {
     }
 
     fn antiphon<S: Scenario>(&self, load: &S, cache_mib: Option<u32>) -> Result<S::Report, Box<dyn Error>> {
+        self.antiphon_within(WITHIN, load, cache_mib)
+    }
+
+    fn antiphon_within<S: Scenario>(
+        &self,
+        time: Duration,
+        load: &S,
+        cache_mib: Option<u32>,
+    ) -> Result<S::Report, Box<dyn Error>> {
         let home = new_home()?;
         let own = self.own_broker(home.path(), cache_mib);
-        measure(load, self.cores, Some(WITHIN), || {
-            Target::start_own(own).map(|(target, broker)| (target, Some(broker)))
-        })
+        measure(load, self.cores, Some(time), || Target::start_own(own).map(|(target, broker)| (target, Some(broker))))
     }
 
     fn gateway(&self, load: Browsers) -> Result<BrowsersReport, Box<dyn Error>> {

@@ -186,7 +186,7 @@ pub fn of(scenario: ScenarioName, size: Size) -> Vec<Row> {
         ScenarioName::S1 => live::live_rows(size).into_iter().chain([stranger::live_row(size)]).collect(),
         ScenarioName::S2 => live::chat_rows(size),
         ScenarioName::S3 => durable::durable_rows(size).into_iter().chain([stranger::durable_row(size)]).collect(),
-        ScenarioName::S4 => vec![herd::herd_row(size)],
+        ScenarioName::S4 => herd::herd_rows(size),
         ScenarioName::S5 => vec![storm::storm_row(size)],
         ScenarioName::S6 => vec![history::history_row(size)],
         ScenarioName::S7 => latency::latency_rows(size),
