@@ -104,6 +104,10 @@ pub struct FanoutReport {
     pub datagrams_out_per_delivery: Option<f64>,
     /// Packets that it received per copy.
     pub datagrams_in_per_delivery: Option<f64>,
+    /// Bytes over loopback per copy, those of messages on their way to the broker and of acknowledgements included.
+    pub wire_bytes_per_delivery: Option<f64>,
+    /// The same, packets.
+    pub wire_packets_per_delivery: Option<f64>,
     /// Turns of its loop per message.
     pub turns_per_message: Option<f64>,
     /// Synced writes per message.
@@ -133,6 +137,7 @@ impl fmt::Display for FanoutReport {
         writeln!(f, "wake-ups per message          {}", figure(self.wake_ups_per_message))?;
         writeln!(f, "datagrams out per delivery    {}", figure(self.datagrams_out_per_delivery))?;
         writeln!(f, "datagrams in per delivery     {}", figure(self.datagrams_in_per_delivery))?;
+        writeln!(f, "wire bytes per delivery       {}", figure(self.wire_bytes_per_delivery))?;
         writeln!(f, "loop turns per message        {}", figure(self.turns_per_message))?;
         writeln!(f, "fsyncs per message            {}", figure(self.fsyncs_per_message))?;
         for (name, summary) in [("delivery latency", self.delivery), ("generator lag", self.lag)] {
@@ -261,7 +266,7 @@ async fn run(args: &FanoutArgs, target: &Arc<Target>) -> Result<FanoutReport, Bo
     report.lag = rooms.send(report.messages, args.choice(), true).await?.summary();
     let expected = rooms.sent() * u64::from(members);
     settle(&tally, expected).await;
-    let after = target.usage();
+    let after = target.process_usage();
     sleep(METRICS_AGE).await;
     let page = target.usage();
     drop(followers);
@@ -315,6 +320,9 @@ impl FanoutReport {
         self.resident_kib = after.resident_kib;
         self.datagrams_out_per_delivery = grown("antiphon_datagrams_out_total").map(|count| count / deliveries);
         self.datagrams_in_per_delivery = grown("antiphon_datagrams_in_total").map(|count| count / deliveries);
+        let wire = after.loopback.zip(before.loopback).map(|(after, before)| after - before);
+        self.wire_bytes_per_delivery = wire.map(|wire| wire.bytes as f64 / deliveries);
+        self.wire_packets_per_delivery = wire.map(|wire| wire.packets as f64 / deliveries);
         self.turns_per_message = grown("antiphon_loop_turns_total").map(|count| count / messages);
         self.fsyncs_per_message = grown(METRIC_FSYNCS).map(|count| count / messages);
     }

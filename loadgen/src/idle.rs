@@ -4,11 +4,12 @@
 //! counted. The conversations are made beforehand and the broker is started again: what the sessions take up, their
 //! inboxes and conversations, is counted; what the store has just been given, and holds for a while, is not.
 
-use std::{error::Error, fmt, io, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, ops::Range, sync::Arc, time::Duration};
 
+use antiphon_protocol::LogName;
 use clap::Args;
 use serde::Serialize;
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     blocks::{Blocks, MEMBERS},
@@ -17,11 +18,13 @@ use crate::{
     measured::Scenario,
     probe::cpu_us_between,
     target::{Target, TargetArgs},
-    wire::{Dialer, Session, open_all},
+    wire::{Dialer, Session, WireError},
 };
 
 /// From the last subscription to the measurement: handshakes are confirmed, connection ids issued, buffers let go.
 pub(crate) const REST: Duration = Duration::from_secs(4);
+/// Sessions that are being made at a time, as those of peers.
+const OPENING_MAX: usize = 64;
 /// The broker's cache: full long before the first reading, so that it does not look like what a session costs.
 pub(crate) const CACHE_MIB: u32 = 4;
 
@@ -170,9 +173,8 @@ async fn run(args: &IdleArgs, target: &Target) -> Result<IdleReport, Box<dyn Err
     report.note_memory(0, pid)?;
     let mut connect_us = None;
     for step in 1..=2 {
-        let range = sessions.len()..step * half;
         let before = target.cpu_ns();
-        follow(range.collect(), &blocks, target, &dialer, &mut sessions).await?;
+        follow(sessions.len()..step * half, &blocks, target, &dialer, &mut sessions).await?;
         connect_us = cpu_us_between(before, target.cpu_ns());
         sleep(REST).await;
         report.note_memory(step, pid)?;
@@ -188,20 +190,33 @@ async fn run(args: &IdleArgs, target: &Target) -> Result<IdleReport, Box<dyn Err
     Ok(report)
 }
 
-/// Opens sessions and lets each follow its conversations.
+/// Opens sessions, each of which follows its conversations, a bounded number at a time.
 async fn follow(
-    numbers: Vec<usize>,
+    numbers: Range<usize>,
     blocks: &Blocks,
     target: &Target,
     dialer: &Arc<Dialer>,
     sessions: &mut Vec<Session>,
 ) -> Result<(), Box<dyn Error>> {
-    let users: Vec<_> = numbers.iter().map(|session| blocks.user(*session)).collect();
-    for (number, mut session) in numbers.into_iter().zip(open_all(target, dialer, &users).await?) {
-        for room in blocks.rooms(number) {
-            session.subscribe(&blocks.log(room)?).await?;
+    let mut opening = JoinSet::new();
+    for number in numbers {
+        if opening.len() >= OPENING_MAX
+            && let Some(opened) = opening.join_next().await
+        {
+            sessions.push(opened??);
         }
-        sessions.push(session);
+        let logs: Result<Vec<LogName>, _> = blocks.rooms(number).map(|room| blocks.log(room)).collect();
+        let (dialer, token, logs) = (dialer.clone(), target.user_token(&blocks.user(number)), logs?);
+        opening.spawn(async move {
+            let mut session = Session::open(&dialer, number, token).await?;
+            for log in &logs {
+                session.subscribe(log).await?;
+            }
+            Ok::<_, WireError>(session)
+        });
+    }
+    while let Some(opened) = opening.join_next().await {
+        sessions.push(opened??);
     }
     Ok(())
 }

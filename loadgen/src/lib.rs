@@ -45,6 +45,7 @@ pub mod history_file;
 pub mod idle;
 pub mod import;
 mod json_codec;
+pub mod loopback;
 pub mod machine;
 pub mod measured;
 pub mod merge;

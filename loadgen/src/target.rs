@@ -18,6 +18,7 @@ use crate::{
     broker::{Broker, BrokerConfig},
     carrier::Carriers,
     cassandra::Cassandra,
+    loopback::Traffic,
     machine::resident_kib,
     probe::{self, METRIC_DELIVERIES, METRIC_DELIVERIES_CROSSED, METRIC_FORWARDED, METRIC_FSYNCS, Metrics},
     report::ServerFigures,
@@ -376,6 +377,8 @@ pub struct Usage {
     pub wake_ups: Option<u64>,
     /// Its memory, in KiB.
     pub resident_kib: Option<u64>,
+    /// What went over loopback, which is all of its traffic if it and its clients are here.
+    pub loopback: Option<Traffic>,
     /// Its metrics page, which is up to a second old.
     pub metrics: Option<Metrics>,
 }
@@ -387,6 +390,7 @@ impl Usage {
             cpu_ns: probe::cpu_ns(pid).ok(),
             wake_ups: probe::wake_ups(pid).ok(),
             resident_kib: resident_kib(pid).ok(),
+            loopback: Traffic::read().ok(),
             metrics: None,
         }
     }

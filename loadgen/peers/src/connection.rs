@@ -14,6 +14,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::either::Either;
 
 use crate::{
     certificate::HOST,
@@ -37,21 +38,24 @@ pub enum ConnectionError {
     Codec(#[from] CodecError),
 }
 
+/// With TLS or without.
+type Stream = Either<Box<TlsStream<TcpStream>>, TcpStream>;
+
 /// A connection that was greeted.
 #[derive(Debug)]
 pub struct Connection {
     codec: Codec,
-    stream: TlsStream<TcpStream>,
+    stream: Stream,
     input: BytesMut,
     out: BytesMut,
 }
 
 impl Connection {
-    /// Connects and waits for the greeting. Numbers of connections to one server differ.
+    /// Connects, without TLS if there is no `client`, and waits for the greeting. Numbers of connections to one server differ.
     pub async fn open(
         peer: Peer,
         address: SocketAddr,
-        client: &Arc<ClientConfig>,
+        client: Option<&Arc<ClientConfig>>,
         number: u64,
     ) -> Result<Self, ConnectionError> {
         Self::greet(Codec::new(peer, number)?, address, client, number).await.map(|(connection, _)| connection)
@@ -61,7 +65,7 @@ impl Connection {
     pub async fn open_lasting(
         peer: Peer,
         address: SocketAddr,
-        client: &Arc<ClientConfig>,
+        client: Option<&Arc<ClientConfig>>,
         number: u64,
     ) -> Result<(Self, bool), ConnectionError> {
         Self::greet(Codec::lasting(peer, number)?, address, client, number).await
@@ -70,7 +74,7 @@ impl Connection {
     async fn greet(
         codec: Codec,
         address: SocketAddr,
-        client: &Arc<ClientConfig>,
+        client: Option<&Arc<ClientConfig>>,
         number: u64,
     ) -> Result<(Self, bool), ConnectionError> {
         let socket = TcpSocket::new_v4()?;
@@ -78,8 +82,13 @@ impl Connection {
         socket.bind((Ipv4Addr::new(127, 0, 0, host), 0).into())?;
         let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
-        let name = ServerName::try_from(HOST).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(Arc::clone(client)).connect(name, stream).await?;
+        let stream = match client {
+            Some(client) => {
+                let name = ServerName::try_from(HOST).map_err(io::Error::other)?;
+                Either::Left(Box::new(TlsConnector::from(Arc::clone(client)).connect(name, stream).await?))
+            }
+            None => Either::Right(stream),
+        };
         let mut connection = Self { codec, stream, input: BytesMut::new(), out: BytesMut::new() };
         connection.codec.greet(&mut connection.out);
         connection.flush().await?;
@@ -233,4 +242,62 @@ impl Connection {
 
 fn unexpected(incoming: &Incoming) -> ConnectionError {
     CodecError::Unexpected(format!("{incoming:?}")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{
+        ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    };
+    use tokio::{
+        io::{AsyncRead, AsyncWrite},
+        net::TcpListener,
+    };
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::certificate::Certificate;
+
+    const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+
+    /// Greets as Redis does.
+    async fn greet(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let mut asked = vec![0; PING.len()];
+        stream.read_exact(&mut asked).await.unwrap();
+        assert_eq!(asked, PING);
+        stream.write_all(b"+PONG\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+    }
+
+    fn acceptor(certificate: &Certificate) -> TlsAcceptor {
+        let chain = CertificateDer::from_pem_file(certificate.chain()).unwrap();
+        let key = PrivateKeyDer::from_pem_file(certificate.key()).unwrap();
+        let server = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![chain], key)
+            .unwrap();
+        TlsAcceptor::from(Arc::new(server))
+    }
+
+    #[tokio::test]
+    async fn connections_are_greeted_with_tls_and_without() {
+        let certificate = Certificate::make().unwrap();
+        let (client, acceptor) = (certificate.client().unwrap(), acceptor(&certificate));
+        for client in [Some(&client), None] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = async {
+                let (stream, _) = listener.accept().await.unwrap();
+                match client {
+                    Some(_) => greet(acceptor.accept(stream).await.unwrap()).await,
+                    None => greet(stream).await,
+                }
+            };
+            let (connection, ()) = tokio::join!(Connection::open(Peer::Redis, address, client, 0), server);
+            connection.unwrap();
+        }
+    }
 }

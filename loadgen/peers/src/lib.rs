@@ -1,4 +1,5 @@
-//! The servers that a broker is compared with: started as processes of their own, and spoken to over TLS.
+//! The servers that a broker is compared with: started as processes of their own, and spoken to over TLS
+//! or plain TCP.
 //!
 //! A [`Server`] is a peer's program from this machine, found by [`Program`], with a [`Certificate`] that all contenders
 //! share. A [`Connection`] speaks its protocol through a [`Codec`], which is bytes in and bytes out. Servers for browsers
@@ -17,4 +18,4 @@ pub use codec::{Codec, CodecError, Entry, Incoming, Position};
 pub use connection::{Connection, ConnectionError};
 pub use dialect::{Dialect, Exchange, Line};
 pub use program::{Missing, Peer, Program};
-pub use server::{Keeping, Server, ServerError};
+pub use server::{Keeping, Security, Server, ServerError};

@@ -1,5 +1,5 @@
-//! A peer's server as a child process with files and a port of its own: over TLS 1.3 only, and those for browsers plain, as
-//! TLS is a reverse proxy's there.
+//! A peer's server as a child process with files and a port of its own: over TLS 1.3 only, or plain; those for browsers
+//! always plain, as TLS is a reverse proxy's there.
 
 use std::{
     fs,
@@ -27,13 +27,31 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How much of its log an error repeats.
 const LOG_END_BYTES: u64 = 1_024;
 
+/// What a server's connections are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// Encrypted, by TLS 1.3.
+    Tls,
+    /// As they are.
+    Plain,
+}
+
 /// What a server does with messages before it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Keeping {
     /// They go to who is there.
     Nothing,
+    /// They were written to a file, which the kernel has and the disk not yet: the server syncs it now and then.
+    Written,
     /// They are on the disk, synced.
     Synced,
+}
+
+impl Keeping {
+    /// Whether messages are in a file at all before the answer.
+    pub fn keeps(self) -> bool {
+        self != Self::Nothing
+    }
 }
 
 /// Why there is no server.
@@ -63,7 +81,12 @@ pub struct Server {
 
 impl Server {
     /// Starts it and waits until it listens.
-    pub fn start(program: &Program, certificate: &Certificate, keeping: Keeping) -> Result<Self, ServerError> {
+    pub fn start(
+        program: &Program,
+        certificate: &Certificate,
+        security: Security,
+        keeping: Keeping,
+    ) -> Result<Self, ServerError> {
         let peer = program.peer;
         let failed = |error| ServerError::Start(peer, error);
         let home = tempfile::Builder::new().prefix("antiphon-peer-").tempdir().map_err(failed)?;
@@ -73,7 +96,8 @@ impl Server {
         let mut log = tempfile::tempfile().map_err(failed)?;
         let (out, err) = (log.try_clone().map_err(failed)?, log.try_clone().map_err(failed)?);
         let mut command = program.command();
-        configure(&mut command, Setup { peer, home: home.path(), port, certificate, keeping }).map_err(failed)?;
+        let setup = Setup { peer, home: home.path(), port, certificate, security, keeping };
+        configure(&mut command, setup).map_err(failed)?;
         let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(failed)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut server = Self { peer, address, child, _home: home };
@@ -124,13 +148,14 @@ struct Setup<'a> {
     home: &'a Path,
     port: u16,
     certificate: &'a Certificate,
+    security: Security,
     keeping: Keeping,
 }
 
-/// What each is told: this port on loopback, TLS 1.3 only where it has any, no limit that a load could reach, and the level
-/// of keeping.
+/// What each is told: this port on loopback, TLS 1.3 only or none, no limit that a load could reach, and the level of
+/// keeping.
 fn configure(command: &mut Command, setup: Setup<'_>) -> io::Result<()> {
-    let Setup { peer, home, port, certificate, keeping } = setup;
+    let Setup { peer, home, port, certificate, security, keeping } = setup;
     let (chain, key) = (certificate.chain(), certificate.key());
     let (chain, key) = (chain.display(), key.display());
     let config = home.join("config");
@@ -138,30 +163,48 @@ fn configure(command: &mut Command, setup: Setup<'_>) -> io::Result<()> {
         Peer::Nats => {
             let stream = match keeping {
                 Keeping::Nothing => String::new(),
+                // Unless it is told otherwise it syncs every two minutes.
+                Keeping::Written => format!("jetstream {{ store_dir: {:?} }}\n", home.join("data")),
                 Keeping::Synced => {
                     format!("jetstream {{ store_dir: {:?}, sync_interval: always }}\n", home.join("data"))
                 }
             };
-            let tls = format!("tls {{ cert_file: \"{chain}\", key_file: \"{key}\", handshake_first: true }}");
+            let tls = match security {
+                Security::Tls => {
+                    format!("tls {{ cert_file: \"{chain}\", key_file: \"{key}\", handshake_first: true }}")
+                }
+                Security::Plain => String::new(),
+            };
             fs::write(&config, format!("listen: \"127.0.0.1:{port}\"\n{tls}\n{stream}max_connections: 100000\n"))?;
             command.arg("--config").arg(config);
         }
         Peer::Redis => {
-            let append = if keeping == Keeping::Synced { "yes" } else { "no" };
-            let text = format!(
-                "bind 127.0.0.1\nport 0\ntls-port {port}\ntls-cert-file {chain}\ntls-key-file {key}\n\
-                 tls-ca-cert-file {chain}\ntls-auth-clients no\ntls-protocols TLSv1.3\nsave \"\"\nmaxclients 19000\n\
-                 appendonly {append}\nappendfsync always\ndir {}\n",
-                home.display()
-            );
+            let append = match keeping {
+                Keeping::Nothing => "appendonly no",
+                Keeping::Written => "appendonly yes\nappendfsync everysec",
+                Keeping::Synced => "appendonly yes\nappendfsync always",
+            };
+            let listener = match security {
+                Security::Tls => format!(
+                    "port 0\ntls-port {port}\ntls-cert-file {chain}\ntls-key-file {key}\ntls-ca-cert-file {chain}\n\
+                     tls-auth-clients no\ntls-protocols TLSv1.3\n"
+                ),
+                Security::Plain => format!("port {port}\n"),
+            };
+            let text =
+                format!("bind 127.0.0.1\n{listener}save \"\"\nmaxclients 19000\n{append}\ndir {}\n", home.display());
             fs::write(&config, text)?;
             command.arg(config);
         }
         Peer::Mosquitto => {
             // As root it would become another user, who cannot read the key.
+            let tls = match security {
+                Security::Tls => format!("certfile {chain}\nkeyfile {key}\ntls_version tlsv1.3\n"),
+                Security::Plain => String::new(),
+            };
             let text = format!(
-                "user root\nlistener {port} 127.0.0.1\nallow_anonymous true\ncertfile {chain}\nkeyfile {key}\n\
-                 tls_version tlsv1.3\npersistence false\nset_tcp_nodelay true\nmax_queued_messages 0\n"
+                "user root\nlistener {port} 127.0.0.1\nallow_anonymous true\n{tls}persistence false\n\
+                 set_tcp_nodelay true\nmax_queued_messages 0\n"
             );
             fs::write(&config, text)?;
             command.arg("-c").arg(config);
@@ -190,4 +233,42 @@ fn end_of(log: &mut fs::File) -> io::Result<String> {
     let mut said = Vec::new();
     log.take(LOG_END_BYTES).read_to_end(&mut said)?;
     Ok(String::from_utf8_lossy(&said).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a peer is told.
+    fn config(peer: Peer, security: Security, keeping: Keeping) -> String {
+        let (certificate, home) = (Certificate::make().unwrap(), tempfile::tempdir().unwrap());
+        let setup = Setup { peer, home: home.path(), port: 4711, certificate: &certificate, security, keeping };
+        configure(&mut Command::new("true"), setup).unwrap();
+        fs::read_to_string(home.path().join("config")).unwrap()
+    }
+
+    #[test]
+    fn a_server_listens_with_tls_only_or_without() {
+        for peer in [Peer::Nats, Peer::Redis, Peer::Mosquitto] {
+            let [encrypted, plain] =
+                [Security::Tls, Security::Plain].map(|security| config(peer, security, Keeping::Nothing));
+            assert!(encrypted.contains("certificate.pem") && encrypted.contains("4711"), "{encrypted}");
+            assert!(!plain.contains("tls") && !plain.contains("pem") && plain.contains("4711"), "{plain}");
+        }
+        // That of Redis would be another listener beside the one with TLS.
+        assert!(config(Peer::Redis, Security::Tls, Keeping::Nothing).contains("port 0\n"));
+    }
+
+    #[test]
+    fn a_server_keeps_as_it_is_told() {
+        let told = |peer, keeping, words: &str| config(peer, Security::Plain, keeping).contains(words);
+        assert!(told(Peer::Redis, Keeping::Nothing, "appendonly no"));
+        assert!(told(Peer::Redis, Keeping::Written, "appendonly yes\nappendfsync everysec"));
+        assert!(told(Peer::Redis, Keeping::Synced, "appendonly yes\nappendfsync always"));
+        assert!(!told(Peer::Nats, Keeping::Nothing, "jetstream"));
+        assert!(
+            told(Peer::Nats, Keeping::Written, "jetstream") && !told(Peer::Nats, Keeping::Written, "sync_interval")
+        );
+        assert!(told(Peer::Nats, Keeping::Synced, "sync_interval: always"));
+    }
 }

@@ -24,6 +24,7 @@ use super::sync::SyncFile;
 use crate::{
     fanout::SESSIONS_PER_SOCKET,
     follower::{End, Tally, follow},
+    loopback::Traffic,
     machine::pin,
     probe::thread_wake_ups,
     wire::{Dialer, FrameReader, KEEP_ALIVE},
@@ -103,6 +104,8 @@ pub struct Figures {
     pub datagrams_in_per_delivery: f64,
     /// Times per round that the driver's thread went to sleep.
     pub wake_ups_per_round: f64,
+    /// Bytes and packets over loopback per frame, if the kernel says so.
+    pub wire_per_delivery: Option<[f64; 2]>,
 }
 
 /// Runs the load; an error also if a frame did not arrive.
@@ -137,6 +140,7 @@ pub fn measure(load: Load) -> Result<Figures, Box<dyn Error>> {
         datagrams_out_per_delivery: counts.out as f64 / deliveries,
         datagrams_in_per_delivery: counts.received as f64 / deliveries,
         wake_ups_per_round: counts.wake_ups as f64 / load.rounds() as f64,
+        wire_per_delivery: counts.wire.map(|wire| [wire.bytes, wire.packets].map(|count| count as f64 / deliveries)),
     })
 }
 
@@ -216,6 +220,7 @@ struct Counts {
     out: u64,
     received: u64,
     wake_ups: u64,
+    wire: Option<Traffic>,
 }
 
 struct Peer {
@@ -328,6 +333,7 @@ impl Driver {
             out: after.out - before.out,
             received: after.received - before.received,
             wake_ups: after.wake_ups - before.wake_ups,
+            wire: after.wire.zip(before.wire).map(|(after, before)| after - before),
         };
         while !self.is_over() {
             self.turn(Instant::now() + REST)?;
@@ -336,8 +342,8 @@ impl Driver {
     }
 
     fn counts(&self) -> io::Result<Counts> {
-        let (cpu, wake_ups) = (thread_time(), thread_wake_ups()?);
-        Ok(Counts { cpu, out: self.out, received: self.received, wake_ups })
+        let (cpu, wake_ups, wire) = (thread_time(), thread_wake_ups()?, Traffic::read().ok());
+        Ok(Counts { cpu, out: self.out, received: self.received, wake_ups, wire })
     }
 
     fn is_over(&self) -> bool {

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{fanout::SESSIONS_PER_SOCKET, machine::pin};
+use crate::{fanout::SESSIONS_PER_SOCKET, loopback::Traffic, machine::pin};
 use antiphon_sys::{
     cpu::thread_time,
     group::{GroupOptions, SocketGroup},
@@ -26,8 +26,17 @@ use super::{bare::Load, sync::SyncFile};
 /// What QUIC and encryption add to a frame: short header with an 8-byte connection id, packet number, stream header, tag.
 const QUIC_BYTES: usize = 40;
 
-/// CPU time of the sender per datagram, in microseconds.
-pub fn measure(load: Load) -> Result<f64, Box<dyn Error>> {
+/// What it took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Figures {
+    /// CPU time of the sender per datagram, in microseconds.
+    pub cpu_us_per_delivery: f64,
+    /// Bytes and packets over loopback per datagram, if the kernel says so.
+    pub wire_per_delivery: Option<[f64; 2]>,
+}
+
+/// Runs the load.
+pub fn measure(load: Load) -> Result<Figures, Box<dyn Error>> {
     let sockets = load.receivers().div_ceil(SESSIONS_PER_SOCKET);
     let receivers: Result<Vec<UdpSocket>, _> = (0..sockets).map(|_| UdpSocket::bind("127.0.0.1:0")).collect();
     let receivers = receivers?;
@@ -35,12 +44,16 @@ pub fn measure(load: Load) -> Result<f64, Box<dyn Error>> {
     let addresses = addresses?;
     let is_over = Arc::new(AtomicBool::new(false));
     let threads = receivers.into_iter().map(|socket| drain(socket, load.core, is_over.clone())).collect::<Vec<_>>();
-    let cpu = send(load, &addresses);
+    let sent = send(load, &addresses);
     is_over.store(true, Ordering::Release);
     for thread in threads {
         thread.join().map_err(|_| "a receiver panicked")??;
     }
-    Ok(cpu?.as_secs_f64() * 1e6 / (load.seconds * load.rate * load.members as f64))
+    let ((cpu, wire), deliveries) = (sent?, load.seconds * load.rate * load.members as f64);
+    Ok(Figures {
+        cpu_us_per_delivery: cpu.as_secs_f64() * 1e6 / deliveries,
+        wire_per_delivery: wire.map(|wire| [wire.bytes, wire.packets].map(|count| count as f64 / deliveries)),
+    })
 }
 
 /// Takes in what comes until the sender is done.
@@ -64,11 +77,11 @@ fn drain(
     })
 }
 
-fn send(load: Load, addresses: &[SocketAddr]) -> Result<Duration, Box<dyn Error>> {
+fn send(load: Load, addresses: &[SocketAddr]) -> Result<(Duration, Option<Traffic>), Box<dyn Error>> {
     let group = SocketGroup::bind(([127, 0, 0, 1], 0).into(), 1, GroupOptions::default())?;
     let socket = group.socket(0)?;
     let addresses = addresses.to_vec();
-    let sender = thread::Builder::new().name("floor".into()).spawn(move || -> std::io::Result<Duration> {
+    let sender = thread::Builder::new().name("floor".into()).spawn(move || -> std::io::Result<_> {
         if let Some(core) = load.server_core {
             pin(core)?;
         }
@@ -76,7 +89,7 @@ fn send(load: Load, addresses: &[SocketAddr]) -> Result<Duration, Box<dyn Error>
         let mut batch = SendBatch::default();
         let mut file = load.synced.then(SyncFile::make).transpose()?;
         let (interval, mut due) = (Duration::from_secs_f64(1.0 / load.rate), Instant::now());
-        let before = thread_time();
+        let (wire, before) = (Traffic::read().ok(), thread_time());
         for round in 0..(load.seconds * load.rate) as usize {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             due += interval;
@@ -93,7 +106,8 @@ fn send(load: Load, addresses: &[SocketAddr]) -> Result<Duration, Box<dyn Error>
             }
             batch.flush(&socket)?;
         }
-        Ok(thread_time().saturating_sub(before))
+        let cpu = thread_time().saturating_sub(before);
+        Ok((cpu, Traffic::read().ok().zip(wire).map(|(after, before)| after - before)))
     })?;
     Ok(sender.join().map_err(|_| "the sender panicked")??)
 }

@@ -168,7 +168,7 @@ impl Place<'_> {
         fanout.lag = room.send(fanout.messages, Choice::Turns, true).await?.summary();
         let expected = room.sent() * u64::from(members);
         settle(&tally, expected).await;
-        let after = (self.usage)();
+        let after = Usage::of_process(self.pid);
         // What should not come has that time to do so.
         let page = self.settled_usage().await;
         fanout.expected = fanout.messages * u64::from(members);

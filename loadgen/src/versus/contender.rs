@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon_peers::{Certificate, Keeping, Peer, Server};
+use antiphon_peers::{Certificate, Keeping, Peer, Security, Server};
 use serde::{Serialize, Serializer};
 use tempfile::TempDir;
 
@@ -56,11 +56,12 @@ pub enum Contender {
     Stranger,
     /// Another server.
     Peer(Peer),
+    /// The same without TLS.
+    Plain(Peer),
 }
 
 impl Contender {
-    /// Its name in tables.
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Floor => "UDP floor",
             Self::Bare => "bare QUIC",
@@ -68,7 +69,15 @@ impl Contender {
             Self::Smaller => "Antiphon (small)",
             Self::Antiphon => "Antiphon",
             Self::Stranger => "quic-go client",
-            Self::Peer(peer) => peer.name(),
+            Self::Peer(peer) | Self::Plain(peer) => peer.name(),
+        }
+    }
+
+    /// Whose program takes part, unless it is the broker's or this one's.
+    pub fn peer(self) -> Option<Peer> {
+        match self {
+            Self::Peer(peer) | Self::Plain(peer) => Some(peer),
+            Self::Floor | Self::Bare | Self::SmallerBare | Self::Smaller | Self::Antiphon | Self::Stranger => None,
         }
     }
 
@@ -84,13 +93,16 @@ impl Contender {
 
 impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        match self {
+            Self::Plain(_) => write!(f, "{} (plain)", self.name()),
+            _ => f.pad(self.name()),
+        }
     }
 }
 
 impl Serialize for Contender {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
+        serializer.collect_str(self)
     }
 }
 
@@ -113,7 +125,7 @@ impl Stand {
     /// Whether this contender takes part.
     pub fn has(&self, contender: Contender) -> bool {
         match contender {
-            Contender::Peer(peer) => self.programs.contains_key(peer.name()),
+            Contender::Peer(peer) | Contender::Plain(peer) => self.programs.contains_key(peer.name()),
             Contender::Stranger => self.stranger.is_some(),
             Contender::Floor | Contender::Bare | Contender::SmallerBare | Contender::Smaller | Contender::Antiphon => {
                 true
@@ -140,11 +152,13 @@ impl Stand {
             (Contender::Antiphon, Work::Live(live)) => Ok(self.antiphon(&FanoutArgs::from(live), None)?.into()),
             (Contender::Antiphon, Work::Durable(load)) => Ok(self.antiphon(&PublishArgs::from(load), None)?.into()),
             (Contender::Antiphon, Work::Herd(load)) => {
-                Ok(self.antiphon(&IdleArgs::from(load), Some(idle::CACHE_MIB))?.into())
+                let time = WITHIN.max(load.within());
+                Ok(self.antiphon_within(time, &IdleArgs::from(load), Some(idle::CACHE_MIB))?.into())
             }
             (Contender::Stranger, work) => self.stranger(work),
             (Contender::Antiphon, Work::Browsers(load)) => Ok(self.gateway(load)?.into()),
-            (Contender::Peer(peer), work) => self.peer(peer, work),
+            (Contender::Peer(peer), work) => self.peer(peer, Security::Tls, work),
+            (Contender::Plain(peer), work) => self.peer(peer, Security::Plain, work),
         }
     }
 
@@ -163,15 +177,16 @@ impl Stand {
 
     fn floor(&self, live: Live) -> Result<Outcome, Box<dyn Error>> {
         let load = self.control_load(live);
-        let cpu_us = floor::measure(load)?;
-        Ok(Outcome::new([(Measure::CpuUs, Some(cpu_us))]))
+        let floor::Figures { cpu_us_per_delivery, wire_per_delivery } = floor::measure(load)?;
+        Ok(control_outcome(cpu_us_per_delivery, wire_per_delivery))
     }
 
     fn bare(&self, live: Live) -> Result<Outcome, Box<dyn Error>> {
         let load = self.control_load(live);
-        let figures = bare::measure(load)?;
-        let wake_ups = (Measure::WakeUps, Some(figures.wake_ups_per_round));
-        Ok(Outcome::new([(Measure::CpuUs, Some(figures.cpu_us_per_delivery)), wake_ups]))
+        let bare::Figures { cpu_us_per_delivery, wire_per_delivery, wake_ups_per_round, .. } = bare::measure(load)?;
+        let mut outcome = control_outcome(cpu_us_per_delivery, wire_per_delivery);
+        outcome.figures.insert(Measure::WakeUps, wake_ups_per_round);
+        Ok(outcome)
     }
 
     fn control_load(&self, live: Live) -> bare::Load {
@@ -182,11 +197,18 @@ impl Stand {
     }
 
     fn antiphon<S: Scenario>(&self, load: &S, cache_mib: Option<u32>) -> Result<S::Report, Box<dyn Error>> {
+        self.antiphon_within(WITHIN, load, cache_mib)
+    }
+
+    fn antiphon_within<S: Scenario>(
+        &self,
+        time: Duration,
+        load: &S,
+        cache_mib: Option<u32>,
+    ) -> Result<S::Report, Box<dyn Error>> {
         let home = new_home()?;
         let own = self.own_broker(home.path(), cache_mib);
-        measure(load, self.cores, Some(WITHIN), || {
-            Target::start_own(own).map(|(target, broker)| (target, Some(broker)))
-        })
+        measure(load, self.cores, Some(time), || Target::start_own(own).map(|(target, broker)| (target, Some(broker))))
     }
 
     fn gateway(&self, load: Browsers) -> Result<BrowsersReport, Box<dyn Error>> {
@@ -223,32 +245,42 @@ impl Stand {
         }
     }
 
-    fn peer(&self, peer: Peer, work: Work) -> Result<Outcome, Box<dyn Error>> {
+    fn peer(&self, peer: Peer, security: Security, work: Work) -> Result<Outcome, Box<dyn Error>> {
         let program = self.programs.get(peer.name()).ok_or("its program is not on this machine")?;
         let keeping = match work {
             Work::Live(live) => live.keeping,
-            Work::Durable(_) | Work::History(_) => Keeping::Synced,
+            Work::Durable(load) => load.keeping,
+            Work::History(_) => Keeping::Synced,
             Work::Herd(_) | Work::Growth(_) | Work::Browsers(_) => Keeping::Nothing,
             Work::Storm(_) => Storm::keeping(peer),
         };
-        let server = self.cores.around(|| Server::start(program, &self.certificate, keeping))??;
+        let server = self.cores.around(|| Server::start(program, &self.certificate, security, keeping))??;
         let client = self.certificate.client()?;
+        let client = (security == Security::Tls).then_some(&client);
         let outcome = async {
             Ok::<Outcome, Box<dyn Error>>(match work {
                 Work::Durable(load) if load.rate.is_some() => {
                     return Err("peers publish as much as they can".into());
                 }
-                Work::Live(load) => live::run(server, &client, load).await?.into(),
-                Work::Durable(load) => durable::run(&server, &client, load).await?.into(),
-                Work::Herd(load) => herd::run(&server, &client, load).await?.into(),
-                Work::Storm(load) => storm::run(&server, &client, load).await?.into(),
-                Work::History(load) => history::run(&server, &client, load).await?.into(),
+                Work::Live(load) => live::run(server, client, load).await?.into(),
+                Work::Durable(load) => durable::run(&server, client, load).await?.into(),
+                Work::Herd(load) => herd::run(&server, client, load).await?.into(),
+                Work::Storm(load) => storm::run(&server, client.ok_or("storms are encrypted")?, load).await?.into(),
+                Work::History(load) => history::run(&server, client, load).await?.into(),
                 Work::Browsers(load) => browsers::run_on_peer(server, load).await?.into(),
                 Work::Growth(_) => return Err("only the broker is compared with itself".into()),
             })
         };
         one_thread()?.block_on(within(WITHIN, outcome))
     }
+}
+
+fn control_outcome(cpu_us: f64, wire: Option<[f64; 2]>) -> Outcome {
+    Outcome::new([
+        (Measure::CpuUs, Some(cpu_us)),
+        (Measure::WireBytes, wire.map(|[bytes, _]| bytes)),
+        (Measure::WirePackets, wire.map(|[_, packets]| packets)),
+    ])
 }
 
 fn new_home() -> io::Result<TempDir> {

@@ -1,4 +1,4 @@
-//! Durable publishing to a peer: each connection keeps a window of messages that wait until they are synced.
+//! Durable publishing to a peer: each connection keeps a window of messages that wait until they are kept.
 //!
 //! Each message must be answered once, in order, with a position beyond the last one of its connection; at the end the
 //! server must have as many messages as it acknowledged.
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon_peers::{Connection, Incoming, Peer, Position, Server, codec::Keep};
+use antiphon_peers::{Connection, Incoming, Keeping, Peer, Position, Server, codec::Keep};
 use rustls::ClientConfig;
 use serde::Serialize;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
@@ -40,6 +40,8 @@ pub struct Durable {
     pub in_flight: usize,
     /// Bytes of a message.
     pub bytes: usize,
+    /// What a peer does with a message before it acknowledges it. The broker syncs it anyhow.
+    pub keeping: Keeping,
     /// Messages per second, in bursts of what may wait; as many as there can be if `None`.
     pub rate: Option<f64>,
     /// Length of the measurement.
@@ -50,7 +52,7 @@ pub struct Durable {
 
 impl From<Durable> for PublishArgs {
     fn from(durable: Durable) -> Self {
-        let Durable { connections, in_flight, bytes, rate, seconds, warm_up } = durable;
+        let Durable { connections, in_flight, bytes, keeping: _, rate, seconds, warm_up } = durable;
         Self { connections, in_flight, bytes, rate, seconds, warm_up }
     }
 }
@@ -74,7 +76,8 @@ const ONE_BY_ONE_GOALS: &[Goal] = &[goal(Measure::CpuUs, REDIS, 1.2, 0.8)];
 /// Its rows.
 pub(super) fn durable_rows(size: Size) -> Vec<Row> {
     let row = |name, connections, in_flight, headline, goals| {
-        let durable = Durable { connections, in_flight, bytes: 200, rate: None, seconds: size.seconds, warm_up: 2.0 };
+        let (keeping, rate, seconds) = (Keeping::Synced, None, size.seconds);
+        let durable = Durable { connections, in_flight, bytes: 200, keeping, rate, seconds, warm_up: 2.0 };
         Row {
             name,
             title: format!("durable publish, {connections} connections x {in_flight} in flight, 200 bytes, synced"),
@@ -92,8 +95,12 @@ pub(super) fn durable_rows(size: Size) -> Vec<Row> {
 }
 
 /// Runs it.
-pub async fn run(server: &Server, client: &Arc<ClientConfig>, load: Durable) -> Result<PublishReport, Box<dyn Error>> {
-    let Durable { connections, in_flight, bytes, rate: _, seconds, warm_up } = load;
+pub async fn run(
+    server: &Server,
+    client: Option<&Arc<ClientConfig>>,
+    load: Durable,
+) -> Result<PublishReport, Box<dyn Error>> {
+    let Durable { connections, in_flight, bytes, seconds, warm_up, .. } = load;
     let open = async |number| Connection::open(server.peer(), server.address(), client, number).await;
     let mut service = open(0).await?;
     service.make_stream(SUBJECTS).await?;

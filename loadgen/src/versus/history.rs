@@ -85,7 +85,11 @@ pub(super) fn history_row(size: Size) -> Row {
 }
 
 /// Runs it.
-pub async fn run(server: &Server, client: &Arc<ClientConfig>, load: History) -> Result<HistoryReport, Box<dyn Error>> {
+pub async fn run(
+    server: &Server,
+    client: Option<&Arc<ClientConfig>>,
+    load: History,
+) -> Result<HistoryReport, Box<dyn Error>> {
     let History { clients, kept, newest, bytes, seconds, warm_up } = load;
     let open = async |number| Connection::open(server.peer(), server.address(), client, number).await;
     let mut service = open(0).await?;

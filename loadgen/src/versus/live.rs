@@ -2,7 +2,7 @@
 //!
 //! As with the broker, each subscriber checks that the next message has the next number, and the processor time is that
 //! between two moments at which nothing is under way. Where messages are kept, each is acknowledged once, in order, and
-//! nobody gets it before it is synced.
+//! nobody gets it before.
 
 use std::{
     error::Error,
@@ -49,7 +49,7 @@ pub struct Live {
     pub seconds: f64,
     /// Load before it.
     pub warm_up: f64,
-    /// What a peer does with a message first. The broker keeps it anyhow.
+    /// What a peer does with a message first. The broker syncs it anyhow.
     pub keeping: Keeping,
     /// Which room gets a message.
     pub choice: Choice,
@@ -69,6 +69,8 @@ impl From<FanoutReport> for Outcome {
         let mut outcome = Self::new([
             (Measure::CpuUs, report.cpu_us_per_delivery),
             (Measure::WakeUps, report.wake_ups_per_message),
+            (Measure::WireBytes, report.wire_bytes_per_delivery),
+            (Measure::WirePackets, report.wire_packets_per_delivery),
             (Measure::ResidentMib, report.resident_kib.map(|kib| kib as f64 / 1024.0)),
             (Measure::P50Ms, report.delivery.map(|delivery| delivery.p50_ms)),
             (Measure::P99Ms, report.delivery.map(|delivery| delivery.p99_ms)),
@@ -149,7 +151,11 @@ pub(super) fn chat_rows(size: Size) -> Vec<Row> {
 }
 
 /// Runs it; the server is gone when it is over.
-pub async fn run(server: Server, client: &Arc<ClientConfig>, live: Live) -> Result<FanoutReport, Box<dyn Error>> {
+pub async fn run(
+    server: Server,
+    client: Option<&Arc<ClientConfig>>,
+    live: Live,
+) -> Result<FanoutReport, Box<dyn Error>> {
     let Live { rooms: rooms_wanted, members, bytes, rate, seconds, warm_up, keeping, choice, exact } = live;
     let (peer, address, mut connections) = (server.peer(), server.address(), 0);
     let mut open = || {
@@ -157,7 +163,7 @@ pub async fn run(server: Server, client: &Arc<ClientConfig>, live: Live) -> Resu
         let (client, number) = (client.clone(), connections);
         async move { Connection::open(peer, address, &client, number).await }
     };
-    if keeping == Keeping::Synced {
+    if keeping.keeps() {
         open().await?.make_stream("c.*").await?;
     }
     let tally = Arc::new(Tally::default());
@@ -169,7 +175,7 @@ pub async fn run(server: Server, client: &Arc<ClientConfig>, live: Live) -> Resu
             let mut connection = open().await?;
             match keeping {
                 Keeping::Nothing => connection.subscribe(&subject).await?,
-                Keeping::Synced => connection.follow_kept(&subject).await?,
+                Keeping::Written | Keeping::Synced => connection.follow_kept(&subject).await?,
             }
             readers.spawn(follow(connection, plans.clone(), tally.clone()));
         }
@@ -227,7 +233,7 @@ impl Publish for Publisher {
     }
 
     fn is_owed(&self) -> bool {
-        self.keeping == Keeping::Synced && self.answers.count < self.sent
+        self.keeping.keeps() && self.answers.count < self.sent
     }
 
     fn sent(&self) -> u64 {
@@ -243,7 +249,7 @@ impl Publisher {
     fn put(&mut self) {
         match self.keeping {
             Keeping::Nothing => self.connection.publish(&self.subject, &self.body),
-            Keeping::Synced => {
+            Keeping::Written | Keeping::Synced => {
                 let message = Keep { subject: &self.subject, request: self.sent, payload: &self.body };
                 self.connection.keep_and_publish(message);
             }

@@ -31,6 +31,11 @@ pub enum Measure {
     Conversations,
     /// Times per message that a thread of the server went to sleep.
     WakeUps,
+    /// Bytes over loopback per delivery, with the headers of all layers, those of what is published and of acknowledgements
+    /// included.
+    WireBytes,
+    /// The same, packets.
+    WirePackets,
     /// Memory of the server, in MiB.
     ResidentMib,
     /// Median from the planned send to the receipt, in milliseconds.
@@ -58,6 +63,8 @@ impl Measure {
             Self::ResumedSessions => "TLS sessions resumed",
             Self::Conversations => "conversations",
             Self::WakeUps => "wake-ups/message",
+            Self::WireBytes => "wire B/delivery",
+            Self::WirePackets => "packets/delivery",
             Self::ResidentMib => "RSS MiB",
             Self::P50Ms => "p50 ms",
             Self::P99Ms => "p99 ms",
@@ -71,10 +78,14 @@ impl Measure {
         matches!(self, Self::P50Ms | Self::P99Ms | Self::P999Ms)
     }
 
-    /// Counts, which have no decimals.
+    /// Counts have no decimals.
     pub(super) fn digits(self) -> usize {
         match self {
-            Self::PerSecond | Self::MissedMessages | Self::ResumedSessions | Self::Conversations => 0,
+            Self::PerSecond
+            | Self::MissedMessages
+            | Self::ResumedSessions
+            | Self::Conversations
+            | Self::WireBytes => 0,
             _ => 2,
         }
     }

@@ -17,7 +17,7 @@ use super::{
     live::{self, Live},
     outcome::Measure,
     storm::{self, Storm},
-    stranger,
+    stranger, variants,
 };
 
 /// A scenario.
@@ -114,7 +114,7 @@ pub struct Row {
 pub enum Work {
     /// Rooms with one publisher and many followers.
     Live(Live),
-    /// Connections with messages that wait for their acknowledgement, which comes when they are synced.
+    /// Connections with messages that wait for their acknowledgement, which comes when they are kept.
     Durable(Durable),
     /// Connections with subscriptions, and nothing happens.
     Herd(Herd),
@@ -185,17 +185,22 @@ pub(super) const MOSQUITTO: Contender = Contender::Peer(Peer::Mosquitto);
 
 /// The rows of a scenario.
 pub fn of(scenario: ScenarioName, size: Size) -> Vec<Row> {
-    match scenario {
+    let mut rows = match scenario {
         ScenarioName::S1 => live::live_rows(size).into_iter().chain([stranger::live_row(size)]).collect(),
         ScenarioName::S2 => live::chat_rows(size),
         ScenarioName::S3 => durable::durable_rows(size).into_iter().chain([stranger::durable_row(size)]).collect(),
-        ScenarioName::S4 => vec![herd::herd_row(size)],
+        ScenarioName::S4 => herd::herd_rows(size),
         ScenarioName::S5 => storm::storm_rows(size),
         ScenarioName::S6 => vec![history::history_row(size)],
         ScenarioName::S7 => latency::latency_rows(size),
         ScenarioName::S9 => browsers::browser_rows(size),
         ScenarioName::Growth => growth::growth_rows(size),
+    };
+    if size.is_full {
+        let variants: Vec<Row> = rows.iter().flat_map(variants::of).collect();
+        rows.extend(variants);
     }
+    rows
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub struct Scene {
     pub core: Option<usize>,
     /// Part of all processors that was busy with something else before the first round.
     pub foreign_load: f64,
+    /// Bytes per second over loopback by somebody else then; they would count as the contenders'.
+    pub foreign_bytes_per_second: f64,
     /// Names and versions of the servers, and of the other client's QUIC stack.
     pub versions: Vec<(String, String)>,
 }
@@ -36,7 +38,7 @@ impl Scene {
         peers: impl Iterator<Item = &'a Program>,
         stranger: Option<&Stranger>,
         cores: CoreArgs,
-        foreign_load: f64,
+        (foreign_load, foreign_bytes_per_second): (f64, f64),
     ) -> io::Result<Self> {
         let said = Command::new(antiphon).arg("--version").output()?;
         let own = String::from_utf8_lossy(&said.stdout).trim().trim_start_matches("antiphon ").to_owned();
@@ -56,6 +58,7 @@ impl Scene {
             server_core: cores.server_core,
             core: cores.core,
             foreign_load,
+            foreign_bytes_per_second,
             versions: [("Antiphon".to_owned(), own)].into_iter().chain(peers).chain(stranger).collect(),
         })
     }
@@ -63,12 +66,16 @@ impl Scene {
 
 impl fmt::Display for Scene {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { processor, processors, kernel, memory_gib, foreign_load, .. } = self;
+        let Self { processor, processors, kernel, memory_gib, foreign_load, foreign_bytes_per_second, .. } = self;
         writeln!(f, "- Machine: {processors} x {processor}, {memory_gib:.0} GiB, Linux {kernel}")?;
         let core = |core: Option<usize>| core.map_or_else(|| "any".into(), |core| core.to_string());
         let (server, own) = (core(self.server_core), core(self.core));
         writeln!(f, "- Servers on processor {server}, generator on processor {own}, loopback")?;
-        writeln!(f, "- Busy with something else before the first round: {:.0} %", foreign_load * 100.0)?;
+        let (percent, kilobytes) = (foreign_load * 100.0, foreign_bytes_per_second / 1e3);
+        writeln!(
+            f,
+            "- Busy with something else before the first round: {percent:.0} %, loopback with {kilobytes:.0} kB/s of others"
+        )?;
         let versions: Vec<String> = self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         writeln!(f, "- {}", versions.join(", "))
     }

@@ -193,13 +193,13 @@ impl Place {
     }
 
     async fn open(&self, number: u64) -> Result<Connection, Failed> {
-        Ok(Connection::open(self.peer, self.address, self.client(number as usize), number).await?)
+        Ok(Connection::open(self.peer, self.address, Some(self.client(number as usize)), number).await?)
     }
 
     /// The connection of a client, and whether the server has kept its subscriptions.
     async fn open_lasting(&self, session: usize) -> Result<(Connection, bool), Failed> {
         let number = session + 1;
-        Ok(Connection::open_lasting(self.peer, self.address, self.client(number), number as u64).await?)
+        Ok(Connection::open_lasting(self.peer, self.address, Some(self.client(number)), number as u64).await?)
     }
 
     /// Whether what clients miss is kept for them.

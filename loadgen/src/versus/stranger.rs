@@ -78,14 +78,15 @@ pub fn live_row(size: Size) -> Row {
 /// messages arrive together, and that would otherwise follow from how fast a client is, or from how late.
 pub fn durable_row(size: Size) -> Row {
     let (connections, in_flight, rate) = (10, 50, 20_000.0);
-    let seconds = size.seconds;
+    let (keeping, seconds) = (Keeping::Synced, size.seconds);
+    let load = Durable { connections, in_flight, bytes: 200, keeping, rate: Some(rate), seconds, warm_up: 2.0 };
     Row {
         name: "S3-stranger",
         title: format!(
             "durable publish, {connections} connections x {in_flight} in flight, 200 bytes, {rate} messages a second, \
              synced, by two clients in turn"
         ),
-        work: Work::Durable(Durable { connections, in_flight, bytes: 200, rate: Some(rate), seconds, warm_up: 2.0 }),
+        work: Work::Durable(load),
         contenders: CONTENDERS.into(),
         headline: Measure::CpuUs,
         goals: GOALS,
@@ -160,7 +161,7 @@ impl Stranger {
         certificate: &Certificate,
         load: Durable,
     ) -> Result<PublishReport, Box<dyn Error>> {
-        let Durable { connections, in_flight, bytes, rate, seconds, warm_up } = load;
+        let Durable { connections, in_flight, bytes, rate, seconds, warm_up, .. } = load;
         let groups = vec![Group { members: 1, messages: Vec::new() }; connections];
         let names = Names::new(format!("pub{}", std::process::id()), &groups);
         let seats = (0..connections as u32).map(|group| Seat { group, member: 0 });
