@@ -2,7 +2,8 @@
 //!
 //! [`rows`] says what a comparison is; [`live`], [`latency`], [`durable`], [`herd`], [`storm`], [`history`], [`browsers`] and
 //! [`growth`] which ones there are, with their goals, and drive the peers; the scenarios of this crate drive the broker,
-//! [`browsers`] its gateway, and for [`stranger`] a client of another make does. [`contender`] has one of them do it once,
+//! [`browsers`] its gateway, and for [`stranger`] a client of another make does, a process that [`driver`] tells when to
+//! work. [`contender`] has one of them do it once,
 //! [`outcome`] is what came of it, [`table`] and [`plot`] tell that, and [`scene`] where it was measured.
 //!
 //! Invariants: one server at a time, alone on its processor, started for this measurement and gone after it; all of them with
@@ -27,6 +28,7 @@ use crate::machine::{self, CoreArgs};
 pub mod browser;
 pub mod browsers;
 pub mod contender;
+pub mod driver;
 pub mod durable;
 pub mod growth;
 pub mod herd;
