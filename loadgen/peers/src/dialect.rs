@@ -60,7 +60,7 @@ impl Dialect {
     /// Of a peer; of none that is not for browsers.
     pub fn of(peer: Peer) -> Option<Self> {
         match peer {
-            Peer::Nats | Peer::Redis | Peer::Mosquitto => None,
+            Peer::Nats | Peer::Redis | Peer::Mosquitto | Peer::MoqRelay => None,
             Peer::Ws | Peer::UWebSockets => Some(Self::room()),
             Peer::SocketIo => Some(Self::socket_io()),
             Peer::Centrifugo => Some(Self::centrifugo()),

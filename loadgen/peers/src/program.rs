@@ -26,6 +26,8 @@ pub enum Peer {
     UWebSockets,
     /// Centrifugo.
     Centrifugo,
+    /// moq-relay, with a client in a process of its own.
+    MoqRelay,
 }
 
 /// What runs as a peer's server.
@@ -35,6 +37,8 @@ enum Executable {
     Binary(&'static str),
     /// A script for Node, and the package that it is about.
     Script(&'static str, &'static str),
+    /// A program, and the one that is its client.
+    WithClient(&'static str, &'static str),
 }
 
 /// Where the scripts are, and their packages.
@@ -59,8 +63,16 @@ pub struct UnknownPeer(String);
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Nats, Self::Redis, Self::Mosquitto, Self::Ws, Self::SocketIo, Self::UWebSockets, Self::Centrifugo];
+    pub const ALL: [Self; 8] = [
+        Self::Nats,
+        Self::Redis,
+        Self::Mosquitto,
+        Self::Ws,
+        Self::SocketIo,
+        Self::UWebSockets,
+        Self::Centrifugo,
+        Self::MoqRelay,
+    ];
 
     /// Its name in commands and tables.
     pub fn name(self) -> &'static str {
@@ -72,12 +84,19 @@ impl Peer {
             Self::SocketIo => "socket.io",
             Self::UWebSockets => "uws",
             Self::Centrifugo => "centrifugo",
+            Self::MoqRelay => "moq-relay",
         }
     }
 
-    /// Whether a comparison that nobody named it for goes on without it: it takes a compiler that the project does not.
+    /// Whether a comparison that nobody named it for goes on without it: it takes a compiler that the project does not, or
+    /// many minutes of one.
     pub fn may_be_missing(self) -> bool {
-        self == Self::Centrifugo
+        matches!(self, Self::Centrifugo | Self::MoqRelay)
+    }
+
+    /// Whether it also runs without TLS.
+    pub fn has_plain(self) -> bool {
+        self != Self::MoqRelay
     }
 
     fn executable(self) -> Executable {
@@ -89,6 +108,7 @@ impl Peer {
             Self::SocketIo => Executable::Script("socketio.mjs", "socket.io"),
             Self::UWebSockets => Executable::Script("uws.mjs", "@trufflesuite/uws-js-unofficial"),
             Self::Centrifugo => Executable::Binary("centrifugo"),
+            Self::MoqRelay => Executable::WithClient("moq-relay", "antiphon-moq"),
         }
     }
 
@@ -99,6 +119,7 @@ impl Peer {
             Self::Mosquitto => "bench/peers/install fetches it (Debian package mosquitto)",
             Self::Ws | Self::SocketIo | Self::UWebSockets => "bench/peers/install fetches its packages from npm",
             Self::Centrifugo => "bench/peers/install builds it, which takes Go",
+            Self::MoqRelay => "bench/peers/install moq_relay builds it and its client, which takes long",
         }
     }
 
@@ -135,6 +156,8 @@ pub struct Program {
     pub path: PathBuf,
     /// What it runs, if it is an interpreter.
     pub script: Option<PathBuf>,
+    /// The program that speaks to it, if it has one of its own.
+    pub client: Option<PathBuf>,
     /// What it says of its version.
     pub version: String,
 }
@@ -146,7 +169,13 @@ impl Program {
             Executable::Binary(name) => {
                 let path = find(name, folder, peer.how_to_get_it())?;
                 let version = said_version(&path, peer.version_argument());
-                Ok(Self { peer, path, script: None, version })
+                Ok(Self { peer, path, script: None, client: None, version })
+            }
+            Executable::WithClient(name, client) => {
+                let path = find(name, folder, peer.how_to_get_it())?;
+                let client = Some(find(client, folder, peer.how_to_get_it())?);
+                let version = said_version(&path, peer.version_argument());
+                Ok(Self { peer, path, script: None, client, version })
             }
             Executable::Script(script, package) => {
                 let path = find("node", folder, "Debian package nodejs")?;
@@ -158,7 +187,7 @@ impl Program {
                     how_to_get_it: peer.how_to_get_it(),
                 })?;
                 let version = format!("{version} on Node {}", said_version(&path, "--version"));
-                Ok(Self { peer, path, script: Some(folder.join(script)), version })
+                Ok(Self { peer, path, script: Some(folder.join(script)), client: None, version })
             }
         }
     }
@@ -212,6 +241,7 @@ mod tests {
         assert_eq!(version("nats-server: v2.15.1\n"), "2.15.1");
         assert_eq!(version("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64\n"), "7.0.15");
         assert_eq!(version("Centrifugo v5.4.9 (Go version: go1.26.8)\n"), "5.4.9");
+        assert_eq!(version("moq-relay 0.17.10\n"), "0.17.10");
         assert_eq!(version("mosquitto version 2.0.11\n\nmosquitto is an MQTT broker.\n"), "2.0.11");
         assert_eq!(version(""), "of unknown version");
     }
@@ -228,7 +258,11 @@ mod tests {
         }
         let told = Program::find(Peer::Ws, Path::new("/nonexistent")).unwrap_err().to_string();
         assert!(told.starts_with("node") || told.contains("/nonexistent/rooms"), "{told}");
+        if let Err(missing) = Program::find(Peer::MoqRelay, Path::new("/nonexistent")) {
+            assert!(missing.to_string().contains("bench/peers/install moq_relay"), "{missing}");
+        }
         assert_eq!("redis".parse(), Ok(Peer::Redis));
+        assert_eq!("moq-relay".parse(), Ok(Peer::MoqRelay));
         assert_eq!("socket.io".parse(), Ok(Peer::SocketIo));
         assert!("kafka".parse::<Peer>().unwrap_err().to_string().contains("mosquitto"));
     }

@@ -18,6 +18,7 @@ use super::{
     growth::Growth,
     herd, history,
     live::{self, Live},
+    moq,
     outcome::{Measure, Outcome},
     rows::Work,
     storm::{self, Storm},
@@ -261,6 +262,9 @@ impl Stand {
             Ok::<Outcome, Box<dyn Error>>(match work {
                 Work::Durable(load) if load.rate.is_some() => {
                     return Err("peers publish as much as they can".into());
+                }
+                Work::Live(load) if peer == Peer::MoqRelay => {
+                    moq::fanout(&server, program, &self.certificate, load).await?.into()
                 }
                 Work::Live(load) => live::run(server, client, load).await?.into(),
                 Work::Durable(load) => durable::run(&server, client, load).await?.into(),

@@ -2,13 +2,14 @@
 //!
 //! [`rows`] says what a comparison is; [`live`], [`latency`], [`durable`], [`herd`], [`storm`], [`history`], [`browsers`] and
 //! [`growth`] which ones there are, with their goals, and drive the peers; the scenarios of this crate drive the broker,
-//! [`browsers`] its gateway, and for [`stranger`] a client of another make does. [`contender`] has one of them do it once,
-//! [`outcome`] is what came of it, [`table`] and [`plot`] tell that, and [`scene`] where it was measured; [`plan`] tells what
-//! would be.
+//! [`browsers`] its gateway, and for [`stranger`] a client of another make does; that one and the client of [`moq`] are
+//! processes, which [`driver`] tells when to work. [`contender`] has one of them do it once, [`outcome`] is what came of it,
+//! [`table`] and [`plot`] tell that, and [`scene`] where it was measured; [`plan`] tells what would be. [`variants`] are rows
+//! in which peers have it easier.
 //!
 //! Invariants: one server at a time, alone on its processor, started for this measurement and gone after it; all of them with
-//! one certificate and TLS 1.3, but for browsers, where all are without, and the peers of [`variants`]; every delivery and acknowledgement is checked at its
-//! receiver, and a measurement with a wrong count has no result.
+//! one certificate and TLS 1.3, but for browsers, where all are without, and the peers of some [`variants`]; every delivery
+//! and acknowledgement is checked at its receiver, and a measurement with a wrong count has no result.
 
 use std::{
     collections::BTreeMap,
@@ -31,12 +32,14 @@ use crate::{
 pub mod browser;
 pub mod browsers;
 pub mod contender;
+pub mod driver;
 pub mod durable;
 pub mod growth;
 pub mod herd;
 pub mod history;
 pub mod latency;
 pub mod live;
+pub mod moq;
 pub mod outcome;
 pub mod plan;
 pub mod plot;
@@ -65,7 +68,8 @@ pub struct VersusArgs {
     /// The scenarios: S1, S2, S3, S4, S5, S6, S7, S9, growth. Default: all.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     scenario: Vec<ScenarioName>,
-    /// The peers: nats, redis, mosquitto, ws, socket.io, uws, centrifugo. Default: all, but for centrifugo if it is not here.
+    /// The peers: nats, redis, mosquitto, ws, socket.io, uws, centrifugo, moq-relay. Default: all, but for the last two if
+    /// they are not here.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     peers: Vec<Peer>,
     /// Only the rows in which a client on another QUIC stack drives the broker, beside this program. Without it they are

@@ -81,11 +81,7 @@ impl Measure {
     /// Counts have no decimals.
     pub(super) fn digits(self) -> usize {
         match self {
-            Self::PerSecond
-            | Self::MissedMessages
-            | Self::ResumedSessions
-            | Self::Conversations
-            | Self::WireBytes => 0,
+            Self::PerSecond | Self::MissedMessages | Self::ResumedSessions | Self::Conversations | Self::WireBytes => 0,
             _ => 2,
         }
     }

@@ -57,9 +57,7 @@ fn seconds(contender: Contender, work: &Work) -> f64 {
         Work::Storm(load) => connecting(2 * load.connections) + 3.0 * storm::REST.as_secs_f64(),
         Work::History(load) => connecting(load.clients) + load.warm_up + load.seconds,
         Work::Browsers(load) => connecting(load.members as usize) + load.warm_up + load.seconds,
-        Work::Growth(Growth::Followers { large, small }) => {
-            live_seconds(if is_small { small } else { large })
-        }
+        Work::Growth(Growth::Followers { large, small }) => live_seconds(if is_small { small } else { large }),
         Work::Growth(Growth::Conversations { large, small }) => {
             let Spread { conversations, seconds, .. } = if is_small { small } else { large };
             conversations as f64 * CONVERSATION_SECONDS + seconds

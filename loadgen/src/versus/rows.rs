@@ -182,6 +182,7 @@ pub(super) const fn goal(measure: Measure, against: Contender, must: f64, aim: f
 pub(super) const NATS: Contender = Contender::Peer(Peer::Nats);
 pub(super) const REDIS: Contender = Contender::Peer(Peer::Redis);
 pub(super) const MOSQUITTO: Contender = Contender::Peer(Peer::Mosquitto);
+pub(super) const MOQ_RELAY: Contender = Contender::Peer(Peer::MoqRelay);
 
 /// The rows of a scenario.
 pub fn of(scenario: ScenarioName, size: Size) -> Vec<Row> {

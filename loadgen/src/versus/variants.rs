@@ -27,7 +27,7 @@ pub(super) fn of(row: &Row) -> Vec<Row> {
 /// Peers without TLS. The broker never runs without.
 fn plain(row: &Row) -> Option<Row> {
     let title = format!("{}; peers without TLS", row.title);
-    let of_peer = |contender: &Contender| contender.peer().map(Contender::Plain);
+    let of_peer = |contender: &Contender| contender.peer().filter(|peer| peer.has_plain()).map(Contender::Plain);
     let peers = row.contenders.iter().filter_map(of_peer);
     let contenders = [Contender::Antiphon].into_iter().chain(peers).collect();
     Some(Row { name: variant(row, &PLAIN)?, title, contenders, goals: &[], rounds: 1, ..row.clone() })

@@ -107,13 +107,15 @@ pub enum Codec {
 
 impl Codec {
     /// Of a connection with this number; the numbers of connections to one server differ. Peers for browsers have a
-    /// [`Dialect`](crate::Dialect) instead.
+    /// [`Dialect`](crate::Dialect) instead, and moq-relay a client of its own.
     pub fn new(peer: Peer, number: u64) -> Result<Self, CodecError> {
         match peer {
             Peer::Nats => Ok(Self::Nats(nats::Nats::new(number))),
             Peer::Redis => Ok(Self::Resp(resp::Resp)),
             Peer::Mosquitto => Ok(Self::Mqtt(mqtt::Mqtt::new(number))),
-            Peer::Ws | Peer::SocketIo | Peer::UWebSockets | Peer::Centrifugo => Err(CodecError::NotSpoken(peer)),
+            Peer::Ws | Peer::SocketIo | Peer::UWebSockets | Peer::Centrifugo | Peer::MoqRelay => {
+                Err(CodecError::NotSpoken(peer))
+            }
         }
     }
 
