@@ -1,12 +1,13 @@
 //! What a step of the shard leaves behind: effects for the shell, messages for shards, counts.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     time::Duration,
 };
 
 use antiphon_protocol::{ErrorCode, LogKey};
 use antiphon_storage_contract::{Op, Token};
+use hashbrown::HashMap;
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{RngCore, SeedableRng},

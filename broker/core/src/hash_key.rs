@@ -1,7 +1,7 @@
 //! Hashing under a secret of the shard, so that nobody outside can make keys that collide (SipHash-1-3, Aumasson and
 //! Bernstein 2012).
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use rand_chacha::rand_core::RngCore;
 use siphasher::sip::SipHasher13;
@@ -13,13 +13,6 @@ pub(crate) struct HashKey(u64, u64);
 impl HashKey {
     pub(crate) fn new(rng: &mut impl RngCore) -> Self {
         Self(rng.next_u64(), rng.next_u64())
-    }
-
-    /// The hash of a key.
-    pub(crate) fn hash(self, key: impl Hash) -> u64 {
-        let mut hasher = self.build_hasher();
-        key.hash(&mut hasher);
-        hasher.finish()
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Invariant: every log stands once in the clock (Corbató 1968), whose hand is its front.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use antiphon_protocol::LogKey;
+use hashbrown::HashMap;
 
 use crate::{hash_key::HashKey, log::Log};
 

@@ -101,7 +101,10 @@ impl Connection {
 
     /// Whether it goes on with a TLS session of an earlier connection.
     pub fn has_resumed_tls(&self) -> bool {
-        self.stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
+        match &self.stream {
+            Either::Left(tls) => tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed),
+            Either::Right(_) => false,
+        }
     }
 
     /// Subscribes and waits until that holds.

@@ -164,8 +164,8 @@ pub async fn run(
     let (peer, address, mut connections) = (server.peer(), server.address(), 0);
     let mut open = || {
         connections += 1;
-        let (client, number) = (client.clone(), connections);
-        async move { Connection::open(peer, address, &client, number).await }
+        let (client, number) = (client.cloned(), connections);
+        async move { Connection::open(peer, address, client.as_ref(), number).await }
     };
     if keeping.keeps() {
         open().await?.make_stream("c.*").await?;

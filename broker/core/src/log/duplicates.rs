@@ -5,7 +5,7 @@
 //! lies more than a minute ahead of the clock at which it is stored: what was stored before a moment has an own time
 //! before that moment plus a minute.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, hash::BuildHasher};
 
 use antiphon_protocol::{Row, UserId, frames::Ack, limits::CLOCK_SKEW_MS_MAX};
 use hashbrown::HashTable;
@@ -170,7 +170,7 @@ impl Duplicates {
 }
 
 fn hash(key: HashKey, id: Uuid, sender: &UserId) -> u64 {
-    key.hash((id.as_u128(), sender))
+    key.hash_one((id.as_u128(), sender))
 }
 
 /// Hash of the entry with this number. Invariant: the index names no other numbers than those of entries.
