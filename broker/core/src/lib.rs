@@ -35,6 +35,7 @@ mod refusal;
 mod refusals;
 mod resume;
 mod routing;
+mod seldom;
 mod shard;
 mod shard_message;
 mod time;

@@ -65,7 +65,8 @@ pub struct Shard {
     users: Users,
     journal: Journal,
     digests: Digests,
-    logs: BTreeMap<LogKey, Log>,
+    /// In boxes, because a third of a tree's places is free.
+    logs: BTreeMap<LogKey, Box<Log>>,
     /// Logs that were appended to in this turn.
     appended: Vec<LogKey>,
     /// Logs that may have something to write behind: cursors that moved, redactions that the store did not take.
@@ -202,7 +203,7 @@ impl Shard {
         if is_new {
             self.evict_one();
             let log = self.load(&request);
-            self.logs.insert(key, log);
+            self.logs.insert(key, Box::new(log));
         }
         if let Some(log) = self.logs.get_mut(&key) {
             if log.is_unloaded() {

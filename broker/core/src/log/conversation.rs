@@ -2,11 +2,14 @@
 //!
 //! Invariant: the state is the fold of durable rows only, so a restart folds to the same state.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::LazyLock,
+};
 
 use antiphon_protocol::{EventKind, Row, UserId, control, frames};
 
-use crate::limits::REMOVED_MEMBERS_MAX;
+use crate::{limits::REMOVED_MEMBERS_MAX, seldom::Empty};
 
 /// A member's standing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,13 @@ pub struct Conversation {
     pub history: control::History,
     members: BTreeMap<UserId, Membership>,
     removed: VecDeque<(UserId, u64)>,
+}
+
+impl Empty for Conversation {
+    fn empty() -> &'static Self {
+        static EMPTY: LazyLock<Conversation> = LazyLock::new(Conversation::default);
+        &EMPTY
+    }
 }
 
 impl Conversation {
@@ -76,6 +86,11 @@ impl Conversation {
     pub fn is_last_owner(&self, user: &UserId) -> bool {
         let mut owners = self.members.iter().filter(|(_, m)| m.role == control::Role::Owner);
         owners.next().is_some_and(|(owner, _)| owner == user) && owners.next().is_none()
+    }
+
+    /// Whether rows of this kind say something about a conversation.
+    pub(super) fn is_told_by(kind: EventKind) -> bool {
+        matches!(kind, EventKind::CONVERSATION | EventKind::MEMBER)
     }
 
     /// Folds one durable row in. Rows of other kinds change nothing; a body that cannot be read, which the broker never

@@ -54,7 +54,9 @@ impl Log {
             Ok(Outcome::Records(found)) if token == loading.records => loading.cursors = Some(found),
             Ok(Outcome::Records(found)) if Some(token) == loading.blocks => {
                 loading.blocks = None;
-                self.blocks.restore(&found);
+                if !found.is_empty() {
+                    self.blocks.restore(&found);
+                }
             }
             Err(error) if [Some(loading.rows), Some(loading.records), loading.blocks].contains(&Some(token)) => {
                 return self.load_failed(fx, &error);
@@ -83,7 +85,9 @@ impl Log {
             return;
         };
         contents.cursors = std::mem::take(&mut self.cursors);
-        contents.cursors.restore(records);
+        if !records.is_empty() {
+            contents.cursors.restore(records);
+        }
         for row in &untold {
             self.tell_event(fx, &frames::event(self.handle, row), row);
         }
