@@ -16,6 +16,7 @@ use uuid::{Builder, Uuid};
 use crate::{
     connection_id::ConnectionId,
     counters::Counters,
+    ids::Ids,
     log::Purpose,
     output::Output,
     routing::{Routing, ShardId},
@@ -40,6 +41,8 @@ pub(crate) struct Effects {
     pub(crate) wakes: BTreeSet<(Time, LogKey)>,
     /// What happened since the boot.
     pub(crate) counters: Counters,
+    /// Ids that logs name.
+    pub(crate) ids: Ids,
     /// What the store's answers in flight are for.
     purposes: BTreeMap<Token, (LogKey, Purpose)>,
     /// How many operations of each log the store has not answered.
@@ -63,6 +66,7 @@ impl Effects {
             posted: VecDeque::new(),
             wakes: BTreeSet::new(),
             counters: Counters::default(),
+            ids: Ids::default(),
             purposes: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             rng: ChaCha8Rng::from_seed(seed),

@@ -22,6 +22,7 @@ mod effects;
 pub mod explain;
 mod held;
 mod home;
+mod ids;
 mod input;
 mod journal;
 pub mod limits;

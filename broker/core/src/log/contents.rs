@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     effects::Effects,
+    ids::Ids,
     limits::{APPEND_BYTES_MAX, CHECKPOINT_RECORD_BYTES_MAX, CHECKPOINT_ROWS, LOG_IN_FLIGHT_ROWS_MAX},
     seldom::Seldom,
     shard_message::{Origin, Record},
@@ -130,7 +131,7 @@ pub(super) struct Contents {
 
 impl Contents {
     /// Takes a log up as the store holds it.
-    pub(super) fn new(loaded: Loaded) -> Result<Self, prost::DecodeError> {
+    pub(super) fn new(loaded: Loaded, ids: &mut Ids) -> Result<Self, prost::DecodeError> {
         let mut checkpoint = Checkpoint::of(&loaded)?;
         let records = std::mem::take(&mut checkpoint.records);
         let records = records.into_iter().map(|record| (record.key, record.value)).collect();
@@ -145,8 +146,8 @@ impl Contents {
             last_time_ms: checkpoint.time_ms,
             head_time_ms: checkpoint.head_time_ms.unwrap_or(checkpoint.time_ms),
             checkpointed: through,
-            conversation: checkpoint.conversation().into(),
-            inbox: checkpoint.inbox(),
+            conversation: checkpoint.conversation(ids).into(),
+            inbox: checkpoint.inbox(ids),
             newest: Newest::restored(checkpoint.newest.take()),
             owed: std::mem::take(&mut checkpoint.owed),
             cursors: Seldom::default(),

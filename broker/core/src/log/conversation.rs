@@ -9,7 +9,7 @@ use std::{
 
 use antiphon_protocol::{EventKind, Row, UserId, control, frames};
 
-use crate::{limits::REMOVED_MEMBERS_MAX, seldom::Empty};
+use crate::{ids::Ids, limits::REMOVED_MEMBERS_MAX, seldom::Empty};
 
 /// A member's standing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,8 +176,8 @@ impl Conversation {
     }
 
     /// The state that a checkpoint holds.
-    pub(super) fn from_state(state: &State) -> Self {
-        let user = |member: &control::Member| member.user.parse::<UserId>().ok();
+    pub(super) fn from_state(state: &State, ids: &mut Ids) -> Self {
+        let mut user = |member: &control::Member| ids.users.read(&member.user);
         Self {
             exists: state.exists,
             deleted: state.deleted,
@@ -288,6 +288,6 @@ mod tests {
     fn a_checkpoint_holds_the_whole_state() {
         let group = group();
         let bytes = group.to_state().encode_to_vec();
-        assert_eq!(Conversation::from_state(&State::decode(&bytes[..]).unwrap()), group);
+        assert_eq!(Conversation::from_state(&State::decode(&bytes[..]).unwrap(), &mut Ids::default()), group);
     }
 }

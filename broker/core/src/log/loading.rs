@@ -79,7 +79,7 @@ impl Log {
         // An append that failed may have been stored all the same; its live readers have not heard of it.
         let told = self.told.take().unwrap_or(loaded.head);
         let untold: Vec<Row> = loaded.tail.iter().filter(|row| row.seq() > told).cloned().collect();
-        let Ok(mut contents) = Contents::new(loaded) else {
+        let Ok(mut contents) = Contents::new(loaded, &mut fx.ids) else {
             self.told = Some(told);
             self.load_failed(fx, &StoreError::Degraded("the checkpoint cannot be read".into()));
             return;
