@@ -9,7 +9,6 @@ use std::{fs, io, path::PathBuf, sync::Arc};
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use rustls::{
     ServerConfig,
-    crypto::ring::default_provider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     version::TLS13,
 };
@@ -17,9 +16,12 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 mod edges;
+mod expanded;
+mod resting;
 pub(crate) mod validity;
 
 use self::edges::KnownEdges;
+pub(crate) use self::resting::let_rest;
 use crate::{
     config::Config,
     identity::{Identity, fingerprint_of_pem},
@@ -113,7 +115,7 @@ impl Material {
     }
 
     fn into_tls_for(self, alpn: &[u8], edges: Option<Arc<KnownEdges>>) -> Result<ServerConfig, TlsError> {
-        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        let builder = ServerConfig::builder_with_provider(Arc::new(resting::provider()))
             .with_protocol_versions(&[&TLS13])
             .map_err(TlsError::Refused)?;
         let builder = match edges {
@@ -131,7 +133,8 @@ impl Material {
 #[cfg(test)]
 mod tests {
     use rustls::{
-        ClientConfig, ClientConnection, Error, ProtocolVersion, RootCertStore, ServerConnection, pki_types::ServerName,
+        ClientConfig, ClientConnection, Error, ProtocolVersion, RootCertStore, ServerConnection,
+        crypto::ring::default_provider, pki_types::ServerName,
     };
 
     use super::*;
