@@ -6,7 +6,6 @@
 
 use std::{fs, io, path::PathBuf, sync::Arc};
 
-use quinn_proto::crypto::rustls::QuicServerConfig;
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -18,10 +17,12 @@ use zeroize::Zeroizing;
 mod edges;
 mod expanded;
 mod resting;
+mod session;
 pub(crate) mod validity;
 
 use self::edges::KnownEdges;
 pub(crate) use self::resting::let_rest;
+pub use self::session::QuicTls;
 use crate::{
     config::Config,
     identity::{Identity, fingerprint_of_pem},
@@ -62,7 +63,7 @@ struct Material {
 
 /// Reads the certificate that the configuration names, or else the data directory's own, afresh on every call: this is
 /// also what a reload calls.
-pub fn server_config(config: &Config, identity: &Identity) -> Result<Arc<QuicServerConfig>, TlsError> {
+pub fn server_config(config: &Config, identity: &Identity) -> Result<Arc<QuicTls>, TlsError> {
     let material = match &config.tls {
         Some(files) => Material::read_files(files)?,
         None => Material::parse(identity.certificate_pem.as_bytes(), identity.certificate_key_pem())?,
@@ -72,7 +73,7 @@ pub fn server_config(config: &Config, identity: &Identity) -> Result<Arc<QuicSer
 
 /// The same certificate for trunks: their own application protocol, and only for edges that show a certificate which the
 /// configuration names or which is the data directory's own.
-pub fn trunk_server_config(config: &Config, identity: &Identity) -> Result<Arc<QuicServerConfig>, TlsError> {
+pub fn trunk_server_config(config: &Config, identity: &Identity) -> Result<Arc<QuicTls>, TlsError> {
     let material = match &config.tls {
         Some(files) => Material::read_files(files)?,
         None => Material::parse(identity.certificate_pem.as_bytes(), identity.certificate_key_pem())?,
@@ -81,7 +82,7 @@ pub fn trunk_server_config(config: &Config, identity: &Identity) -> Result<Arc<Q
     let known = config.trunk.clients.iter().cloned().chain(own).collect();
     let verifier = Arc::new(KnownEdges::new(known));
     let tls = material.into_tls_for(antiphon_protocol::TRUNK_ALPN, Some(verifier))?;
-    QuicServerConfig::try_from(tls).map(Arc::new).map_err(|_| TlsError::InitialCipher)
+    QuicTls::new(tls).map(Arc::new).map_err(|_| TlsError::InitialCipher)
 }
 
 /// Whether the named certificate and key can be used; reads both files.
@@ -106,8 +107,8 @@ impl Material {
         Ok(Self { chain, key })
     }
 
-    fn into_quic(self) -> Result<Arc<QuicServerConfig>, TlsError> {
-        QuicServerConfig::try_from(self.into_tls()?).map(Arc::new).map_err(|_| TlsError::InitialCipher)
+    fn into_quic(self) -> Result<Arc<QuicTls>, TlsError> {
+        QuicTls::new(self.into_tls()?).map(Arc::new).map_err(|_| TlsError::InitialCipher)
     }
 
     fn into_tls(self) -> Result<ServerConfig, TlsError> {
