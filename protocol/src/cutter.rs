@@ -13,8 +13,10 @@ use bytes::{Buf, Bytes, BytesMut};
 pub(crate) struct Cutter {
     /// The beginning of a piece whose rest has not come. Nothing else, so it is taken as a whole.
     partial: BytesMut,
-    /// What came after `partial`.
-    chunks: VecDeque<Bytes>,
+    /// What came after `partial`. Most chunks are taken before the next one comes, so the first has its own place.
+    front: Bytes,
+    /// What came after `front`, which is not empty then.
+    behind: VecDeque<Bytes>,
     buffered: usize,
 }
 
@@ -23,7 +25,11 @@ impl Cutter {
     pub(crate) fn push(&mut self, chunk: Bytes) {
         if !chunk.is_empty() {
             self.buffered += chunk.len();
-            self.chunks.push_back(chunk);
+            if self.front.is_empty() {
+                self.front = chunk;
+            } else {
+                self.behind.push_back(chunk);
+            }
         }
     }
 
@@ -46,11 +52,10 @@ impl Cutter {
         }
         self.buffered -= length;
         if self.partial.is_empty() {
-            match self.chunks.front_mut() {
-                None => return Some(Bytes::new()),
-                Some(front) if front.len() > length => return Some(front.split_to(length)),
-                Some(front) if front.len() == length => return self.chunks.pop_front(),
-                Some(_) => {}
+            match self.front.len() {
+                whole if whole > length => return Some(self.front.split_to(length)),
+                whole if whole == length => return Some(self.pop()),
+                _ => {}
             }
         }
         self.gather(length);
@@ -60,14 +65,22 @@ impl Cutter {
     /// Copies chunks until `partial` holds `length` bytes, which must be buffered, and lets go of them. It grows with
     /// what has come, never with what a header announces.
     fn gather(&mut self, length: usize) {
-        while self.partial.len() < length {
-            let Some(front) = self.chunks.front_mut() else { return };
-            let part = front.len().min(length - self.partial.len());
-            self.partial.extend_from_slice(&front[..part]);
-            front.advance(part);
-            if front.is_empty() {
-                self.chunks.pop_front();
+        while self.partial.len() < length && !self.front.is_empty() {
+            let part = self.front.len().min(length - self.partial.len());
+            self.partial.extend_from_slice(&self.front[..part]);
+            self.front.advance(part);
+            if self.front.is_empty() {
+                self.pop();
             }
         }
+    }
+
+    /// The first chunk as a whole; the next one takes its place.
+    fn pop(&mut self) -> Bytes {
+        let next = self.behind.pop_front().unwrap_or_default();
+        if self.behind.is_empty() {
+            self.behind = VecDeque::new();
+        }
+        mem::replace(&mut self.front, next)
     }
 }

@@ -56,6 +56,11 @@ macro_rules! ids {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// Whether a clone shares the text.
+            pub fn has_clones(&self) -> bool {
+                Arc::strong_count(&self.0) > 1
+            }
         }
 
         impl FromStr for $name {

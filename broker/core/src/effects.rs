@@ -18,6 +18,7 @@ use crate::{
     connection_id::ConnectionId,
     counters::Counters,
     hash_key::HashKey,
+    ids::Ids,
     log::Purpose,
     output::Output,
     routing::{Routing, ShardId},
@@ -42,6 +43,8 @@ pub(crate) struct Effects {
     pub(crate) wakes: BTreeSet<(Time, LogKey)>,
     /// What happened since the boot.
     pub(crate) counters: Counters,
+    /// Ids that logs name.
+    pub(crate) ids: Ids,
     /// What the store's answers in flight are for.
     purposes: HashMap<Token, (LogKey, Purpose), HashKey>,
     /// How many operations of each log the store has not answered.
@@ -69,6 +72,7 @@ impl Effects {
             posted: VecDeque::new(),
             wakes: BTreeSet::new(),
             counters: Counters::default(),
+            ids: Ids::default(),
             purposes: HashMap::with_hasher(hash_key),
             in_flight: HashMap::with_hasher(hash_key),
             hash_key,

@@ -14,7 +14,8 @@ const LOOKED_AT_MAX: usize = 16;
 
 #[derive(Debug)]
 struct Resident {
-    log: Log,
+    /// In a box, because up to half of a table's places are free.
+    log: Box<Log>,
     is_recently_used: bool,
 }
 
@@ -35,11 +36,11 @@ impl Logs {
     }
 
     pub(crate) fn get(&self, key: LogKey) -> Option<&Log> {
-        self.by_key.get(&key).map(|resident| &resident.log)
+        self.by_key.get(&key).map(|resident| &*resident.log)
     }
 
     pub(crate) fn get_mut(&mut self, key: LogKey) -> Option<&mut Log> {
-        self.by_key.get_mut(&key).map(|resident| &mut resident.log)
+        self.by_key.get_mut(&key).map(|resident| &mut *resident.log)
     }
 
     /// The same for a request, which makes the log one that was used recently.
@@ -51,7 +52,7 @@ impl Logs {
 
     /// Puts a log in that is not there.
     pub(crate) fn insert(&mut self, key: LogKey, log: Log) {
-        if self.by_key.insert(key, Resident { log, is_recently_used: false }).is_none() {
+        if self.by_key.insert(key, Resident { log: Box::new(log), is_recently_used: false }).is_none() {
             self.clock.push_back(key);
         }
     }
@@ -62,7 +63,7 @@ impl Logs {
             let key = self.clock.pop_front()?;
             let Some(resident) = self.by_key.get_mut(&key) else { continue };
             if !std::mem::take(&mut resident.is_recently_used) && may_go(key, &resident.log) {
-                return self.by_key.remove(&key).map(|resident| resident.log);
+                return self.by_key.remove(&key).map(|resident| *resident.log);
             }
             self.clock.push_back(key);
         }

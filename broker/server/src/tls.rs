@@ -6,10 +6,9 @@
 
 use std::{fs, io, path::PathBuf, sync::Arc};
 
-use quinn_proto::crypto::rustls::QuicServerConfig;
 use rustls::{
     ServerConfig,
-    crypto::ring::{Ticketer, default_provider},
+    crypto::ring::Ticketer,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     version::TLS13,
 };
@@ -17,9 +16,14 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 mod edges;
+mod expanded;
+mod resting;
+mod session;
 pub(crate) mod validity;
 
 use self::edges::KnownEdges;
+pub(crate) use self::resting::let_rest;
+pub use self::session::QuicTls;
 use crate::{
     config::Config,
     identity::{Identity, fingerprint_of_pem},
@@ -60,7 +64,7 @@ struct Material {
 
 /// Reads the certificate that the configuration names, or else the data directory's own, afresh on every call: this is
 /// also what a reload calls.
-pub fn server_config(config: &Config, identity: &Identity) -> Result<Arc<QuicServerConfig>, TlsError> {
+pub fn server_config(config: &Config, identity: &Identity) -> Result<Arc<QuicTls>, TlsError> {
     let material = match &config.tls {
         Some(files) => Material::read_files(files)?,
         None => Material::parse(identity.certificate_pem.as_bytes(), identity.certificate_key_pem())?,
@@ -70,7 +74,7 @@ pub fn server_config(config: &Config, identity: &Identity) -> Result<Arc<QuicSer
 
 /// The same certificate for trunks: their own application protocol, and only for edges that show a certificate which the
 /// configuration names or which is the data directory's own.
-pub fn trunk_server_config(config: &Config, identity: &Identity) -> Result<Arc<QuicServerConfig>, TlsError> {
+pub fn trunk_server_config(config: &Config, identity: &Identity) -> Result<Arc<QuicTls>, TlsError> {
     let material = match &config.tls {
         Some(files) => Material::read_files(files)?,
         None => Material::parse(identity.certificate_pem.as_bytes(), identity.certificate_key_pem())?,
@@ -79,7 +83,7 @@ pub fn trunk_server_config(config: &Config, identity: &Identity) -> Result<Arc<Q
     let known = config.trunk.clients.iter().cloned().chain(own).collect();
     let verifier = Arc::new(KnownEdges::new(known));
     let tls = material.into_tls_for(antiphon_protocol::TRUNK_ALPN, Some(verifier))?;
-    QuicServerConfig::try_from(tls).map(Arc::new).map_err(|_| TlsError::InitialCipher)
+    QuicTls::new(tls).map(Arc::new).map_err(|_| TlsError::InitialCipher)
 }
 
 /// Whether the named certificate and key can be used; reads both files.
@@ -104,8 +108,8 @@ impl Material {
         Ok(Self { chain, key })
     }
 
-    fn into_quic(self) -> Result<Arc<QuicServerConfig>, TlsError> {
-        QuicServerConfig::try_from(self.into_tls()?).map(Arc::new).map_err(|_| TlsError::InitialCipher)
+    fn into_quic(self) -> Result<Arc<QuicTls>, TlsError> {
+        QuicTls::new(self.into_tls()?).map(Arc::new).map_err(|_| TlsError::InitialCipher)
     }
 
     fn into_tls(self) -> Result<ServerConfig, TlsError> {
@@ -113,7 +117,7 @@ impl Material {
     }
 
     fn into_tls_for(self, alpn: &[u8], edges: Option<Arc<KnownEdges>>) -> Result<ServerConfig, TlsError> {
-        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        let builder = ServerConfig::builder_with_provider(Arc::new(resting::provider()))
             .with_protocol_versions(&[&TLS13])
             .map_err(TlsError::Refused)?;
         let resumes = edges.is_none();
@@ -139,7 +143,7 @@ impl Material {
 mod tests {
     use rustls::{
         ClientConfig, ClientConnection, Error, HandshakeKind, ProtocolVersion, RootCertStore, ServerConnection,
-        pki_types::ServerName,
+        crypto::ring::default_provider, pki_types::ServerName,
     };
 
     use super::*;

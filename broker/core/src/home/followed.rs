@@ -21,8 +21,8 @@ pub(super) struct Followed {
 pub(super) enum Receiver {
     /// For its own session.
     Session(Subscriber),
-    /// For these channels of a trunk.
-    Group(BTreeMap<u32, Subscriber>),
+    /// For these channels of a trunk. In a box, because there are many sessions for each trunk.
+    Group(Box<BTreeMap<u32, Subscriber>>),
 }
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Followed {
         let Some((trunk, channel)) = channel else {
             return self.receivers.insert(id, Receiver::Session(subscriber)).is_some();
         };
-        match self.receivers.entry(trunk).or_insert_with(|| Receiver::Group(BTreeMap::new())) {
+        match self.receivers.entry(trunk).or_insert_with(|| Receiver::Group(Box::default())) {
             Receiver::Group(group) => group.insert(channel, subscriber).is_some(),
             Receiver::Session(_) => false,
         }

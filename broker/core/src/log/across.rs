@@ -23,6 +23,7 @@ use crate::{
     journal,
     limits::{EFFECTS_IN_FLIGHT_MAX, EFFECTS_OWED_MAX, RETRY_EFFECTS_AFTER},
     refusal::Refusal,
+    seldom::Empty,
     shard_message::{Operation, Origin, Request, ShardMessage},
 };
 
@@ -35,7 +36,7 @@ struct Owed {
 }
 
 /// What one log owes to others.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Across {
     by_target: BTreeMap<LogName, VecDeque<Owed>>,
     /// Targets whose first consequence was not sent yet.
@@ -45,6 +46,19 @@ pub(super) struct Across {
     in_flight: usize,
     /// Whether the log is, or may be, in its partition's journal.
     is_journaled: bool,
+}
+
+impl Empty for Across {
+    fn empty() -> &'static Self {
+        static EMPTY: Across = Across {
+            by_target: BTreeMap::new(),
+            ready: VecDeque::new(),
+            failed: Vec::new(),
+            in_flight: 0,
+            is_journaled: false,
+        };
+        &EMPTY
+    }
 }
 
 impl Across {
@@ -217,7 +231,7 @@ impl Log {
 
     fn post_owed(&mut self, fx: &mut Effects) {
         let mut broker = None;
-        while let Some((target, owed)) = self.across.next() {
+        while let Some((target, owed)) = self.across.existing().and_then(Across::next) {
             let actor = broker.get_or_insert_with(|| Actor::broker(&self.tenant)).clone();
             let effect = Effect {
                 source: self.key,
@@ -236,7 +250,9 @@ impl Log {
 
     /// A target has made its part durable, or could not.
     pub(crate) fn effect_done(&mut self, fx: &mut Effects, target: &LogName, seq: u64, is_durable: bool) {
-        self.across.answered(target, seq, is_durable);
+        if let Some(across) = self.across.existing() {
+            across.answered(target, seq, is_durable);
+        }
         if !is_durable {
             fx.wake(self.key, RETRY_EFFECTS_AFTER);
         }
@@ -248,8 +264,9 @@ impl Log {
         if self.is_unloaded() && self.across.is_journaled {
             self.load_again(fx);
         }
-        let failed = std::mem::take(&mut self.across.failed);
-        self.across.ready.extend(failed);
+        if let Some(across) = self.across.existing() {
+            across.ready.extend(across.failed.drain(..));
+        }
         self.post_owed(fx);
         self.expire(fx);
     }

@@ -19,6 +19,7 @@ use crate::{
     effects::Effects,
     limits::LOG_WAITING_MAX,
     refusal::Refusal,
+    seldom::Empty,
     shard_message::{Operation, Origin, Record, Request},
 };
 
@@ -36,6 +37,13 @@ struct Batch {
 #[derive(Debug, Default)]
 pub(super) struct Batches {
     open: BTreeMap<u64, Batch>,
+}
+
+impl Empty for Batches {
+    fn empty() -> &'static Self {
+        static EMPTY: Batches = Batches { open: BTreeMap::new() };
+        &EMPTY
+    }
 }
 
 impl Batches {

@@ -7,6 +7,8 @@ use antiphon_storage_contract::RecordWrite;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::seldom::Empty;
+
 /// Record key prefix of blocks.
 pub(super) const RECORD_PREFIX: &[u8] = b"blocked/";
 
@@ -24,6 +26,13 @@ struct Said {
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     by_user: BTreeMap<UserId, Said>,
+}
+
+impl Empty for Blocks {
+    fn empty() -> &'static Self {
+        static EMPTY: Blocks = Blocks { by_user: BTreeMap::new() };
+        &EMPTY
+    }
 }
 
 impl Blocks {

@@ -11,6 +11,7 @@ use super::{
     inbox::{self, Inbox},
     retention::Gone,
 };
+use crate::ids::Ids;
 
 /// What a checkpoint holds. Stored, so its tags are never reused.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -68,12 +69,12 @@ impl Checkpoint {
     }
 
     /// The inbox that it holds.
-    pub(super) fn inbox(&self) -> Inbox {
-        self.inbox.as_ref().map(Inbox::from_state).unwrap_or_default()
+    pub(super) fn inbox(&self, ids: &mut Ids) -> Inbox {
+        self.inbox.as_ref().map(|state| Inbox::from_state(state, ids)).unwrap_or_default()
     }
 
     /// The conversation that it holds.
-    pub(super) fn conversation(&self) -> Conversation {
-        self.conversation.as_ref().map(Conversation::from_state).unwrap_or_default()
+    pub(super) fn conversation(&self, ids: &mut Ids) -> Conversation {
+        self.conversation.as_ref().map(|state| Conversation::from_state(state, ids)).unwrap_or_default()
     }
 }

@@ -29,7 +29,9 @@ use super::{
 use crate::{
     effects::Effects,
     hash_key::HashKey,
+    ids::Ids,
     limits::{APPEND_BYTES_MAX, CHECKPOINT_RECORD_BYTES_MAX, CHECKPOINT_ROWS, LOG_IN_FLIGHT_ROWS_MAX},
+    seldom::Seldom,
     shard_message::{Origin, Record},
 };
 
@@ -113,12 +115,12 @@ pub(super) struct Contents {
     last_time_ms: u64,
     head_time_ms: u64,
     checkpointed: u64,
-    pub(super) conversation: Conversation,
+    pub(super) conversation: Seldom<Conversation>,
     pub(super) inbox: Inbox,
     pub(super) newest: Newest,
     /// What the log owed when its checkpoint was written.
     pub(super) owed: Vec<OwedState>,
-    pub(super) cursors: Cursors,
+    pub(super) cursors: Seldom<Cursors>,
     pub(super) tail: Tail,
     pub(super) duplicates: Duplicates,
     pub(super) redactions: Redactions,
@@ -130,7 +132,7 @@ pub(super) struct Contents {
 
 impl Contents {
     /// Takes a log up as the store holds it.
-    pub(super) fn new(loaded: Loaded, hash_key: HashKey) -> Result<Self, prost::DecodeError> {
+    pub(super) fn new(loaded: Loaded, ids: &mut Ids, hash_key: HashKey) -> Result<Self, prost::DecodeError> {
         let mut checkpoint = Checkpoint::of(&loaded)?;
         let records = std::mem::take(&mut checkpoint.records);
         let records = records.into_iter().map(|record| (record.key, record.value)).collect();
@@ -145,11 +147,11 @@ impl Contents {
             last_time_ms: checkpoint.time_ms,
             head_time_ms: checkpoint.head_time_ms.unwrap_or(checkpoint.time_ms),
             checkpointed: through,
-            conversation: checkpoint.conversation(),
-            inbox: checkpoint.inbox(),
+            conversation: checkpoint.conversation(ids).into(),
+            inbox: checkpoint.inbox(ids),
             newest: Newest::restored(checkpoint.newest.take()),
             owed: std::mem::take(&mut checkpoint.owed),
-            cursors: Cursors::default(),
+            cursors: Seldom::default(),
             tail: Tail::default(),
             duplicates: Duplicates::new(checkpoint.time_ms, hash_key),
             redactions: Redactions::default(),
@@ -175,7 +177,9 @@ impl Contents {
 
     /// Folds a durable row in.
     fn fold(&mut self, row: Row) {
-        self.conversation.apply(&row);
+        if Conversation::is_told_by(row.kind()) {
+            self.conversation.apply(&row);
+        }
         self.inbox.apply(&row);
         self.newest.apply(&row);
         self.head = row.seq();

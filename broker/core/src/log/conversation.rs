@@ -2,11 +2,14 @@
 //!
 //! Invariant: the state is the fold of durable rows only, so a restart folds to the same state.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::LazyLock,
+};
 
 use antiphon_protocol::{EventKind, Row, UserId, control, frames};
 
-use crate::limits::REMOVED_MEMBERS_MAX;
+use crate::{ids::Ids, limits::REMOVED_MEMBERS_MAX, seldom::Empty};
 
 /// A member's standing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,13 @@ pub struct Conversation {
     pub history: control::History,
     members: BTreeMap<UserId, Membership>,
     removed: VecDeque<(UserId, u64)>,
+}
+
+impl Empty for Conversation {
+    fn empty() -> &'static Self {
+        static EMPTY: LazyLock<Conversation> = LazyLock::new(Conversation::default);
+        &EMPTY
+    }
 }
 
 impl Conversation {
@@ -76,6 +86,11 @@ impl Conversation {
     pub fn is_last_owner(&self, user: &UserId) -> bool {
         let mut owners = self.members.iter().filter(|(_, m)| m.role == control::Role::Owner);
         owners.next().is_some_and(|(owner, _)| owner == user) && owners.next().is_none()
+    }
+
+    /// Whether rows of this kind say something about a conversation.
+    pub(super) fn is_told_by(kind: EventKind) -> bool {
+        matches!(kind, EventKind::CONVERSATION | EventKind::MEMBER)
     }
 
     /// Folds one durable row in. Rows of other kinds change nothing; a body that cannot be read, which the broker never
@@ -161,8 +176,8 @@ impl Conversation {
     }
 
     /// The state that a checkpoint holds.
-    pub(super) fn from_state(state: &State) -> Self {
-        let user = |member: &control::Member| member.user.parse::<UserId>().ok();
+    pub(super) fn from_state(state: &State, ids: &mut Ids) -> Self {
+        let mut user = |member: &control::Member| ids.users.read(&member.user);
         Self {
             exists: state.exists,
             deleted: state.deleted,
@@ -273,6 +288,6 @@ mod tests {
     fn a_checkpoint_holds_the_whole_state() {
         let group = group();
         let bytes = group.to_state().encode_to_vec();
-        assert_eq!(Conversation::from_state(&State::decode(&bytes[..]).unwrap()), group);
+        assert_eq!(Conversation::from_state(&State::decode(&bytes[..]).unwrap(), &mut Ids::default()), group);
     }
 }

@@ -7,6 +7,8 @@ use antiphon_storage_contract::RecordWrite;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::seldom::Empty;
+
 /// How far one user has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Cursor {
@@ -26,6 +28,13 @@ pub(super) const RECORD_PREFIX: &[u8] = b"cursor/";
 pub(super) struct Cursors {
     by_user: BTreeMap<UserId, Cursor>,
     unsaved: BTreeSet<UserId>,
+}
+
+impl Empty for Cursors {
+    fn empty() -> &'static Self {
+        static EMPTY: Cursors = Cursors { by_user: BTreeMap::new(), unsaved: BTreeSet::new() };
+        &EMPTY
+    }
 }
 
 impl Cursors {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use antiphon_protocol::{ConversationId, EventKind, LogName, Row, UserId, control, frames};
 
-use crate::limits::MEMBERSHIPS_MAX;
+use crate::{ids::Ids, limits::MEMBERSHIPS_MAX};
 
 /// A conversation as one of its members sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -143,15 +143,15 @@ impl Inbox {
     }
 
     /// The state that a checkpoint holds.
-    pub(super) fn from_state(state: &State) -> Self {
+    pub(super) fn from_state(state: &State, ids: &mut Ids) -> Self {
         let membership = |state: &MembershipState| {
             let mine = Mine { joined_seq: state.joined_seq, pinned: state.pinned, muted: state.muted };
-            Some((state.conversation.parse().ok()?, mine))
+            Some((ids.conversations.read(&state.conversation)?, mine))
         };
         let hidden = |state: &HiddenState| Some((state.log.parse().ok()?, state.seqs.iter().copied().collect()));
         Self {
             memberships: state.memberships.iter().filter_map(membership).collect(),
-            blocked: state.blocked.iter().filter_map(|user| user.parse().ok()).collect(),
+            blocked: state.blocked.iter().filter_map(|user| ids.users.read(user)).collect(),
             hidden: state.hidden.iter().filter_map(hidden).collect(),
             not_before_ms: state.not_before_ms,
         }
@@ -279,6 +279,6 @@ mod tests {
     fn a_checkpoint_holds_the_whole_state() {
         let inbox = full();
         let bytes = inbox.to_state().encode_to_vec();
-        assert_eq!(Inbox::from_state(&State::decode(&bytes[..]).unwrap()), inbox);
+        assert_eq!(Inbox::from_state(&State::decode(&bytes[..]).unwrap(), &mut Ids::default()), inbox);
     }
 }

@@ -13,13 +13,13 @@ pub(super) enum Newest {
     /// As it was sent. What is shown of it is cut out when it is asked for.
     Sent(Row),
     /// As a checkpoint held it, or as later events changed it.
-    Shown(LastMessage),
+    Shown(Box<LastMessage>),
 }
 
 impl Newest {
     /// As a checkpoint holds it.
     pub(super) fn restored(message: Option<LastMessage>) -> Self {
-        message.map_or(Self::None, Self::Shown)
+        message.map_or(Self::None, |message| Self::Shown(Box::new(message)))
     }
 
     /// Folds one durable row in: a message takes the place of the one before, an edit or a redaction changes it.
@@ -39,7 +39,7 @@ impl Newest {
         message.redacted |= row.kind() == EventKind::REDACT;
         message.content_type = if message.redacted { 0 } else { row.content_type() as u32 };
         message.body = if message.redacted { Bytes::new() } else { beginning(row) };
-        *self = Self::Shown(message);
+        *self = Self::Shown(Box::new(message));
     }
 
     /// Forgets the message if it lies below `floor`.
@@ -59,7 +59,7 @@ impl Newest {
         match self {
             Self::None => None,
             Self::Sent(row) => Some(of(row)),
-            Self::Shown(message) => Some(message.clone()),
+            Self::Shown(message) => Some(LastMessage::clone(message)),
         }
     }
 }

@@ -54,7 +54,9 @@ impl Log {
             Ok(Outcome::Records(found)) if token == loading.records => loading.cursors = Some(found),
             Ok(Outcome::Records(found)) if Some(token) == loading.blocks => {
                 loading.blocks = None;
-                self.blocks.restore(&found);
+                if !found.is_empty() {
+                    self.blocks.restore(&found);
+                }
             }
             Err(error) if [Some(loading.rows), Some(loading.records), loading.blocks].contains(&Some(token)) => {
                 return self.load_failed(fx, &error);
@@ -77,13 +79,15 @@ impl Log {
         // An append that failed may have been stored all the same; its live readers have not heard of it.
         let told = self.told.take().unwrap_or(loaded.head);
         let untold: Vec<Row> = loaded.tail.iter().filter(|row| row.seq() > told).cloned().collect();
-        let Ok(mut contents) = Contents::new(loaded, fx.hash_key) else {
+        let Ok(mut contents) = Contents::new(loaded, &mut fx.ids, fx.hash_key) else {
             self.told = Some(told);
             self.load_failed(fx, &StoreError::Degraded("the checkpoint cannot be read".into()));
             return;
         };
         contents.cursors = std::mem::take(&mut self.cursors);
-        contents.cursors.restore(records);
+        if !records.is_empty() {
+            contents.cursors.restore(records);
+        }
         for row in &untold {
             self.tell_event(fx, &frames::event(self.handle, row), row);
         }

@@ -40,6 +40,7 @@ use crate::{
     effects::Effects,
     limits::{MESSAGES_READ_ROWS, MESSAGES_READS_MAX, PAGE_BYTES_TARGET},
     refusal::Refusal,
+    seldom::Empty,
     shard_message::{Operation, Origin, Request, ShardMessage},
 };
 
@@ -62,6 +63,13 @@ pub(crate) enum Part {
 #[derive(Debug, Default)]
 pub(super) struct Gatherings {
     open: BTreeMap<u64, Gathering>,
+}
+
+impl Empty for Gatherings {
+    fn empty() -> &'static Self {
+        static EMPTY: Gatherings = Gatherings { open: BTreeMap::new() };
+        &EMPTY
+    }
 }
 
 #[derive(Debug)]

@@ -65,6 +65,7 @@ use crate::{
     limits::LOG_WAITING_MAX,
     refusal::Refusal,
     routing::ShardId,
+    seldom::Seldom,
     shard_message::{Attached, Operation, Origin, Request, ShardMessage},
 };
 
@@ -152,20 +153,20 @@ pub(crate) struct Log {
     interest: BTreeMap<ShardId, u32>,
     waiting: VecDeque<Box<Request>>,
     stall: Option<Stall>,
-    order: SendOrder,
-    batches: Batches,
+    order: Seldom<SendOrder>,
+    batches: Seldom<Batches>,
     /// The related send that the log waits for.
     looking_up: Option<(Box<Request>, Box<Lookup>)>,
     /// Pages of messages that are being put together.
-    gatherings: Gatherings,
+    gatherings: Seldom<Gatherings>,
     /// Cursors as they were when an append failed; some may not be saved yet.
-    cursors: Cursors,
+    cursors: Seldom<Cursors>,
     /// Last position that live readers were told when an append failed.
     told: Option<u64>,
     /// Who blocked whom, in a direct conversation.
-    blocks: Blocks,
+    blocks: Seldom<Blocks>,
     /// What is owed to other logs.
-    across: Across,
+    across: Seldom<Across>,
     /// Rows that were read and may owe something that was not noted yet.
     unsettled: Vec<Row>,
     state: State,
@@ -200,14 +201,14 @@ impl Log {
             interest: BTreeMap::new(),
             waiting: VecDeque::new(),
             stall: None,
-            order: SendOrder::default(),
-            batches: Batches::default(),
+            order: Seldom::default(),
+            batches: Seldom::default(),
             looking_up: None,
-            gatherings: Gatherings::default(),
-            cursors: Cursors::default(),
+            gatherings: Seldom::default(),
+            cursors: Seldom::default(),
             told: None,
-            blocks: Blocks::default(),
-            across: Across::new(is_journaled),
+            blocks: Seldom::default(),
+            across: Across::new(is_journaled).into(),
             unsettled: Vec::new(),
             state: State::Failing { outstanding: 0 },
         };

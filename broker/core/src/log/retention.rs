@@ -74,11 +74,11 @@ enum Step {
     /// The oldest rows are being read.
     Reading(Token),
     /// The checkpoint that says what goes is being written.
-    Deciding(Token, Removal),
+    Deciding(Token, Box<Removal>),
     /// The records of what is gone are being deleted.
-    Forgetting(Token, Removal),
+    Forgetting(Token, Box<Removal>),
     /// The store is being told.
-    Raising(Token, Removal),
+    Raising(Token, Box<Removal>),
 }
 
 /// How a log keeps its retention.
@@ -178,7 +178,7 @@ impl Retention {
     }
 
     /// What goes of these rows, which are the oldest that the store has. `None`: nothing.
-    fn removal(&self, rows: &[Row], now: Time) -> Option<Removal> {
+    fn removal(&self, rows: &[Row], now: Time) -> Option<Box<Removal>> {
         let kept_ms = u64::from(self.seconds) * 1_000;
         let is_old = |row: &Row| self.seconds > 0 && row.time_ms() + kept_ms < now.unix_ms();
         let count = rows.iter().take_while(|row| row.seq() < self.gone.floor || is_old(row)).count();
@@ -191,7 +191,8 @@ impl Retention {
             gone = Gone { floor: last.seq() + 1, msgno: last.msgno(), id_ms };
         }
         let records = old.iter().flat_map(records_with).collect();
-        Some(Removal { gone, floor: last.seq() + 1, records, next_ms: kept.first().map(Row::time_ms) })
+        let next_ms = kept.first().map(Row::time_ms);
+        Some(Box::new(Removal { gone, floor: last.seq() + 1, records, next_ms }))
     }
 
     /// These rows are the oldest that the store has, after all of them were asked for.
@@ -297,7 +298,7 @@ impl Log {
     }
 
     /// It is durable what goes: it is gone for readers. Its records are deleted before its rows, which name them.
-    fn remove(&mut self, fx: &mut Effects, removal: Removal) {
+    fn remove(&mut self, fx: &mut Effects, removal: Box<Removal>) {
         let State::Ready(contents) = &mut self.state else { return };
         contents.retention.gone = removal.gone;
         contents.forget_gone();
@@ -309,7 +310,7 @@ impl Log {
         contents.retention.step = Step::Forgetting(token, removal);
     }
 
-    fn raise(&mut self, fx: &mut Effects, removal: Removal) {
+    fn raise(&mut self, fx: &mut Effects, removal: Box<Removal>) {
         let State::Ready(contents) = &mut self.state else { return };
         let token = fx.store(Op::SetFloor { log: self.key, floor: removal.floor }, Purpose::Expire);
         contents.retention.step = Step::Raising(token, removal);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::{connection_id::ConnectionId, limits::SEND_ORDERS_PER_LOG_MAX, routing::ShardId};
+use crate::{connection_id::ConnectionId, limits::SEND_ORDERS_PER_LOG_MAX, routing::ShardId, seldom::Empty};
 
 /// One connection of the broker.
 pub(super) type Sender = (ShardId, ConnectionId);
@@ -15,6 +15,13 @@ pub(super) type Sender = (ShardId, ConnectionId);
 pub(super) struct SendOrder {
     next: BTreeMap<Sender, u64>,
     by_age: VecDeque<Sender>,
+}
+
+impl Empty for SendOrder {
+    fn empty() -> &'static Self {
+        static EMPTY: SendOrder = SendOrder { next: BTreeMap::new(), by_age: VecDeque::new() };
+        &EMPTY
+    }
 }
 
 impl SendOrder {

@@ -9,7 +9,7 @@ use std::{
 use antiphon_core::{ResumeKey, ShardConfig, ShardId};
 use antiphon_node::{Clock, ConnectionIds, Listener, Node, NodeConfig, TransportSettings};
 use antiphon_sys::mesh::MeshPort;
-use quinn_proto::{EndpointConfig, ServerConfig, crypto::rustls::QuicServerConfig};
+use quinn_proto::{EndpointConfig, ServerConfig};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{Shard, Sockets, StartError, unix_now};
@@ -21,7 +21,7 @@ use crate::{
     presence::ShardPresence,
     shard::{Control, Datagrams, Mail, ShardThread},
     store::ShardStore,
-    tls,
+    tls::{self, QuicTls},
 };
 
 /// Proven tokens that a shard remembers.
@@ -105,7 +105,7 @@ pub(super) fn server_configs(
     Ok((Arc::new(clients), Arc::new(trunks)))
 }
 
-fn quic_server(crypto: Arc<QuicServerConfig>, identity: &Identity) -> ServerConfig {
+fn quic_server(crypto: Arc<QuicTls>, identity: &Identity) -> ServerConfig {
     let mut server = ServerConfig::with_crypto(crypto);
     server.token_key(identity.retry_token_key());
     server

@@ -53,9 +53,10 @@ impl Published {
         self.longest_turn = self.longest_turn.max(turn);
     }
 
-    pub(super) fn publish_if_due(&mut self, thread: &ShardThread, now: Instant) {
+    /// Whether it was.
+    pub(super) fn publish_if_due(&mut self, thread: &ShardThread, now: Instant) -> bool {
         if now < self.due {
-            return;
+            return false;
         }
         self.due = now + INTERVAL;
         let store = thread.store.as_ref().map(ShardStore::numbers).unwrap_or_default();
@@ -68,6 +69,7 @@ impl Published {
         publish_sync_times(self.shard.0, &report.sync_times);
         thread.board.put(self.shard.0, &report, now);
         self.longest_turn = Duration::ZERO;
+        true
     }
 
     fn gather(&self, thread: &ShardThread, store: &StoreNumbers) -> ShardMetrics {

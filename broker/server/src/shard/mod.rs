@@ -39,6 +39,7 @@ use crate::{
     auth::{TokenCache, Verifier},
     presence::ShardPresence,
     store::ShardStore,
+    tls,
 };
 
 /// Messages taken from other shards in one turn.
@@ -174,7 +175,9 @@ impl Loop {
         let ShardThread { node, clients, trunks, .. } = &mut self.thread;
         let is_blocked = [clients.send(node, now)?, trunks.send(node, now)?];
         self.published.turn_ended(now);
-        self.published.publish_if_due(&self.thread, now);
+        if self.published.publish_if_due(&self.thread, now) {
+            tls::let_rest();
+        }
         if self.is_over(now) {
             return Ok(false);
         }
