@@ -18,10 +18,14 @@ pub(super) struct Followed {
 
 /// A connection that gets a copy of each event.
 #[derive(Debug)]
+#[expect(
+    clippy::box_collection,
+    reason = "the box is smaller than the map, and there are many sessions for each trunk"
+)]
 pub(super) enum Receiver {
     /// For its own session.
     Session(Subscriber),
-    /// For these channels of a trunk. In a box, because there are many sessions for each trunk.
+    /// For these channels of a trunk.
     Group(Box<BTreeMap<u32, Subscriber>>),
 }
 
