@@ -57,17 +57,26 @@ impl Logs {
         }
     }
 
-    /// Takes out a log that was not used since the hand passed it, if it may go.
+    /// Takes out a log that may go: one that was not used since the hand passed it, or the first of those that it passes now.
     pub(crate) fn take_unused(&mut self, may_go: impl Fn(LogKey, &Log) -> bool) -> Option<Log> {
+        let (mut unused, mut used) = (None, None);
         for _ in 0..LOOKED_AT_MAX.min(self.clock.len()) {
             let key = self.clock.pop_front()?;
             let Some(resident) = self.by_key.get_mut(&key) else { continue };
-            if !std::mem::take(&mut resident.is_recently_used) && may_go(key, &resident.log) {
-                return self.by_key.remove(&key).map(|resident| *resident.log);
+            let was_used = std::mem::take(&mut resident.is_recently_used);
+            match may_go(key, &resident.log) {
+                true if !was_used => {
+                    unused = Some(key);
+                    break;
+                }
+                true if used.is_none() => used = Some(key),
+                _ => self.clock.push_back(key),
             }
-            self.clock.push_back(key);
         }
-        None
+        if unused.is_some() {
+            self.clock.extend(used.take());
+        }
+        self.by_key.remove(&unused.or(used)?).map(|resident| *resident.log)
     }
 
     /// All of them, in the order of the clock.
@@ -112,6 +121,15 @@ mod tests {
         assert!(logs.take_unused(|_, _| true).is_some());
         assert!(logs.get(keys[0]).is_none(), "it was used before the hand passed it, and not since");
         assert_eq!((logs.len(), logs.keys()), (1, vec![keys[2]]));
+    }
+
+    #[test]
+    fn where_all_were_used_the_first_one_goes() {
+        let (mut logs, keys) = logs(40);
+        keys.iter().for_each(|key| assert!(logs.use_mut(*key).is_some()));
+        assert!(logs.take_unused(|_, _| true).is_some());
+        assert!(logs.get(keys[0]).is_none());
+        assert_eq!(logs.keys().len(), logs.len());
     }
 
     #[test]
