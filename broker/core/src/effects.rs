@@ -1,13 +1,12 @@
 //! What a step of the shard leaves behind: effects for the shell, messages for shards, counts.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
 use antiphon_protocol::{ErrorCode, LogKey};
 use antiphon_storage_contract::{Op, Token};
-use hashbrown::HashMap;
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{RngCore, SeedableRng},
@@ -46,9 +45,9 @@ pub(crate) struct Effects {
     /// Ids that logs name.
     pub(crate) ids: Ids,
     /// What the store's answers in flight are for.
-    purposes: HashMap<Token, (LogKey, Purpose), HashKey>,
+    purposes: BTreeMap<Token, (LogKey, Purpose)>,
     /// How many operations of each log the store has not answered.
-    in_flight: HashMap<LogKey, u32, HashKey>,
+    in_flight: BTreeMap<LogKey, u32>,
     /// For tables whose keys come from outside.
     pub(crate) hash_key: HashKey,
     rng: ChaCha8Rng,
@@ -63,7 +62,6 @@ impl Effects {
 
     pub(crate) fn new(shard: ShardId, routing: Routing, seed: [u8; 32]) -> Self {
         let mut rng = ChaCha8Rng::from_seed(seed);
-        let hash_key = HashKey::new(&mut rng);
         Self {
             now: Time::default(),
             shard,
@@ -73,9 +71,9 @@ impl Effects {
             wakes: BTreeSet::new(),
             counters: Counters::default(),
             ids: Ids::default(),
-            purposes: HashMap::with_hasher(hash_key),
-            in_flight: HashMap::with_hasher(hash_key),
-            hash_key,
+            purposes: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            hash_key: HashKey::new(&mut rng),
             rng,
             next_token: 0,
         }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use antiphon_protocol::LogKey;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, hash_map::Entry};
 
 use crate::{hash_key::HashKey, log::Log};
 
@@ -50,10 +50,18 @@ impl Logs {
         Some(&mut resident.log)
     }
 
-    /// Puts a log in that is not there.
-    pub(crate) fn insert(&mut self, key: LogKey, log: Log) {
-        if self.by_key.insert(key, Resident { log: Box::new(log), is_recently_used: false }).is_none() {
-            self.clock.push_back(key);
+    /// Puts a log in that is not there, for a request.
+    pub(crate) fn insert(&mut self, key: LogKey, log: Log) -> &mut Log {
+        let resident = Resident { log: Box::new(log), is_recently_used: true };
+        match self.by_key.entry(key) {
+            Entry::Occupied(mut there) => {
+                there.insert(resident);
+                &mut there.into_mut().log
+            }
+            Entry::Vacant(free) => {
+                self.clock.push_back(key);
+                &mut free.insert(resident).log
+            }
         }
     }
 
@@ -114,6 +122,7 @@ mod tests {
     #[test]
     fn what_was_not_used_since_the_hand_passed_goes_first() {
         let (mut logs, keys) = logs(3);
+        assert!(logs.take_unused(|_, _| false).is_none(), "the hand passes all of them");
         assert!(logs.use_mut(keys[0]).is_some());
         assert!(logs.take_unused(|_, _| true).is_some());
         assert!(logs.get(keys[1]).is_none(), "the first that nobody used");
@@ -126,7 +135,6 @@ mod tests {
     #[test]
     fn where_all_were_used_the_first_one_goes() {
         let (mut logs, keys) = logs(40);
-        keys.iter().for_each(|key| assert!(logs.use_mut(*key).is_some()));
         assert!(logs.take_unused(|_, _| true).is_some());
         assert!(logs.get(keys[0]).is_none());
         assert_eq!(logs.keys().len(), logs.len());

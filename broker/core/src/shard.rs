@@ -194,17 +194,18 @@ impl Shard {
             Operation::Cursor(_) => self.unsaved.push(key),
             _ => {}
         }
-        if self.logs.get(key).is_none() {
-            self.evict_one();
-            let log = self.load(&request);
-            self.logs.insert(key, log);
-        }
-        if let Some(log) = self.logs.use_mut(key) {
-            if log.is_unloaded() {
-                log.load_again(&mut self.fx);
+        let log = match self.logs.use_mut(key) {
+            Some(log) => log,
+            None => {
+                self.evict_one();
+                let log = self.load(&request);
+                self.logs.insert(key, log)
             }
-            log.request(&mut self.fx, request);
+        };
+        if log.is_unloaded() {
+            log.load_again(&mut self.fx);
         }
+        log.request(&mut self.fx, request);
     }
 
     fn load(&mut self, request: &Request) -> Log {
