@@ -67,19 +67,31 @@ pub(crate) fn let_rest() {
 /// Makes QUIC's keys of a suite, which `expanded` expands.
 struct Resting {
     expanded: &'static dyn Algorithm,
+    limits: Limits,
+}
+
+/// How many packets a key of a suite may seal, and how many forged ones it may meet. QUIC asks before each packet, so no key
+/// is expanded to answer.
+#[derive(Clone, Copy)]
+struct Limits {
+    confidentiality: u64,
+    integrity: u64,
 }
 
 impl Resting {
     fn of(suite: &Tls13CipherSuite) -> Option<Self> {
         let expanded = suite.quic.filter(|algorithm| algorithm.aead_key_len() == KEY_LEN)?;
-        Some(Self { expanded })
+        // Those of any of its keys.
+        let key = expanded.packet_key(AeadKey::from([0; KEY_LEN]), Iv::default());
+        let limits = Limits { confidentiality: key.confidentiality_limit(), integrity: key.integrity_limit() };
+        Some(Self { expanded, limits })
     }
 }
 
 impl Algorithm for Resting {
     fn packet_key(&self, key: AeadKey, iv: Iv) -> Box<dyn PacketKey> {
         match Material::new(self.expanded, &key, &iv) {
-            Some(material) => Box::new(RestingPacketKey(material)),
+            Some(material) => Box::new(RestingPacketKey { material, limits: self.limits }),
             None => self.expanded.packet_key(key, iv),
         }
     }
@@ -120,13 +132,16 @@ impl Material {
     }
 }
 
-struct RestingPacketKey(Material);
+struct RestingPacketKey {
+    material: Material,
+    limits: Limits,
+}
 
 impl RestingPacketKey {
     fn with<R>(&self, work: impl FnOnce(&dyn PacketKey) -> R) -> R {
-        let Self(Material { algorithm, iv, owner, .. }) = self;
-        let expand = || algorithm.packet_key(self.0.key(), Iv::new(*iv));
-        PACKET_KEYS.with(|keys| keys.with(owner, expand, |key| work(key.as_ref())))
+        let material = &self.material;
+        let expand = || material.algorithm.packet_key(material.key(), Iv::new(material.iv));
+        PACKET_KEYS.with(|keys| keys.with(&material.owner, expand, |key| work(key.as_ref())))
     }
 }
 
@@ -144,18 +159,18 @@ impl PacketKey for RestingPacketKey {
     }
 
     fn confidentiality_limit(&self) -> u64 {
-        self.with(|key| key.confidentiality_limit())
+        self.limits.confidentiality
     }
 
     fn integrity_limit(&self) -> u64 {
-        self.with(|key| key.integrity_limit())
+        self.limits.integrity
     }
 }
 
 impl Drop for RestingPacketKey {
     fn drop(&mut self) {
         // Threads that end take their keys along.
-        let _ = PACKET_KEYS.try_with(|keys| keys.forget(&self.0.owner));
+        let _ = PACKET_KEYS.try_with(|keys| keys.forget(&self.material.owner));
     }
 }
 
