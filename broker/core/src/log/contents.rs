@@ -161,7 +161,7 @@ impl Contents {
             in_flight_rows: 0,
         };
         for row in loaded.tail {
-            if let Ok(sender) = row.sender().parse() {
+            if let Some(sender) = ids.users.read(row.sender()) {
                 contents.duplicates.insert(&row, &sender, loaded.epoch);
             }
             contents.fold(row);
