@@ -26,6 +26,7 @@ use tokio::{
 
 use crate::{
     follower::{End, Tally, follow, settle},
+    loopback::Traffic,
     measured::Scenario,
     merge::Group,
     names::{MessageNumber, Names, Seat, message_id},
@@ -320,9 +321,9 @@ impl FanoutReport {
         self.resident_kib = after.resident_kib;
         self.datagrams_out_per_delivery = grown("antiphon_datagrams_out_total").map(|count| count / deliveries);
         self.datagrams_in_per_delivery = grown("antiphon_datagrams_in_total").map(|count| count / deliveries);
-        let wire = after.loopback.zip(before.loopback).map(|(after, before)| after - before);
-        self.wire_bytes_per_delivery = wire.map(|wire| wire.bytes as f64 / deliveries);
-        self.wire_packets_per_delivery = wire.map(|wire| wire.packets as f64 / deliveries);
+        let wire = Traffic::between(before.loopback, after.loopback).map(|wire| wire.per(deliveries));
+        self.wire_bytes_per_delivery = wire.map(|[bytes, _]| bytes);
+        self.wire_packets_per_delivery = wire.map(|[_, packets]| packets);
         self.turns_per_message = grown("antiphon_loop_turns_total").map(|count| count / messages);
         self.fsyncs_per_message = grown(METRIC_FSYNCS).map(|count| count / messages);
     }

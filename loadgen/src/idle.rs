@@ -9,7 +9,7 @@ use std::{error::Error, fmt, io, ops::Range, sync::Arc, time::Duration};
 use antiphon_protocol::LogName;
 use clap::Args;
 use serde::Serialize;
-use tokio::{task::JoinSet, time::sleep};
+use tokio::time::sleep;
 
 use crate::{
     blocks::{Blocks, MEMBERS},
@@ -18,13 +18,11 @@ use crate::{
     measured::Scenario,
     probe::cpu_us_between,
     target::{Target, TargetArgs},
-    wire::{Dialer, Session, WireError},
+    wire::{Dialer, Session, at_a_time},
 };
 
 /// From the last subscription to the measurement: handshakes are confirmed, connection ids issued, buffers let go.
 pub(crate) const REST: Duration = Duration::from_secs(4);
-/// Sessions that are being made at a time, as those of peers.
-const OPENING_MAX: usize = 64;
 /// The broker's cache: full long before the first reading, so that it does not look like what a session costs.
 pub(crate) const CACHE_MIB: u32 = 4;
 
@@ -198,25 +196,17 @@ async fn follow(
     dialer: &Arc<Dialer>,
     sessions: &mut Vec<Session>,
 ) -> Result<(), Box<dyn Error>> {
-    let mut opening = JoinSet::new();
-    for number in numbers {
-        if opening.len() >= OPENING_MAX
-            && let Some(opened) = opening.join_next().await
-        {
-            sessions.push(opened??);
-        }
+    let open = |number| {
         let logs: Result<Vec<LogName>, _> = blocks.rooms(number).map(|room| blocks.log(room)).collect();
-        let (dialer, token, logs) = (dialer.clone(), target.user_token(&blocks.user(number)), logs?);
-        opening.spawn(async move {
+        let (dialer, token) = (dialer.clone(), target.user_token(&blocks.user(number)));
+        async move {
             let mut session = Session::open(&dialer, number, token).await?;
-            for log in &logs {
+            for log in &logs.map_err(io::Error::other)? {
                 session.subscribe(log).await?;
             }
-            Ok::<_, WireError>(session)
-        });
-    }
-    while let Some(opened) = opening.join_next().await {
-        sessions.push(opened??);
-    }
+            Ok(session)
+        }
+    };
+    sessions.extend(at_a_time(numbers.map(open)).await?);
     Ok(())
 }

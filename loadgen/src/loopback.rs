@@ -24,6 +24,16 @@ impl Traffic {
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{DEVICES} has no loopback interface")))
     }
 
+    /// Between two readings; nothing if one of them failed.
+    pub fn between(before: Option<Self>, after: Option<Self>) -> Option<Self> {
+        Some(after? - before?)
+    }
+
+    /// Bytes and packets for each of so many copies.
+    pub fn per(self, copies: f64) -> [f64; 2] {
+        [self.bytes, self.packets].map(|count| count as f64 / copies)
+    }
+
     fn parse(devices: &str) -> Option<Self> {
         let fields = devices.lines().find_map(|line| line.trim_start().strip_prefix("lo:"))?;
         let field = |number| fields.split_ascii_whitespace().nth(number)?.parse().ok();

@@ -31,14 +31,13 @@ use crate::{
     probe::cpu_us_between,
     target::Target,
     tickets::{FullHandshakes, Kept},
+    wire::OPENING_MAX,
 };
 
 /// From the end of all connections, and from the last message, to what comes next.
 pub(crate) const REST: Duration = Duration::from_secs(1);
 /// Nothing more than what was missed comes within this time.
 pub(crate) const AFTERMATH: Duration = Duration::from_secs(1);
-/// Connections that are being made at the same time before the storm.
-pub(crate) const OPENING_MAX: usize = 64;
 /// How long everybody may take to come back.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -8,15 +8,11 @@ use std::sync::{
 use antiphon_sdk::Trust;
 use rustls::{
     DigitallySignedStruct, Error, SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// Tickets that a client keeps.
+/// Servers whose tickets a peer's client keeps, as many as the broker's.
 pub(crate) const TICKETS_MAX: usize = 8;
 
 /// One client's.
@@ -28,7 +24,7 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Of a client that has not connected yet, and keeps its tickets.
+    /// Of a client that has not connected yet, and keeps its tickets, as the SDK's clients do.
     pub(crate) fn with_tickets(
         trust: &Trust,
         token: String,
@@ -36,7 +32,6 @@ impl Kept {
     ) -> Result<Self, Box<antiphon_sdk::Error>> {
         let verifier = handshakes.verifier(trust);
         let quic = antiphon_sdk::quic_config_with(trust, |tls| {
-            tls.resumption = Resumption::in_memory_sessions(TICKETS_MAX);
             if let Some(verifier) = verifier {
                 tls.dangerous().set_certificate_verifier(verifier);
             }
@@ -58,14 +53,13 @@ impl FullHandshakes {
     /// Trusts one certificate and counts; nothing where the trust is another one.
     fn verifier(&self, trust: &Trust) -> Option<Arc<dyn ServerCertVerifier>> {
         let Trust::Fingerprint(sha256) = *trust else { return None };
-        Some(Arc::new(Counting { sha256, provider: Arc::new(ring::default_provider()), shown: self.0.clone() }))
+        Some(Arc::new(Counting { inner: antiphon_sdk::pinned_certificate(sha256), shown: self.0.clone() }))
     }
 }
 
 #[derive(Debug)]
 struct Counting {
-    sha256: [u8; 32],
-    provider: Arc<CryptoProvider>,
+    inner: Arc<dyn ServerCertVerifier>,
     shown: Arc<AtomicUsize>,
 }
 
@@ -73,16 +67,13 @@ impl ServerCertVerifier for Counting {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         self.shown.fetch_add(1, Ordering::Relaxed);
-        match ::ring::digest::digest(&::ring::digest::SHA256, end_entity).as_ref() == self.sha256 {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(rustls::CertificateError::ApplicationVerificationFailure.into()),
-        }
+        self.inner.verify_server_cert(end_entity, intermediates, name, ocsp, now)
     }
 
     fn verify_tls12_signature(
@@ -91,7 +82,7 @@ impl ServerCertVerifier for Counting {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        self.inner.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -100,10 +91,10 @@ impl ServerCertVerifier for Counting {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        self.inner.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.inner.supported_verify_schemes()
     }
 }

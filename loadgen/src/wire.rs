@@ -4,6 +4,7 @@
 //! it does not expect as the end of the run. TLS and stream limits are the SDK's.
 
 use std::{
+    collections::VecDeque,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
@@ -25,6 +26,8 @@ use crate::target::Target;
 
 /// How often a client of a load says that it is there, where the load is not about that.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(25);
+/// Connections that are being made at a time, to the broker and to peers alike.
+pub(crate) const OPENING_MAX: usize = 64;
 /// Asked of the kernel for every socket; it grants less where its limit is lower.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// One per class of frames is what the broker opens.
@@ -260,17 +263,26 @@ pub fn expect(frame_type: FrameType, frame: &RawFrame) -> Result<(), WireError> 
 
 /// Opens the sessions of `users`, in their order, a bounded number at a time.
 pub async fn open_all(target: &Target, dialer: &Arc<Dialer>, users: &[String]) -> Result<Vec<Session>, WireError> {
-    const OPENING_MAX: usize = 64;
-    let mut sessions = Vec::with_capacity(users.len());
-    let mut opening = std::collections::VecDeque::new();
-    for (number, user) in users.iter().enumerate() {
+    let open = |(number, user): (usize, &String)| {
+        let (dialer, token) = (dialer.clone(), target.user_token(user));
+        async move { Session::open(&dialer, number, token).await }
+    };
+    at_a_time(users.iter().enumerate().map(open)).await
+}
+
+/// What these come to, in their order. No more than [`OPENING_MAX`] are under way at a time.
+pub(crate) async fn at_a_time<F>(openings: impl Iterator<Item = F>) -> Result<Vec<Session>, WireError>
+where
+    F: Future<Output = Result<Session, WireError>> + Send + 'static,
+{
+    let (mut sessions, mut opening) = (Vec::new(), VecDeque::new());
+    for next in openings {
         if opening.len() >= OPENING_MAX
             && let Some(first) = opening.pop_front()
         {
             sessions.push(joined(first).await?);
         }
-        let (dialer, token) = (dialer.clone(), target.user_token(user));
-        opening.push_back(tokio::spawn(async move { Session::open(&dialer, number, token).await }));
+        opening.push_back(tokio::spawn(next));
     }
     for last in opening {
         sessions.push(joined(last).await?);

@@ -140,7 +140,7 @@ pub fn measure(load: Load) -> Result<Figures, Box<dyn Error>> {
         datagrams_out_per_delivery: counts.out as f64 / deliveries,
         datagrams_in_per_delivery: counts.received as f64 / deliveries,
         wake_ups_per_round: counts.wake_ups as f64 / load.rounds() as f64,
-        wire_per_delivery: counts.wire.map(|wire| [wire.bytes, wire.packets].map(|count| count as f64 / deliveries)),
+        wire_per_delivery: counts.wire.map(|wire| wire.per(deliveries)),
     })
 }
 
@@ -333,7 +333,7 @@ impl Driver {
             out: after.out - before.out,
             received: after.received - before.received,
             wake_ups: after.wake_ups - before.wake_ups,
-            wire: after.wire.zip(before.wire).map(|(after, before)| after - before),
+            wire: Traffic::between(before.wire, after.wire),
         };
         while !self.is_over() {
             self.turn(Instant::now() + REST)?;

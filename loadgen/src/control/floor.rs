@@ -52,7 +52,7 @@ pub fn measure(load: Load) -> Result<Figures, Box<dyn Error>> {
     let ((cpu, wire), deliveries) = (sent?, load.seconds * load.rate * load.members as f64);
     Ok(Figures {
         cpu_us_per_delivery: cpu.as_secs_f64() * 1e6 / deliveries,
-        wire_per_delivery: wire.map(|wire| [wire.bytes, wire.packets].map(|count| count as f64 / deliveries)),
+        wire_per_delivery: wire.map(|wire| wire.per(deliveries)),
     })
 }
 
@@ -107,7 +107,7 @@ fn send(load: Load, addresses: &[SocketAddr]) -> Result<(Duration, Option<Traffi
             batch.flush(&socket)?;
         }
         let cpu = thread_time().saturating_sub(before);
-        Ok((cpu, Traffic::read().ok().zip(wire).map(|(after, before)| after - before)))
+        Ok((cpu, Traffic::between(wire, Traffic::read().ok())))
     })?;
     Ok(sender.join().map_err(|_| "the sender panicked")??)
 }

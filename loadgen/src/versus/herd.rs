@@ -16,12 +16,11 @@ use crate::{
     blocks::MEMBERS,
     idle::{IdleArgs, IdleReport, REST},
     probe::{cpu_ns, cpu_us_between},
+    wire::OPENING_MAX,
 };
 
 /// What a connection with its subscriptions may take, where there are many.
 const CONNECTING_WITHIN: Duration = Duration::from_millis(6);
-/// Connections that are made at a time.
-const OPENING_MAX: u64 = 64;
 
 /// An idle herd.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -113,7 +112,7 @@ pub async fn run(
         let before = cpu_ns(pid).ok();
         while herd.len() < step * half {
             let first = herd.len() as u64;
-            let last = (first + OPENING_MAX).min((step * half) as u64);
+            let last = (first + OPENING_MAX as u64).min((step * half) as u64);
             let mut opening = JoinSet::new();
             for number in first..last {
                 opening.spawn(open(server.peer(), server.address(), client.cloned(), number, subscriptions));

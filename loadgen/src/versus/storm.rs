@@ -27,8 +27,9 @@ use crate::{
     blocks::{MEMBERS, rooms_of},
     payload::{number, numbered},
     probe::{cpu_ns, cpu_us_between},
-    storm::{AFTERMATH, OPENING_MAX, REST, StormArgs, StormReport, come_back, vanish},
+    storm::{AFTERMATH, REST, StormArgs, StormReport, come_back, vanish},
     tickets::TICKETS_MAX,
+    wire::OPENING_MAX,
 };
 
 /// Over how long they come back.

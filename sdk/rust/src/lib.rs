@@ -76,3 +76,9 @@ pub fn quic_config(trust: &Trust) -> Result<quinn::ClientConfig> {
 pub fn quic_config_with(trust: &Trust, adjust: impl FnOnce(&mut rustls::ClientConfig)) -> Result<quinn::ClientConfig> {
     tls::quic_config(trust, adjust)
 }
+
+/// Accepts exactly the certificate with this SHA-256, for load generators that look at handshakes, too.
+#[cfg(feature = "test-hooks")]
+pub fn pinned_certificate(sha256: [u8; 32]) -> std::sync::Arc<dyn rustls::client::danger::ServerCertVerifier> {
+    tls::pinned_certificate(sha256)
+}

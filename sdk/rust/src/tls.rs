@@ -91,6 +91,12 @@ struct PinnedCertificate {
     provider: Arc<CryptoProvider>,
 }
 
+/// The same for a load generator, which counts what it is shown.
+#[cfg(feature = "test-hooks")]
+pub(crate) fn pinned_certificate(sha256: [u8; 32]) -> Arc<dyn ServerCertVerifier> {
+    Arc::new(PinnedCertificate { sha256, provider: Arc::new(ring::default_provider()) })
+}
+
 impl ServerCertVerifier for PinnedCertificate {
     fn verify_server_cert(
         &self,
