@@ -17,6 +17,11 @@ impl Clock {
         Self { instant, unix }
     }
 
+    /// The instant that it was made with.
+    pub fn beginning(&self) -> Instant {
+        self.instant
+    }
+
     /// The core's name for a moment.
     pub fn time(&self, now: Instant) -> Time {
         Time::default() + (self.unix + now.saturating_duration_since(self.instant))

@@ -9,10 +9,12 @@ mod connection_ids;
 mod link;
 mod listener;
 mod node;
+mod timers;
 mod transport;
 
 pub use clock::Clock;
 pub use connection_ids::{CONNECTION_ID_BYTES, ConnectionIds};
 pub use listener::{Datagram, Listener};
 pub use node::{Node, NodeConfig, TransportCounters, TransportHeld};
+pub use timers::Timers;
 pub use transport::TransportSettings;

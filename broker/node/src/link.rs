@@ -34,8 +34,6 @@ pub(crate) struct Link {
     pub(crate) is_listed: bool,
     /// Whether it is in the list of connections whose session does not take input now.
     pub(crate) is_paused: bool,
-    /// When quinn-proto wants to be woken, as noted in the timers.
-    pub(crate) timer: Option<Instant>,
     /// The peer has sent bytes that wait until the session takes input.
     pub(crate) has_unread: bool,
     /// Whether the connection's receive window has its full size.
@@ -53,7 +51,6 @@ impl Link {
             closing: None,
             is_listed: false,
             is_paused: false,
-            timer: None,
             has_unread: false,
             // A trunk's window is what it is from the beginning.
             has_full_window: listener == Listener::Trunks,

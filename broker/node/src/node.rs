@@ -1,7 +1,7 @@
 //! The node: datagrams, mail and completions in; datagrams, mail and effects out.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use crate::{
     clock::Clock,
     link::{ControlStreamEnded, Link},
     listener::{Datagram, Listener, PerListener},
+    timers::Timers,
     transport::{ACCEPTS_PER_TURN, INCOMING_MAX, RETRY_ABOVE, STREAM_RECEIVE_WINDOW},
 };
 
@@ -96,9 +97,8 @@ pub struct Node {
     sending: PerListener<Vec<usize>>,
     /// Connections whose session does not take input now.
     paused: Vec<usize>,
-    /// When connections have something due. An ordered set costs 2 % of the CPU time of a delivery and is exact; a timer
-    /// wheel would save a part of that and round every deadline.
-    timers: BTreeSet<(Instant, usize)>,
+    /// When connections have something due: packets to send again, an idle connection to end, one to close.
+    timers: Timers,
     responses: PerListener<VecDeque<(Transmit, Bytes)>>,
     effects: VecDeque<Output>,
     counters: TransportCounters,
@@ -121,7 +121,7 @@ impl Node {
             listed: Vec::new(),
             sending: PerListener::default(),
             paused: Vec::new(),
-            timers: BTreeSet::new(),
+            timers: Timers::new(config.clock.beginning()),
             responses: PerListener::default(),
             effects: VecDeque::new(),
             counters: TransportCounters::default(),
@@ -256,16 +256,9 @@ impl Node {
     }
 
     fn fire_timers(&mut self, now: Instant) {
-        while let Some((at, slot)) = self.timers.first().copied() {
-            if at > now {
-                return;
-            }
-            self.timers.pop_first();
+        while let Some(slot) = self.timers.pop(now) {
             let Some(link) = self.links[slot].as_mut() else { continue };
-            if link.timer == Some(at) {
-                link.timer = None;
-                link.quic.handle_timeout(now);
-            }
+            link.quic.handle_timeout(now);
             if let Some((code, deadline)) = link.closing
                 && deadline <= now
             {
@@ -379,16 +372,14 @@ impl Node {
         let Some(link) = self.links.get_mut(slot).and_then(Option::as_mut).filter(|link| link.id == connection) else {
             return;
         };
-        let deadline = now + LINGER;
-        link.closing = Some((code, deadline));
-        self.timers.insert((deadline, slot));
+        self.sending[link.listener].push(slot);
+        link.closing = Some((code, now + LINGER));
         if let Some(outbox) = self.shard.outbox_mut(connection) {
             link.write(outbox);
             if outbox.is_empty() {
                 link.finish_control();
             }
         }
-        self.sending[link.listener].push(slot);
     }
 
     fn pass_endpoint_events(&mut self, now: Instant, slot: usize) {
@@ -407,9 +398,7 @@ impl Node {
 
     fn remove(&mut self, now: Instant, slot: usize) {
         let Some(link) = self.links[slot].take() else { return };
-        if let Some(at) = link.timer {
-            self.timers.remove(&(at, slot));
-        }
+        self.timers.set(slot, None);
         self.shard.handle(self.clock.time(now), Input::ConnectionClosed { connection: link.id });
     }
 
@@ -441,17 +430,9 @@ impl Node {
 
     fn note_timer(&mut self, slot: usize) {
         let Some(link) = self.links[slot].as_mut() else { return };
-        let wanted = link.quic.poll_timeout();
-        if wanted == link.timer {
-            return;
-        }
-        if let Some(at) = link.timer {
-            self.timers.remove(&(at, slot));
-        }
-        if let Some(at) = wanted {
-            self.timers.insert((at, slot));
-        }
-        link.timer = wanted;
+        let closing = link.closing.filter(|_| !link.quic.is_closed()).map(|(_, at)| at);
+        let at = [link.quic.poll_timeout(), closing].into_iter().flatten().min();
+        self.timers.set(slot, at);
     }
 
     /// The next effect for the shell: a store operation or a token to verify.
@@ -476,7 +457,7 @@ impl Node {
 
     /// When the next turn has to be at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let transport = self.timers.first().map(|(at, _)| *at);
+        let transport = self.timers.next();
         let shard = self.shard.poll_timeout().map(|time| self.clock.instant(time));
         [transport, shard].into_iter().flatten().min()
     }

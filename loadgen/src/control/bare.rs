@@ -8,7 +8,7 @@
 //! acknowledge, hand out.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::VecDeque,
     error::Error,
     io,
     net::SocketAddr,
@@ -30,7 +30,7 @@ use crate::{
     wire::{Dialer, FrameReader, KEEP_ALIVE},
 };
 use antiphon_core::ShardId;
-use antiphon_node::{ConnectionIds, TransportSettings};
+use antiphon_node::{ConnectionIds, Timers, TransportSettings};
 use antiphon_protocol::{ALPN, Class, ContentType, EventKind, NewRow, UserId, frames};
 use antiphon_sdk::Trust;
 use antiphon_sys::{
@@ -225,7 +225,6 @@ struct Counts {
 
 struct Peer {
     quic: Connection,
-    timer: Option<Instant>,
     is_listed: bool,
     stream: Option<StreamId>,
     /// What the window had no room for, the oldest first.
@@ -257,7 +256,7 @@ struct Driver {
     endpoint: Endpoint,
     peers: Vec<Option<Peer>>,
     listed: Vec<usize>,
-    timers: BTreeSet<(Instant, usize)>,
+    timers: Timers,
     receiver: Receiver,
     arena: PacketArena,
     batch: SendBatch,
@@ -288,7 +287,7 @@ impl Driver {
             socket,
             peers: Vec::new(),
             listed: Vec::new(),
-            timers: BTreeSet::new(),
+            timers: Timers::new(Instant::now()),
             receiver: Receiver::default(),
             arena: PacketArena::default(),
             batch: SendBatch::default(),
@@ -404,14 +403,12 @@ impl Driver {
 
     /// Sleeps until there is something to do, at most until `until`, and does it.
     fn turn(&mut self, until: Instant) -> io::Result<()> {
-        let due = self.timers.first().map_or(until, |(at, _)| until.min(*at));
+        let due = self.timers.next().map_or(until, |at| until.min(at));
         wait([Source::readable(&self.socket)], Some(due.saturating_duration_since(Instant::now())))?;
         let now = Instant::now();
         while self.receive(now)? == RECEIVED_PER_TURN {}
-        while let Some((at, slot)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
-            self.timers.remove(&(at, slot));
+        while let Some(slot) = self.timers.pop(now) {
             if let Some(peer) = self.peers[slot].as_mut() {
-                peer.timer = None;
                 peer.quic.handle_timeout(now);
             }
             self.list(slot);
@@ -460,8 +457,7 @@ impl Driver {
             Some(DatagramEvent::NewConnection(incoming)) => {
                 if let Ok((ConnectionHandle(slot), quic)) = self.endpoint.accept(incoming, now, &mut response, None) {
                     self.peers.resize_with(self.peers.len().max(slot + 1), || None);
-                    self.peers[slot] =
-                        Some(Peer { quic, timer: None, is_listed: false, stream: None, waiting: VecDeque::new() });
+                    self.peers[slot] = Some(Peer { quic, is_listed: false, stream: None, waiting: VecDeque::new() });
                     self.list(slot);
                 }
             }
@@ -487,8 +483,9 @@ impl Driver {
                 self.connected += usize::from(matches!(event, Event::Connected));
             }
             self.send(slot, now)?;
-            if is_drained && let Some(peer) = self.peers[slot].take() {
-                self.timers.remove(&(peer.timer.unwrap_or(now), slot));
+            if is_drained {
+                self.peers[slot] = None;
+                self.timers.set(slot, None);
             }
         }
         self.flush()
@@ -517,14 +514,7 @@ impl Driver {
             self.out += 1;
         }
         let Some(peer) = self.peers[slot].as_mut() else { return Ok(()) };
-        let wanted = peer.quic.poll_timeout();
-        if wanted != peer.timer {
-            if let Some(at) = peer.timer {
-                self.timers.remove(&(at, slot));
-            }
-            self.timers.extend(wanted.map(|at| (at, slot)));
-            peer.timer = wanted;
-        }
+        self.timers.set(slot, peer.quic.poll_timeout());
         Ok(())
     }
 
