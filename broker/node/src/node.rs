@@ -366,13 +366,17 @@ impl Node {
         }
     }
 
-    /// Lets the last frames arrive, then closes.
+    /// Lets the last frames arrive, then closes. A connection that its device has replaced is closed at once: most often nobody
+    /// is there any more, and frames would be sent again and again until the time is over; who is there hears the code.
     fn begin_close(&mut self, now: Instant, connection: ConnectionId, code: ErrorCode) {
         let slot = connection.slot as usize;
         let Some(link) = self.links.get_mut(slot).and_then(Option::as_mut).filter(|link| link.id == connection) else {
             return;
         };
         self.sending[link.listener].push(slot);
+        if code == ErrorCode::Replaced {
+            return close(link, code, now);
+        }
         link.closing = Some((code, now + LINGER));
         if let Some(outbox) = self.shard.outbox_mut(connection) {
             link.write(outbox);

@@ -257,3 +257,15 @@ async fn revoking_ends_the_sessions_of_older_tokens() {
     let stopped = state.wait_for(|state| matches!(state, ConnectionState::Stopped(_))).await.unwrap();
     assert!(matches!(&*stopped, ConnectionState::Stopped(StopReason::SameToken(refusal)) if refusal.number == 2_003));
 }
+
+/// The broker closes it at once, and the close code says all.
+#[tokio::test]
+async fn a_newer_connection_of_the_device_stops_the_older_one() {
+    let broker = Real::start();
+    let older = broker.connect_device("ann", "phone").await;
+    let mut state = older.connection_state();
+    let newer = broker.connect_device("ann", "phone").await;
+    let stopped = state.wait_for(|state| matches!(state, ConnectionState::Stopped(_))).await.unwrap();
+    assert!(matches!(&*stopped, ConnectionState::Stopped(StopReason::Refused(refusal)) if refusal.number == 5_003));
+    newer.inbox(None).await.unwrap();
+}
