@@ -113,6 +113,9 @@ pub(crate) struct ShardThread {
 /// A shard thread at work.
 struct Loop {
     thread: ShardThread,
+    /// Whether the sockets for clients and for trunks may have something to read: one that was just said to have nothing is
+    /// not asked again.
+    readable: [bool; 2],
     completions: Vec<Completion>,
     presence_events: Vec<PresenceEvent>,
     mail: Vec<(ShardId, Mail)>,
@@ -137,6 +140,7 @@ impl ShardThread {
     /// Runs until it is drained. An error means that the socket is broken.
     pub(crate) fn run(self) -> io::Result<()> {
         let mut running = Loop {
+            readable: [true; 2],
             completions: Vec::new(),
             presence_events: Vec::new(),
             mail: Vec::new(),
@@ -193,8 +197,10 @@ impl Loop {
     /// Takes in what the kernel has. True if there may be more.
     fn receive(&mut self, now: Instant) -> io::Result<bool> {
         let ShardThread { node, port, clients, trunks, .. } = &mut self.thread;
-        let from_clients = clients.receive(node, port, now)?;
-        Ok(trunks.receive(node, port, now)? || from_clients)
+        let [from_clients, from_trunks] = std::mem::replace(&mut self.readable, [true; 2]);
+        let more_from_clients = from_clients && clients.receive(node, port, now)?;
+        let more_from_trunks = from_trunks && trunks.receive(node, port, now)?;
+        Ok(more_from_clients || more_from_trunks)
     }
 
     fn take_completions(&mut self, now: Instant) {
@@ -355,17 +361,15 @@ impl Loop {
         let trunks = Source::readable(&self.thread.trunks.socket).or_writable(is_blocked[1]);
         let doorbell = Source::readable(port.doorbell());
         // A store that writes through io_uring completes on a descriptor of its own; any other rings the bell.
-        let bell = match self.thread.store.as_ref().and_then(ShardStore::wait_fd) {
+        let [bell, clients, trunks] = match self.thread.store.as_ref().and_then(ShardStore::wait_fd) {
             Some(ring) => {
-                let [bell, ..] = wait([doorbell, clients, trunks, Source::readable(&ring)], timeout)?;
-                bell
+                let [bell, clients, trunks, _] = wait([doorbell, clients, trunks, Source::readable(&ring)], timeout)?;
+                [bell, clients, trunks]
             }
-            None => {
-                let [bell, ..] = wait([doorbell, clients, trunks], timeout)?;
-                bell
-            }
+            None => wait([doorbell, clients, trunks], timeout)?,
         };
         port.doorbell().disarm(bell.readable);
+        self.readable = [clients.readable, trunks.readable];
         Ok(())
     }
 
