@@ -2,6 +2,7 @@
 
 use antiphon_protocol::LogKey;
 use antiphon_storage_contract::Completion;
+use hashbrown::HashSet;
 
 use crate::{
     connection_id::ConnectionId,
@@ -9,6 +10,7 @@ use crate::{
     digests::Digests,
     effects::Effects,
     explain::{self, Explaining, Next},
+    hash_key::HashKey,
     held::Held,
     home::Home,
     input::Input,
@@ -68,7 +70,7 @@ pub struct Shard {
     /// Logs that were appended to in this turn.
     appended: Vec<LogKey>,
     /// Logs that may have something to write behind: cursors that moved, redactions that the store did not take.
-    unsaved: Vec<LogKey>,
+    unsaved: HashSet<LogKey, HashKey>,
     unsaved_due: Option<Time>,
     rest: Rest,
     mail: Vec<Mailbox>,
@@ -96,13 +98,13 @@ impl Shard {
         }
         Self {
             logs: Logs::new(fx.hash_key),
+            unsaved: HashSet::with_hasher(fx.hash_key),
             fx,
             home,
             users: Users::new(config.shares_presence),
             journal,
             digests: Digests::default(),
             appended: Vec::new(),
-            unsaved: Vec::new(),
             unsaved_due: None,
             rest: Rest::NotAsked,
             mail: (0..routing.shards()).map(|_| Mailbox::default()).collect(),
@@ -191,7 +193,9 @@ impl Shard {
         match request.operation {
             Operation::Send(_) | Operation::SendBatch(_) | Operation::Import(_) => self.appended.push(key),
             Operation::Change(_) | Operation::Own(_) | Operation::Effect(_) => self.appended.push(key),
-            Operation::Cursor(_) => self.unsaved.push(key),
+            Operation::Cursor(_) => {
+                self.unsaved.insert(key);
+            }
             _ => {}
         }
         let log = match self.logs.use_mut(key) {
@@ -242,7 +246,9 @@ impl Shard {
             }
             // Requests that waited may have appended or moved cursors, and what failed is tried again.
             self.appended.push(key);
-            self.unsaved.push(key);
+            if log.owes_writes() {
+                self.unsaved.insert(key);
+            }
         }
     }
 
@@ -306,14 +312,15 @@ impl Shard {
         if self.unsaved.is_empty() {
             return;
         }
-        self.unsaved.sort_unstable();
-        self.unsaved.dedup();
         let due = *self.unsaved_due.get_or_insert(Time(self.fx.now.0 + WRITE_BEHIND_INTERVAL_US));
         if due > self.fx.now {
             return;
         }
         self.unsaved_due = None;
-        for key in std::mem::take(&mut self.unsaved) {
+        // In the order of their keys, which is the index's.
+        let mut keys: Vec<LogKey> = self.unsaved.drain().collect();
+        keys.sort_unstable();
+        for key in keys {
             if let Some(log) = self.logs.get_mut(key) {
                 log.write_behind(&mut self.fx);
             }

@@ -449,6 +449,12 @@ impl Log {
         }
     }
 
+    /// Whether there is something for [`write_behind`](Self::write_behind).
+    pub(crate) fn owes_writes(&self) -> bool {
+        let State::Ready(contents) = &self.state else { return false };
+        contents.cursors.has_unsaved() || !contents.redactions.is_empty() || !contents.messages.is_saved()
+    }
+
     /// Saves cursors that moved, and asks again for what the store did not do.
     pub(crate) fn write_behind(&mut self, fx: &mut Effects) {
         let State::Ready(contents) = &mut self.state else { return };
