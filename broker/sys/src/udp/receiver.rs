@@ -7,10 +7,13 @@ use quinn_udp::RecvMeta;
 
 use super::{Ecn, ShardSocket};
 
-/// Most messages per system call, quinn-udp's own limit.
-const BATCH: usize = 32;
+/// Most messages per system call, quinn-udp's own limit: one where a system has no call for many.
+const BATCH: usize = quinn_udp::BATCH_SIZE;
 /// The kernel merges datagrams of one sender up to this many bytes.
 const BUFFER: usize = 64 * 1024;
+/// From one buffer to the next. Were it a power of two, the first bytes of all buffers, which most datagrams end with, would
+/// contend for the same few lines of the processor's caches.
+const STRIDE: usize = BUFFER + 5 * 64;
 
 /// One datagram as it arrived.
 #[derive(Debug)]
@@ -30,7 +33,7 @@ pub struct Datagram<'buf> {
 /// They are as large as the largest merged message (2 MiB together), of which only pages that were ever written take
 /// memory.
 pub struct Receiver {
-    /// BATCH buffers in one piece, which the system hands out untouched.
+    /// BATCH buffers in one piece, which the system hands out untouched, a [`STRIDE`] apart.
     buffers: Box<[u8]>,
     metas: [RecvMeta; BATCH],
     /// Messages of the last call that still hold datagrams: `next..filled`, the first one from `offset` on.
@@ -42,7 +45,7 @@ pub struct Receiver {
 impl Default for Receiver {
     fn default() -> Self {
         Self {
-            buffers: vec![0; BATCH * BUFFER].into_boxed_slice(),
+            buffers: vec![0; BATCH * STRIDE].into_boxed_slice(),
             metas: [RecvMeta::default(); BATCH],
             next: 0,
             filled: 0,
@@ -64,9 +67,16 @@ impl Receiver {
         mut accept: impl FnMut(Datagram<'_>),
     ) -> io::Result<usize> {
         let mut handed_over = 0;
+        let mut has_more = true;
         while handed_over < budget {
-            if self.next == self.filled && !self.refill(socket, budget - handed_over)? {
-                break;
+            if self.next == self.filled {
+                let wanted = (budget - handed_over).min(BATCH);
+                let filled = if has_more { self.refill(socket, wanted)? } else { 0 };
+                if filled == 0 {
+                    break;
+                }
+                // One that is not full took all there was.
+                has_more = filled == wanted;
             }
             accept(self.pop());
             handed_over += 1;
@@ -74,11 +84,10 @@ impl Receiver {
         Ok(handed_over)
     }
 
-    /// Reads a batch of at most `wanted` messages; false if the socket is empty.
-    fn refill(&mut self, socket: &ShardSocket, wanted: usize) -> io::Result<bool> {
+    /// Reads a batch of at most `wanted` messages, itself at most [`BATCH`], and says how many there were.
+    fn refill(&mut self, socket: &ShardSocket, wanted: usize) -> io::Result<usize> {
         (self.next, self.filled, self.offset) = (0, 0, 0);
-        let wanted = wanted.min(BATCH);
-        let mut buffers = self.buffers.chunks_exact_mut(BUFFER);
+        let mut buffers = self.buffers.chunks_exact_mut(STRIDE).map(|buffer| &mut buffer[..BUFFER]);
         // There are exactly BATCH buffers; an empty slice stands for none.
         let mut slices: [IoSliceMut<'_>; BATCH] =
             std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
@@ -86,9 +95,9 @@ impl Receiver {
             match socket.state().recv(socket.handle(), &mut slices[..wanted], &mut self.metas[..wanted]) {
                 Ok(filled) => {
                     self.filled = filled;
-                    return Ok(filled > 0);
+                    return Ok(filled);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
                 // Reading such an error takes it off the socket, so this ends.
                 Err(error) if concerns_one_peer(&error) => {}
                 Err(error) => return Err(error),
@@ -101,7 +110,7 @@ impl Receiver {
         let meta = &self.metas[self.next];
         let start = self.offset;
         let end = meta.len.min(start + meta.stride.max(1));
-        let payload = &mut self.buffers[self.next * BUFFER..][start..end];
+        let payload = &mut self.buffers[self.next * STRIDE..][start..end];
         if end == meta.len {
             self.next += 1;
             self.offset = 0;
