@@ -94,10 +94,12 @@ impl RealDisk {
 
     fn file(&mut self, segment: SegmentName) -> io::Result<&File> {
         use std::collections::hash_map::Entry;
-        let path = self.path(segment);
         match self.open.entry(segment) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => Ok(entry.insert(OpenOptions::new().read(true).write(true).open(path)?)),
+            Entry::Vacant(entry) => {
+                let path = self.dir.join(segment.to_string());
+                Ok(entry.insert(OpenOptions::new().read(true).write(true).open(path)?))
+            }
         }
     }
 }
