@@ -278,8 +278,10 @@ impl Guilty {
             let (name, due) = (self.name(), self.due);
             return Fate::Wronged(format!("{name} was closed with {}, due was {due:?}", code.code()));
         }
-        // BYE, and the end of the stream that would carry it, have no error.
-        let is_told = self.listens && !(code == ErrorCode::Closed && self.due == one(ErrorCode::Closed));
+        // BYE, and the end of the stream that would carry it, have no error, and who is replaced only sees the close code.
+        let has_no_frame =
+            code == ErrorCode::Replaced || (code == ErrorCode::Closed && self.due == one(ErrorCode::Closed));
+        let is_told = self.listens && !has_no_frame;
         if is_told && self.farewell != Some(number) {
             let (name, farewell) = (self.name(), self.farewell);
             return Fate::Wronged(format!("{name} was closed with {number} and told {farewell:?} before"));
