@@ -75,31 +75,19 @@ impl Timers {
 
     /// Replaces the deadline of `slot`; `None` for none.
     pub fn set(&mut self, slot: usize, at: Option<Instant>) {
-        let tick = at.map(|at| self.tick_of(at));
+        let tick = at.map(|at| millis_up(at.saturating_duration_since(self.beginning)));
         if self.entries.len() <= slot {
-            if tick.is_none() {
-                return;
-            }
             self.entries.resize(slot + 1, Entry::UNSET);
         }
-        let slot = slot as u32;
-        let entry = &self.entries[slot as usize];
-        let is_set = entry.list != NONE;
-        match tick {
-            Some(tick) if is_set && tick == entry.tick => {}
-            Some(tick) => {
-                if is_set {
-                    self.unlink(slot);
-                } else {
-                    self.len += 1;
-                }
-                self.link(slot, tick);
+        let Entry { tick: before, list, .. } = self.entries[slot];
+        if list != NONE {
+            if tick == Some(before) {
+                return;
             }
-            None if is_set => {
-                self.unlink(slot);
-                self.len -= 1;
-            }
-            None => {}
+            self.unlink(slot as u32);
+        }
+        if let Some(tick) = tick {
+            self.link(slot as u32, tick);
         }
     }
 
@@ -110,7 +98,6 @@ impl Timers {
             let slot = self.heads[DUE as usize];
             if slot != NONE {
                 self.unlink(slot);
-                self.len -= 1;
                 return Some(slot as usize);
             }
             match self.first_list() {
@@ -127,10 +114,6 @@ impl Timers {
     pub fn next(&self) -> Option<Instant> {
         let tick = if self.heads[DUE as usize] != NONE { self.elapsed } else { self.first_list()?.1 };
         Some(self.beginning + Duration::from_millis(tick))
-    }
-
-    fn tick_of(&self, at: Instant) -> Tick {
-        millis_up(at.saturating_duration_since(self.beginning))
     }
 
     /// Moves time to where a list begins: what is due then is, the others get their place among nearer ones.
@@ -166,6 +149,7 @@ impl Timers {
     }
 
     fn link(&mut self, slot: u32, tick: Tick) {
+        self.len += 1;
         let list = self.list_of(tick);
         let next = std::mem::replace(&mut self.heads[list as usize], slot);
         if next != NONE {
@@ -178,6 +162,7 @@ impl Timers {
     }
 
     fn unlink(&mut self, slot: u32) {
+        self.len -= 1;
         let Entry { list, previous, next, .. } = std::mem::replace(&mut self.entries[slot as usize], Entry::UNSET);
         if next != NONE {
             self.entries[next as usize].previous = previous;
