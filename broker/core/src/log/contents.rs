@@ -362,9 +362,14 @@ impl Contents {
         Some(fx.store(op, Purpose::Checkpoint))
     }
 
-    /// Whether nothing is on its way to disk.
+    /// Whether something is to be written behind, or on its way.
+    pub(super) fn owes_writes(&self) -> bool {
+        self.cursors.has_unsaved() || !self.redactions.is_empty() || !self.messages.is_saved()
+    }
+
+    /// Whether nothing is on its way to disk, or still to go there.
     pub(super) fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.in_flight.is_empty() && self.redactions.is_empty() && self.messages.is_saved()
+        self.pending.is_empty() && self.in_flight.is_empty() && !self.owes_writes()
     }
 
     /// The answer to a send that was stored as `row`.

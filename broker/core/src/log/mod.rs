@@ -451,8 +451,7 @@ impl Log {
 
     /// Whether there is something for [`write_behind`](Self::write_behind).
     pub(crate) fn owes_writes(&self) -> bool {
-        let State::Ready(contents) = &self.state else { return false };
-        contents.cursors.has_unsaved() || !contents.redactions.is_empty() || !contents.messages.is_saved()
+        matches!(&self.state, State::Ready(contents) if contents.owes_writes())
     }
 
     /// Saves cursors that moved, and asks again for what the store did not do.
@@ -479,7 +478,7 @@ impl Log {
     /// Whether nobody listens, nothing waits and nothing is in flight.
     pub(crate) fn is_idle(&self) -> bool {
         let is_settled = match &self.state {
-            State::Ready(contents) => contents.is_idle() && !contents.cursors.has_unsaved(),
+            State::Ready(contents) => contents.is_idle(),
             State::Failing { outstanding } => *outstanding == 0 && !self.cursors.has_unsaved(),
             State::Loading(_) | State::Restoring(_) => false,
         };
