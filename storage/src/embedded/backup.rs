@@ -144,7 +144,7 @@ impl Copy {
         if end == 0 || segment.boot == SPARE_BOOT {
             return Ok(());
         }
-        let target = to.wal().join(segment.to_string());
+        let target = segment.path_in(&to.wal());
         fs::write(&target, &bytes[..end])?;
         fs::File::open(&target)?.sync_all()?;
         self.report.files += 1;

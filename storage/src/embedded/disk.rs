@@ -27,6 +27,13 @@ pub struct SegmentName {
     pub number: u64,
 }
 
+impl SegmentName {
+    /// Its file in the directory of the log.
+    pub(crate) fn path_in(self, dir: &Path) -> PathBuf {
+        dir.join(self.to_string())
+    }
+}
+
 impl fmt::Display for SegmentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}-{:04x}-{:016x}.wal", self.boot, self.shard, self.number)
@@ -88,16 +95,12 @@ impl RealDisk {
         Self { dir: dir.to_owned(), open: HashMap::new() }
     }
 
-    fn path(&self, segment: SegmentName) -> PathBuf {
-        self.dir.join(segment.to_string())
-    }
-
     fn file(&mut self, segment: SegmentName) -> io::Result<&File> {
         use std::collections::hash_map::Entry;
         match self.open.entry(segment) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
-                let path = self.dir.join(segment.to_string());
+                let path = segment.path_in(&self.dir);
                 Ok(entry.insert(OpenOptions::new().read(true).write(true).open(path)?))
             }
         }
@@ -116,7 +119,7 @@ impl Disk for RealDisk {
     }
 
     fn create(&mut self, segment: SegmentName, len: u64) -> io::Result<()> {
-        let path = self.path(segment);
+        let path = segment.path_in(&self.dir);
         let created = create_zeroed(&path, len).and_then(|()| sync_dir(&self.dir));
         if created.is_err() {
             // Best effort: the space of a half-made segment is what the disk lacks.
@@ -127,13 +130,13 @@ impl Disk for RealDisk {
 
     fn recycle(&mut self, from: SegmentName, to: SegmentName) -> io::Result<()> {
         self.open.remove(&from);
-        fs::rename(self.path(from), self.path(to))?;
+        fs::rename(from.path_in(&self.dir), to.path_in(&self.dir))?;
         sync_dir(&self.dir)
     }
 
     fn remove(&mut self, segment: SegmentName) -> io::Result<()> {
         self.open.remove(&segment);
-        match fs::remove_file(self.path(segment)) {
+        match fs::remove_file(segment.path_in(&self.dir)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => sync_dir(&self.dir),
         }
@@ -148,7 +151,7 @@ impl Disk for RealDisk {
     }
 
     fn read(&mut self, segment: SegmentName) -> io::Result<Bytes> {
-        fs::read(self.path(segment)).map(Bytes::from)
+        fs::read(segment.path_in(&self.dir)).map(Bytes::from)
     }
 
     fn close_before(&mut self, segment: SegmentName) {

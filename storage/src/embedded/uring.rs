@@ -136,7 +136,7 @@ impl UringWriter {
             none => none.insert(WriteRing::new(WRITES_IN_FLIGHT_MAX)?),
         };
         if self.file.as_ref().is_none_or(|(name, _)| *name != segment) {
-            self.file = Some((segment, DurableFile::open(&self.dir.join(segment.to_string()))?));
+            self.file = Some((segment, DurableFile::open(&segment.path_in(&self.dir))?));
         }
         let Some((_, file)) = &self.file else { return Ok(()) };
         let (mut buffer, mut count) = (ring.buffer(), 0);
