@@ -21,6 +21,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const IDLE_MS_MAX: u32 = 30_000;
 /// One per class of frames is what the broker opens; the rest is room for later versions.
 const BROKER_STREAMS_MAX: u32 = 16;
+
 /// What a QUIC connection is made with, once `adjust` has changed its TLS.
 pub(crate) fn quic_config(
     trust: &Trust,
