@@ -17,6 +17,11 @@ impl<T> Seldom<T> {
     pub(crate) fn existing(&mut self) -> Option<&mut T> {
         self.0.as_deref_mut()
     }
+
+    /// Takes the value out, if it is not empty.
+    pub(crate) fn take(&mut self) -> Option<T> {
+        self.0.take().map(|value| *value)
+    }
 }
 
 impl<T: Empty + PartialEq> From<T> for Seldom<T> {

@@ -307,7 +307,8 @@ impl Shard {
         self.fx.counters.logs_resident = self.logs.len() as u64;
     }
 
-    /// Cursors are saved together once a second: a crash may lose that much of them, and never moves one back.
+    /// Cursors that users moved are saved together once a second: a crash may lose that much of them, and never moves one
+    /// back.
     fn write_behind(&mut self) {
         if self.unsaved.is_empty() {
             return;

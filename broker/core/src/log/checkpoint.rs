@@ -1,6 +1,6 @@
 //! The checkpoint of a log: its fold through some row, so that taking the log up reads few rows.
 
-use antiphon_protocol::control::LastMessage;
+use antiphon_protocol::control::{LastMessage, MemberCursor};
 use antiphon_storage_contract::Loaded;
 use bytes::Bytes;
 use prost::Message;
@@ -43,6 +43,9 @@ pub(super) struct Checkpoint {
     /// Time of the checkpoint's row, Unix milliseconds, where it is another one: the row was imported.
     #[prost(uint64, optional, tag = "9")]
     pub(super) head_time_ms: Option<u64>,
+    /// Cursors that rows through the checkpoint's row told, and that no record was known to hold.
+    #[prost(message, repeated, tag = "10")]
+    pub(super) cursors: Vec<MemberCursor>,
 }
 
 /// A record inside a checkpoint. Stored, so its tags are never reused.

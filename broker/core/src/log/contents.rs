@@ -14,7 +14,7 @@ use super::{
     Purpose,
     checkpoint::{Checkpoint, Record as CheckpointRecord},
     conversation::Conversation,
-    cursors::{Cursor, Cursors},
+    cursors::{self, Cursors, Saving},
     duplicates::Duplicates,
     message_state::MessageStates,
     redactions::Redactions,
@@ -160,6 +160,9 @@ impl Contents {
             in_flight: VecDeque::new(),
             in_flight_rows: 0,
         };
+        if !checkpoint.cursors.is_empty() {
+            *contents.cursors = Cursors::from_checkpoint(&checkpoint.cursors);
+        }
         for row in loaded.tail {
             if let Some(sender) = ids.users.read(row.sender()) {
                 contents.duplicates.insert(&row, &sender, loaded.epoch);
@@ -190,6 +193,7 @@ impl Contents {
         } else {
             self.last_time_ms = self.last_time_ms.max(row.time_ms());
         }
+        self.tell_cursors(&row);
         self.tail.push(row);
     }
 
@@ -315,18 +319,6 @@ impl Contents {
         rows
     }
 
-    /// Whoever sends a message has read up to it; one that a service sends for a user says nothing about that user. The
-    /// readers know it from the event itself.
-    pub(super) fn advance_sender(&mut self, row: &Row) {
-        if row.kind() == EventKind::MESSAGE
-            && row.via().is_none()
-            && let Some(sender) = self.conversation.member_id(row.sender())
-        {
-            let to = Cursor { delivered: row.seq(), read: row.seq(), read_msgno: row.msgno() };
-            self.cursors.advance(sender, to);
-        }
-    }
-
     /// Everything that is not durable, and how many operations are still in flight besides the one that failed.
     pub(super) fn into_failed(self) -> (Vec<PendingRow>, usize) {
         let outstanding = self.in_flight.len().saturating_sub(1);
@@ -356,10 +348,21 @@ impl Contents {
             owed: across.to_state(),
             records: self.messages.unsaved().map(record).collect(),
             gone: self.retention.to_state(),
+            cursors: self.cursors.to_checkpoint(),
         };
         self.checkpointed = self.head;
+        if rows >= CHECKPOINT_ROWS {
+            // So that what checkpoints carry stays short.
+            let saving = self.cursors.existing().map(Cursors::take_all_unsaved);
+            save_cursors(fx, log, saving);
+        }
         let op = Op::Checkpoint { log, through: self.head, value: checkpoint.to_bytes() };
         Some(fx.store(op, Purpose::Checkpoint))
+    }
+
+    /// Saves cursors that users moved.
+    pub(super) fn write_cursors_behind(&mut self, fx: &mut Effects, log: LogKey) {
+        save_cursors(fx, log, self.cursors.existing().map(Cursors::take_unsaved));
     }
 
     /// Whether something is to be written behind, or on its way.
@@ -375,5 +378,11 @@ impl Contents {
     /// The answer to a send that was stored as `row`.
     pub(super) fn ack(&self, row: &Row, duplicate: bool) -> Ack {
         Ack::of(row, self.epoch, duplicate)
+    }
+}
+
+fn save_cursors(fx: &mut Effects, log: LogKey, saving: Option<Saving>) {
+    if let Some(saving) = saving.filter(|saving| !saving.is_empty()) {
+        fx.store(Op::PutRecords { log, records: cursors::records(&saving) }, Purpose::SaveCursors(saving));
     }
 }

@@ -84,7 +84,9 @@ impl Log {
             self.load_failed(fx, &StoreError::Degraded("the checkpoint cannot be read".into()));
             return;
         };
-        contents.cursors = std::mem::take(&mut self.cursors);
+        if let Some(kept) = self.cursors.take() {
+            contents.cursors.merge(kept);
+        }
         if !records.is_empty() {
             contents.cursors.restore(records);
         }

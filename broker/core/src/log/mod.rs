@@ -41,7 +41,7 @@ mod watch;
 use std::collections::{BTreeMap, VecDeque};
 
 use antiphon_protocol::{ErrorCode, FrameType, LogKey, LogName, Row, TenantId, UserId, frames};
-use antiphon_storage_contract::{Completion, Op, StoreError, Token};
+use antiphon_storage_contract::{Completion, StoreError, Token};
 use bytes::Bytes;
 
 use across::Across;
@@ -102,8 +102,8 @@ pub(crate) enum Purpose {
     Journal(u8),
     /// The row that a cursor moves to.
     FindCursor(Box<Request>),
-    /// Cursors of these users.
-    SaveCursors(Vec<UserId>),
+    /// Cursors.
+    SaveCursors(cursors::Saving),
     /// The event that a question is about.
     Explain(Box<Request>),
     /// The row that was redacted: to be read first, or rewritten.
@@ -337,13 +337,20 @@ impl Log {
             }
             (Purpose::FindCursor(request), result) => self.cursor_found(fx, &request, result),
             (Purpose::Explain(request), result) => self.explain_read(fx, *request, result),
-            (Purpose::SaveCursors(users), Err(_)) => match &mut self.state {
-                State::Ready(contents) => contents.cursors.save_again(users),
-                _ => self.cursors.save_again(users),
-            },
+            (Purpose::SaveCursors(saving), result) => {
+                let cursors = match &mut self.state {
+                    State::Ready(contents) => &mut contents.cursors,
+                    State::Restoring(restoring) => &mut restoring.contents.cursors,
+                    State::Loading(_) | State::Failing { .. } => &mut self.cursors,
+                };
+                match result {
+                    Ok(_) => cursors.saved(&saving),
+                    Err(_) => cursors.save_again(saving),
+                }
+            }
             (Purpose::Redact { seq, is_read }, result) => self.redacted(fx, seq, is_read, result),
             (Purpose::Checkpoint | Purpose::Expire, result) => self.expiry_answered(fx, completion.token, result),
-            (Purpose::SaveCursors(_) | Purpose::Struck | Purpose::Journal(_), _) => {}
+            (Purpose::Struck | Purpose::Journal(_), _) => {}
         }
     }
 
@@ -412,10 +419,6 @@ impl Log {
                 }
             }
         }
-        if let State::Ready(contents) = &mut self.state {
-            contents.advance_sender(&pending.row);
-            contents.advance_joining(&pending.row);
-        }
         self.tell_event(fx, &pending.frame, &pending.row);
         self.tell_users(fx, &pending.row);
         self.owe_for(fx, &pending.row);
@@ -457,10 +460,7 @@ impl Log {
     /// Saves cursors that moved, and asks again for what the store did not do.
     pub(crate) fn write_behind(&mut self, fx: &mut Effects) {
         let State::Ready(contents) = &mut self.state else { return };
-        if contents.cursors.has_unsaved() {
-            let (users, records) = contents.cursors.take_unsaved();
-            fx.store(Op::PutRecords { log: self.key, records }, Purpose::SaveCursors(users));
-        }
+        contents.write_cursors_behind(fx, self.key);
         contents.redactions.submit(fx, self.key);
         contents.messages.save(fx, self.key);
     }

@@ -33,16 +33,25 @@ impl Contents {
         self.newest.to_control().filter(|newest| newest.seq >= floor)
     }
 
-    /// Whoever becomes a member and sees nothing of what was before has nothing of it unread.
-    pub(super) fn advance_joining(&mut self, row: &Row) {
-        if row.kind() != EventKind::MEMBER || self.conversation.history != control::History::Joined {
-            return;
-        }
-        let Ok(event) = frames::decode_answer::<control::MemberEvent>(&row.body()) else { return };
-        let users = event.members.iter().filter_map(|member| member.user.parse::<UserId>().ok());
-        for user in users.filter(|user| self.conversation.visible_from(user) == row.seq()) {
-            let to = Cursor { delivered: row.seq(), read: row.seq(), read_msgno: row.msgno() };
-            self.cursors.advance(&user, to);
+    /// Moves the cursors of which a durable row tells. The readers know them from the event itself.
+    pub(super) fn tell_cursors(&mut self, row: &Row) {
+        let to = Cursor { delivered: row.seq(), read: row.seq(), read_msgno: row.msgno() };
+        match row.kind() {
+            // Whoever sends a message has read up to it; one that a service sends for a user says nothing about that user.
+            EventKind::MESSAGE if row.via().is_none() => {
+                if let Some(sender) = self.conversation.member_id(row.sender()) {
+                    self.cursors.tell(sender, to);
+                }
+            }
+            // Whoever becomes a member and sees nothing of what was before has nothing of it unread.
+            EventKind::MEMBER if self.conversation.history == control::History::Joined => {
+                let Ok(event) = frames::decode_answer::<control::MemberEvent>(&row.body()) else { return };
+                let users = event.members.iter().filter_map(|member| member.user.parse::<UserId>().ok());
+                for user in users.filter(|user| self.conversation.visible_from(user) == row.seq()) {
+                    self.cursors.tell(&user, to);
+                }
+            }
+            _ => {}
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Cursors and signals.
 
+use antiphon_core::limits::CHECKPOINT_ROWS;
 use antiphon_protocol::{
     ErrorCode, FrameType,
     control::{Cursor, MemberCursor, Signal, subscribe::From},
@@ -19,8 +20,6 @@ fn group() -> (Cluster, Who, Who) {
     }
     c.follow(ann, "c:tea");
     c.follow(bob, "c:tea");
-    // Until what ann has read by sending is saved.
-    c.advance_ms(1_001);
     (c, ann, bob)
 }
 
@@ -95,6 +94,36 @@ fn cursors_are_saved_within_a_second_and_come_back() {
     read(&mut c, bob, 9, 9).ok::<()>();
     c.restart(2, false);
     assert_eq!(handed_over(&mut c, "bob"), [cursor("bob", 6, 6, 5)], "at most the last second is lost");
+}
+
+#[test]
+fn what_one_has_sent_stays_read_without_a_write_of_its_own() {
+    let (mut c, ann, _) = group();
+    let before = c.store.count(Kind::PutRecords);
+    c.say(ann, "c:tea", "x").ack();
+    c.advance_ms(10_000);
+    assert_eq!(c.store.count(Kind::PutRecords), before);
+    c.restart(2, false);
+    assert_eq!(handed_over(&mut c, "ann"), [cursor("ann", 11, 11, 10)], "its row tells it");
+}
+
+#[test]
+fn what_one_has_sent_stays_read_when_a_checkpoint_hides_its_row() {
+    for fails in [0, u32::MAX] {
+        let (mut c, ann, bob) = group();
+        let before = c.store.count(Kind::PutRecords);
+        c.store.fail(Kind::PutRecords, StoreError::Full, fails);
+        c.say(bob, "c:tea", "x").ack();
+        for n in 0..CHECKPOINT_ROWS * 2 {
+            c.say(ann, "c:tea", &n.to_string()).ack();
+        }
+        assert!(c.store.logs.values().any(|log| log.checkpoint.as_ref().is_some_and(|(through, _)| *through > 11)));
+        assert_eq!(c.store.count(Kind::PutRecords), before + 2, "once with each checkpoint");
+        c.restart(2, false);
+        assert_eq!(handed_over(&mut c, "bob"), [cursor("bob", 11, 11, 10)]);
+        let head = 11 + CHECKPOINT_ROWS * 2;
+        assert_eq!(handed_over(&mut c, "ann"), [cursor("ann", head, head, head - 1)]);
+    }
 }
 
 #[test]
