@@ -127,6 +127,31 @@ fn the_torn_tail_is_cut_at_every_byte() {
 }
 
 #[test]
+fn a_block_is_sealed_by_the_next_one_or_when_none_follows() {
+    let mut store = SimulatedStore::new(128 << 10);
+    let wake: Wake = Arc::new(|| {});
+    let mut shard = store.open(1, &wake).unwrap().remove(0);
+    shard.writer_mut().set_busy(true);
+    let mut completions = Vec::new();
+    for n in 0..3 {
+        shard.submit(append(1, n + 1..n + 2), Token(n));
+        while completions.len() as u64 <= n {
+            shard.poll_completions(&mut completions);
+            shard.writer_mut().finish_one(0);
+        }
+        shard.poll_completions(&mut completions);
+        assert_eq!(shard.counters().writer.blocks, n + 1);
+    }
+    shard.writer_mut().set_busy(false);
+    assert!(!shard.is_sealed());
+    for _ in 0..3 {
+        shard.poll_completions(&mut completions);
+        while shard.writer_mut().finish_one(0) {}
+    }
+    assert_eq!((shard.counters().writer.blocks, shard.is_sealed()), (4, true), "and no further one");
+}
+
+#[test]
 fn a_damaged_last_block_is_noticed_once_it_is_sealed() {
     let image = Image::new(true);
     let places = image.places();
@@ -186,6 +211,10 @@ fn directory(flushed: u64, logged: u64) -> (tempfile::TempDir, PathBuf) {
             store.poll_completions(&mut completions);
         }
         assert!(completions.iter().all(|completion| completion.result == Ok(Outcome::Done)));
+        while !store.shards.iter().all(antiphon_storage::embedded::EmbeddedShard::is_sealed) {
+            antiphon_storage::conformance::Backend::wait(&mut store);
+            store.poll_completions(&mut completions);
+        }
         if flush {
             store.shards.drain(..).for_each(antiphon_storage::embedded::EmbeddedShard::close);
         }

@@ -117,6 +117,13 @@ impl BlockWriter for Writer {
         }
     }
 
+    fn is_quiet(&self) -> bool {
+        match self {
+            Self::Plain(writer) => writer.is_quiet(),
+            Self::IoUring(writer) => writer.is_quiet(),
+        }
+    }
+
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Plain(writer) => writer.wait_fd(),

@@ -165,6 +165,12 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
         self.writer.wait_fd()
     }
 
+    /// Whether the log says on disk that everything was acknowledged, so that damage to any of its blocks will be noticed: a
+    /// quiet moment after the last write.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed && self.in_flight.is_empty() && self.pending.is_empty()
+    }
+
     /// The index, for the simulator to flush or inspect.
     pub fn index_mut(&mut self) -> &mut I {
         &mut self.index
@@ -364,7 +370,7 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
     fn start_block(&mut self) {
         let Some(block) = self.pending.pop_front() else { return };
         let len = block.buffer.len();
-        let Some(request) = self.wal.place(block.buffer, block.partitions, false) else { return };
+        let Some(request) = self.wal.place(block.buffer, block.partitions) else { return };
         let payload = match &request {
             WriteRequest::Write { bytes, .. } => bytes.slice(HEADER_BYTES..len),
             _ => Bytes::new(),
@@ -381,16 +387,16 @@ impl<W: BlockWriter, I: Index> EmbeddedShard<W, I> {
         }
     }
 
-    /// Once everything is acknowledged, an empty block says so on disk: damage to the last blocks is then told from a
-    /// torn tail.
+    /// Once everything is acknowledged and nothing follows, an empty block says so on disk: damage to the last blocks is
+    /// then told from a torn tail. Otherwise the next block says it.
     fn seal(&mut self) {
         let idle = self.in_flight.is_empty() && self.pending.is_empty() && self.failed.is_none();
-        if self.sealed || !idle || !self.wal.has_room_for_seal() {
+        if self.sealed || !idle || !self.writer.is_quiet() || !self.wal.has_room_for_seal() {
             return;
         }
         let mut buffer = BytesMut::with_capacity(PAGE_BYTES);
         buffer.resize(HEADER_BYTES, 0);
-        let Some(request) = self.wal.place(buffer, 0, true) else { return };
+        let Some(request) = self.wal.place(buffer, 0) else { return };
         self.writer.submit(request);
         self.in_flight.push_back(InFlight { payload: Bytes::new(), entries: Vec::new() });
         self.sealed = true;

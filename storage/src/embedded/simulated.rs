@@ -165,6 +165,7 @@ pub struct SimulatedWriter {
     finished: Vec<WriteFinished>,
     recyclable: Vec<SegmentName>,
     counters: WriterCounters,
+    is_busy: bool,
     failed: bool,
 }
 
@@ -183,8 +184,14 @@ impl SimulatedWriter {
             finished: Vec::new(),
             recyclable: Vec::new(),
             counters: WriterCounters::default(),
+            is_busy: false,
             failed: false,
         }
+    }
+
+    /// Whether blocks are still expected, so that no seal is wanted.
+    pub fn set_busy(&mut self, is_busy: bool) {
+        self.is_busy = is_busy;
     }
 
     /// Requests that have not finished.
@@ -252,6 +259,10 @@ impl BlockWriter for SimulatedWriter {
 
     fn counters(&self) -> WriterCounters {
         self.counters
+    }
+
+    fn is_quiet(&self) -> bool {
+        !self.is_busy
     }
 }
 

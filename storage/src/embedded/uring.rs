@@ -10,8 +10,7 @@
 //! - After the first error, be it in making the ring, opening a segment or writing, nothing more is written and nothing
 //!   reported as written.
 //!
-//! A seal waits for the next block and goes out in one write with it, or by itself after a quiet moment, so that a
-//! lone message costs one write of the disk and not two.
+//! An alarm of the ring tells when no block has come for a while.
 //!
 //! The ring belongs to the thread that submits the first block: from then on the shard must stay there.
 
@@ -34,7 +33,7 @@ use super::{
     counters::WriterCounters,
     disk::SegmentName,
     segments::{Answers, SegmentKeeper, Segments},
-    writer::{BlockWriter, FatalError, FatalHook, SEAL_SYNC_DELAY, Wake, WriteFinished, WriteRequest},
+    writer::{BlockWriter, FatalError, FatalHook, QUIET_AFTER, Wake, WriteFinished, WriteRequest},
 };
 
 /// Writes under way at once. One alone leaves the disk idle between two; more make blocks smaller, not faster.
@@ -51,8 +50,9 @@ pub struct UringWriter {
     file: Option<(SegmentName, DurableFile)>,
     /// Blocks that the ring does not have yet, in the order of their numbers and places.
     queue: VecDeque<Block>,
-    /// Seals have waited long enough.
-    seals_are_due: bool,
+    /// A block has come since the alarm was set that tells whether none does.
+    is_busy: bool,
+    is_quiet: bool,
     segments: Segments,
     finished: Receiver<WriteFinished>,
     failed: bool,
@@ -68,7 +68,6 @@ struct Block {
     segment: SegmentName,
     offset: u64,
     bytes: Bytes,
-    seal: bool,
 }
 
 /// The blocks of one write.
@@ -94,7 +93,8 @@ impl UringWriter {
             ring: None,
             file: None,
             queue: VecDeque::new(),
-            seals_are_due: false,
+            is_busy: false,
+            is_quiet: true,
             segments: keeper.segments(answers),
             finished,
             failed: false,
@@ -112,19 +112,23 @@ impl UringWriter {
                 self.fail(&error);
             }
         }
-        self.seals_are_due &= !self.queue.is_empty();
-        // The first block of a log is never a seal, so there is a ring where a seal waits.
-        if let Some(ring) = self.ring.as_mut().filter(|_| self.queue.front().is_some_and(|block| block.seal))
-            && let Err(error) = ring.set_alarm(SEAL_SYNC_DELAY)
-        {
-            self.fail(&error);
-        }
     }
 
     fn may_start(&self) -> bool {
-        let has_room = self.ring.as_ref().is_none_or(WriteRing::has_room);
-        let is_due = |block: &Block| self.seals_are_due || !block.seal;
-        has_room && self.queue.iter().any(is_due)
+        !self.queue.is_empty() && self.ring.as_ref().is_none_or(WriteRing::has_room)
+    }
+
+    /// Finds out whether blocks still come: an alarm goes off while they do, and once after the last one.
+    fn watch(&mut self) {
+        let Some(ring) = self.ring.as_mut().filter(|_| !self.failed && !self.is_quiet) else { return };
+        if ring.take_alarm() {
+            self.is_quiet = !std::mem::take(&mut self.is_busy);
+        }
+        if !self.is_quiet
+            && let Err(error) = ring.set_alarm(QUIET_AFTER)
+        {
+            self.fail(&error);
+        }
     }
 
     /// Begins one write of as many blocks as lie next to each other.
@@ -165,7 +169,6 @@ impl UringWriter {
             }
             Err(error) => failure = Some(error),
         });
-        self.seals_are_due |= ring.take_alarm();
         if let Some(error) = failure.filter(|_| !failed) {
             self.fail(&error);
         }
@@ -185,8 +188,9 @@ impl BlockWriter for UringWriter {
     fn submit(&mut self, request: WriteRequest) {
         match request {
             WriteRequest::Write { .. } if self.failed => {}
-            WriteRequest::Write { number, segment, offset, bytes, seal } => {
-                self.queue.push_back(Block { number, segment, offset, bytes, seal });
+            WriteRequest::Write { number, segment, offset, bytes } => {
+                self.queue.push_back(Block { number, segment, offset, bytes });
+                (self.is_busy, self.is_quiet) = (true, false);
                 self.start_writes();
             }
             WriteRequest::Allocate { segment, len } => self.segments.allocate(segment, len),
@@ -198,6 +202,7 @@ impl BlockWriter for UringWriter {
         finished.extend(self.finished.try_iter());
         self.reap(finished);
         self.start_writes();
+        self.watch();
         finished.extend(self.failure.take().map(WriteFinished::Failed));
     }
 
@@ -206,8 +211,11 @@ impl BlockWriter for UringWriter {
     }
 
     fn blocks_max(&self) -> usize {
-        // One more for a seal that waits for the next block.
-        WRITES_IN_FLIGHT_MAX + 1
+        WRITES_IN_FLIGHT_MAX
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.is_quiet
     }
 
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -219,7 +227,6 @@ impl Drop for UringWriter {
     /// Writes what is queued. A failure is nobody's concern any more, since none of it was acknowledged.
     fn drop(&mut self) {
         (self.fatal, self.wake) = (Arc::new(|_| {}), Arc::new(|| {}));
-        self.seals_are_due = true;
         self.start_writes();
         while !self.failed && !self.queue.is_empty() {
             let Some(Ok(_)) = self.ring.as_ref().map(|ring| wait([Source::readable(ring)], None)) else { return };
@@ -350,9 +357,9 @@ mod tests {
 
     const SEGMENT: SegmentName = SegmentName { boot: 1, shard: 0, number: 1 };
 
-    fn write(number: u64, page: u64, seal: bool) -> WriteRequest {
+    fn write(number: u64, page: u64) -> WriteRequest {
         let bytes = Bytes::from(vec![number as u8; PAGE_BYTES]);
-        WriteRequest::Write { number, segment: SEGMENT, offset: page * PAGE_BYTES as u64, bytes, seal }
+        WriteRequest::Write { number, segment: SEGMENT, offset: page * PAGE_BYTES as u64, bytes }
     }
 
     fn written(number: u64) -> WriteFinished {
@@ -360,33 +367,24 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_goes_out_with_the_next_block() {
+    fn neighbours_that_wait_for_room_go_out_as_one_write_also_at_the_end() {
         let Some(rig) = Rig::new() else { return };
         let mut writer = rig.writer();
         writer.submit(WriteRequest::Allocate { segment: SEGMENT, len: 64 << 10 });
         assert_eq!(rig.finish(&mut writer, 1), [WriteFinished::Allocated(SEGMENT)]);
-        writer.submit(write(1, 0, false));
-        assert_eq!(rig.finish(&mut writer, 1), [written(1)]);
-        writer.submit(write(2, 1, true));
-        writer.submit(write(3, 2, false));
-        assert_eq!(rig.finish(&mut writer, 2), [written(2), written(3)]);
+        let count = WRITES_IN_FLIGHT_MAX as u64 + 3;
+        (1..=count).for_each(|number| writer.submit(write(number, number - 1)));
+        let mut finished = rig.finish(&mut writer, count as usize);
+        finished.sort_by_key(|finished| format!("{finished:?}"));
+        assert_eq!(finished, (1..=count).map(written).collect::<Vec<_>>());
         let WriterCounters { blocks, bytes, syncs, sync_times } = writer.counters();
-        assert_eq!((blocks, bytes, syncs, sync_times.count()), (3, 3 * 4096, 2, 2));
-    }
-
-    #[test]
-    fn a_seal_goes_out_alone_after_a_quiet_moment_or_at_the_end() {
-        let Some(rig) = Rig::new() else { return };
-        let mut writer = rig.writer();
-        RealDisk::new(rig.dir.path()).create(SEGMENT, 64 << 10).unwrap();
-        writer.submit(write(1, 0, false));
-        assert_eq!(rig.finish(&mut writer, 1), [written(1)]);
-        writer.submit(write(2, 1, true));
-        assert_eq!(rig.finish(&mut writer, 1), [written(2)]);
-        writer.submit(write(3, 2, true));
+        assert_eq!((blocks, bytes), (count, count * 4096));
+        let writes = WRITES_IN_FLIGHT_MAX as u64 + 1;
+        assert_eq!((syncs, sync_times.count()), (writes, writes));
+        (count + 1..=count * 2).for_each(|number| writer.submit(write(number, number - 1)));
         drop(writer);
         let bytes = RealDisk::new(rig.dir.path()).read(SEGMENT).unwrap();
-        assert_eq!([bytes[4096], bytes[8192], bytes[12_288]], [2, 3, 0]);
+        assert!((0..count as usize * 2).all(|page| bytes[page * PAGE_BYTES] == page as u8 + 1));
     }
 
     #[test]
@@ -394,11 +392,11 @@ mod tests {
         let Some(rig) = Rig::new() else { return };
         let mut writer = rig.writer();
         RealDisk::new(rig.dir.path()).create(SEGMENT, 64 << 10).unwrap();
-        writer.submit(write(1, 0, false));
+        writer.submit(write(1, 0));
         assert_eq!(rig.finish(&mut writer, 1), [written(1)]);
         // No file system has files this long, so the kernel fails the write.
-        writer.submit(write(2, 1 << 50, false));
-        writer.submit(write(3, 1, false));
+        writer.submit(write(2, 1 << 50));
+        writer.submit(write(3, 1));
         let mut finished = rig.finish(&mut writer, 1);
         while !matches!(finished.last(), Some(WriteFinished::Failed(_))) {
             rig.wait(writer.wait_fd());
@@ -408,7 +406,7 @@ mod tests {
         let told = rig.told.lock().unwrap().clone();
         assert_eq!(finished.last(), Some(&WriteFinished::Failed(told[0].clone())));
         for number in 4..10 {
-            writer.submit(write(number, number, false));
+            writer.submit(write(number, number));
             let mut finished = Vec::new();
             writer.poll(&mut finished);
             assert_eq!((finished, told.len()), (vec![], 1));
@@ -455,7 +453,7 @@ mod tests {
         for n in 0..60 {
             assert_eq!(shard.put(n * 97), Ok(Outcome::Done));
         }
-        assert!(shard.shard.counters().writer.blocks > 60);
+        assert!(shard.shard.counters().writer.blocks >= 60);
         drop(shard);
         let mut disk = RealDisk::new(rig.dir.path());
         let (mut next, mut filled) = (1, 0);
@@ -469,6 +467,17 @@ mod tests {
             }
         }
         assert_eq!(filled, 60);
+    }
+
+    #[test]
+    fn a_seal_follows_when_nothing_else_does() {
+        let Some(rig) = Rig::new() else { return };
+        let mut shard = Shard::new(&rig, 64 << 10);
+        assert_eq!(shard.put(10), Ok(Outcome::Done));
+        while shard.shard.counters().writer.blocks < 2 {
+            rig.wait(shard.shard.wait_fd());
+            shard.shard.poll_completions(&mut Vec::new());
+        }
     }
 
     #[test]

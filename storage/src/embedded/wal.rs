@@ -186,7 +186,7 @@ impl Wal {
 
     /// Completes the next block, for which there is room, and returns the request that writes it. `buffer` holds
     /// [`block::HEADER_BYTES`] bytes of room and the payload.
-    pub(crate) fn place(&mut self, mut buffer: BytesMut, partitions: u64, seal: bool) -> Option<WriteRequest> {
+    pub(crate) fn place(&mut self, mut buffer: BytesMut, partitions: u64) -> Option<WriteRequest> {
         let current = self.current.as_mut()?;
         let segment = SegmentName { boot: self.config.boot, shard: self.config.shard, number: current.number };
         let header = BlockHeader {
@@ -203,7 +203,7 @@ impl Wal {
         current.offset += bytes.len() as u64;
         self.next_block += 1;
         self.in_flight.push_back(false);
-        Some(WriteRequest::Write { number: header.number, segment, offset: header.offset, bytes, seal })
+        Some(WriteRequest::Write { number: header.number, segment, offset: header.offset, bytes })
     }
 
     /// Notes that a block was written and returns how many blocks the durable prefix grew by.

@@ -9,6 +9,7 @@ use std::{
     os::fd::BorrowedFd,
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread::JoinHandle,
@@ -41,9 +42,8 @@ pub type Wake = Arc<dyn Fn() + Send + Sync>;
 pub enum WriteRequest {
     /// Prepare a segment. Answer: [`WriteFinished::Allocated`] or [`WriteFinished::NotAllocated`].
     Allocate { segment: SegmentName, len: u64 },
-    /// Write a block. Answer: [`WriteFinished::Written`] once it is durable. A seal need not be made durable by
-    /// itself: the sync of a later block, or a quiet moment, is early enough.
-    Write { number: u64, segment: SegmentName, offset: u64, bytes: Bytes, seal: bool },
+    /// Write a block. Answer: [`WriteFinished::Written`] once it is durable.
+    Write { number: u64, segment: SegmentName, offset: u64, bytes: Bytes },
     /// The segments' writes are in the index for good: their space may be used again. No answer.
     Release { segments: Vec<SegmentName>, len: u64 },
 }
@@ -77,6 +77,12 @@ pub trait BlockWriter {
         BLOCKS_IN_FLIGHT_MAX
     }
 
+    /// Whether no block has come for a while, so that a seal keeps nobody waiting and is not followed by a block that says
+    /// the same. The writer wakes the owner when it becomes so.
+    fn is_quiet(&self) -> bool {
+        true
+    }
+
     /// Becomes readable when [`BlockWriter::poll`] has something, for a writer that has no thread to wake the owner.
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         None
@@ -88,6 +94,7 @@ pub struct PlainWriter {
     writes: Option<Sender<WriteRequest>>,
     segments: Segments,
     finished: Receiver<WriteFinished>,
+    is_quiet: Arc<AtomicBool>,
     counters: Arc<Mutex<WriterCounters>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -103,18 +110,19 @@ impl PlainWriter {
     pub(crate) fn start(disk: AnyDisk, keeper: &SegmentKeeper, wake: Wake, fatal: FatalHook) -> io::Result<Self> {
         let (writes, requests) = mpsc::channel();
         let (answers, finished) = Answers::new(wake);
-        let counters = Arc::new(Mutex::new(WriterCounters::default()));
+        let (is_quiet, counters) = (Arc::new(AtomicBool::new(true)), Arc::<Mutex<WriterCounters>>::default());
         let worker = Worker {
             disk,
             answers: answers.clone(),
             fatal,
+            is_quiet: is_quiet.clone(),
             counters: counters.clone(),
             unsynced: Vec::new(),
             dirty: BTreeSet::new(),
         };
         let thread = std::thread::Builder::new().name("wal".into()).spawn(move || worker.run(&requests))?;
         let segments = keeper.segments(answers);
-        Ok(Self { writes: Some(writes), segments, finished, counters, thread: Some(thread) })
+        Ok(Self { writes: Some(writes), segments, finished, is_quiet, counters, thread: Some(thread) })
     }
 }
 
@@ -132,7 +140,10 @@ impl BlockWriter for PlainWriter {
     fn submit(&mut self, request: WriteRequest) {
         match request {
             // The thread ends before this writer only after a fatal error.
-            WriteRequest::Write { .. } => _ = self.writes.as_ref().map(|writes| writes.send(request)),
+            WriteRequest::Write { .. } => {
+                self.is_quiet.store(false, Ordering::Relaxed);
+                _ = self.writes.as_ref().map(|writes| writes.send(request));
+            }
             WriteRequest::Allocate { segment, len } => self.segments.allocate(segment, len),
             WriteRequest::Release { segments, len } => self.segments.release(segments, len),
         }
@@ -145,15 +156,20 @@ impl BlockWriter for PlainWriter {
     fn counters(&self) -> WriterCounters {
         *self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn is_quiet(&self) -> bool {
+        self.is_quiet.load(Ordering::Relaxed)
+    }
 }
 
-/// How long a seal may stay in memory only.
-pub(crate) const SEAL_SYNC_DELAY: Duration = Duration::from_millis(500);
+/// After how long without a block a writer is quiet.
+pub(crate) const QUIET_AFTER: Duration = Duration::from_millis(500);
 
 struct Worker {
     disk: AnyDisk,
     answers: Answers,
     fatal: FatalHook,
+    is_quiet: Arc<AtomicBool>,
     counters: Arc<Mutex<WriterCounters>>,
     /// Blocks written since the last sync.
     unsynced: Vec<u64>,
@@ -162,48 +178,40 @@ struct Worker {
 
 impl Worker {
     fn run(mut self, requests: &Receiver<WriteRequest>) {
-        loop {
-            let (first, sync) = match self.next(requests) {
-                Ok(request) => (Some(request), false),
-                Err(RecvTimeoutError::Timeout) => (None, true),
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            if let Err(error) = self.write_all(first, requests, sync) {
+        while let Some(first) = self.next(requests) {
+            if let Err(error) = self.write_all(first, requests) {
                 return self.fail(&error);
             }
         }
-        if let Err(error) = self.sync() {
-            self.fail(&error);
-        }
     }
 
-    fn next(&self, requests: &Receiver<WriteRequest>) -> Result<WriteRequest, RecvTimeoutError> {
-        if self.dirty.is_empty() {
-            requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            requests.recv_timeout(SEAL_SYNC_DELAY)
+    /// The next block; `None` once there will be no more. Tells the owner when none has come for a while.
+    fn next(&self, requests: &Receiver<WriteRequest>) -> Option<WriteRequest> {
+        if !self.is_quiet.load(Ordering::Relaxed) {
+            match requests.recv_timeout(QUIET_AFTER) {
+                Err(RecvTimeoutError::Timeout) => {
+                    self.is_quiet.store(true, Ordering::Relaxed);
+                    self.answers.send([]);
+                }
+                received => return received.ok(),
+            }
         }
+        requests.recv().ok()
     }
 
     /// Writes everything that is queued now; one sync covers it.
-    fn write_all(
-        &mut self,
-        first: Option<WriteRequest>,
-        requests: &Receiver<WriteRequest>,
-        mut sync: bool,
-    ) -> io::Result<()> {
+    fn write_all(&mut self, first: WriteRequest, requests: &Receiver<WriteRequest>) -> io::Result<()> {
         let mut written = WriterCounters::default();
-        for request in first.into_iter().chain(requests.try_iter()) {
-            let WriteRequest::Write { number, segment, offset, bytes, seal } = request else { continue };
+        for request in std::iter::once(first).chain(requests.try_iter()) {
+            let WriteRequest::Write { number, segment, offset, bytes } = request else { continue };
             self.disk.write_at(segment, offset, &bytes)?;
             self.dirty.insert(segment);
             self.unsynced.push(number);
             written.blocks += 1;
             written.bytes += bytes.len() as u64;
-            sync |= !seal;
         }
         self.counters.lock().unwrap_or_else(PoisonError::into_inner).add(written);
-        if sync { self.sync() } else { Ok(()) }
+        self.sync()
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -358,6 +366,17 @@ mod tests {
     }
 
     #[test]
+    fn a_seal_follows_when_nothing_else_does() {
+        let mut rig = Rig::new(64 << 10);
+        let token = rig.put(10);
+        assert_eq!(rig.result(token), Ok(Outcome::Done));
+        while rig.shard.counters().writer.blocks < 2 {
+            rig.woken.recv_timeout(Duration::from_secs(30)).unwrap();
+            rig.shard.poll_completions(&mut Vec::new());
+        }
+    }
+
+    #[test]
     fn a_full_disk_refuses_writes_and_space_ends_the_refusal() {
         let mut rig = Rig::new(64 << 10);
         rig.disk.disk.limit_bytes(Some(128 << 10));
@@ -369,7 +388,7 @@ mod tests {
                 Err(error) => break error,
             }
         };
-        assert_eq!((refused, stored), (StoreError::Full, 4));
+        assert_eq!((refused, stored), (StoreError::Full, 6));
         for _ in 0..3 {
             let token = rig.put(20_000);
             assert_eq!(rig.result(token), Err(StoreError::Full));
