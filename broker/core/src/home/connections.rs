@@ -12,7 +12,7 @@ use super::{
 use crate::{
     connection_id::ConnectionId,
     limits::{OUTBOX_EVENT_BYTES_MAX, OUTBOX_MARK_BYTES_MAX, TRUNK_EVENT_BYTES_MAX},
-    outbox::Outbox,
+    outbox::{Outbox, Overflow},
 };
 
 /// Dense tables: slots are small numbers that are reused.
@@ -227,6 +227,23 @@ impl Connections {
             }
             self.list_writable(id);
         }
+    }
+
+    /// Adds a live event to a connection of the node. Returns how many copies that makes: none if it is gone.
+    pub(super) fn push_event(&mut self, id: ConnectionId, frame: &Bytes) -> Result<u64, Overflow> {
+        let Some(connection) = self.get_mut(id) else { return Ok(0) };
+        connection.outbox.push_event(frame)?;
+        if !std::mem::replace(&mut connection.is_listed, true) {
+            self.writable.push(id);
+        }
+        Ok(1)
+    }
+
+    /// Adds a live event for a group of a trunk's sessions.
+    pub(super) fn push_group_event(&mut self, trunk: ConnectionId, frame: &Bytes) -> Result<(), Overflow> {
+        self.trunks.get(&trunk).filter(|trunk| trunk.has_room_for_event(frame.len())).ok_or(Overflow)?;
+        self.push_on_trunk(trunk, Prefix::GROUP, frame.clone());
+        Ok(())
     }
 
     /// Adds a frame to the events of a trunk.

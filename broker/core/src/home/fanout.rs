@@ -3,8 +3,6 @@
 //! A fan-out to thousands is spread over turns; the next event of any log waits behind it, so that each session sees
 //! one order.
 
-use std::ops::Bound;
-
 use antiphon_protocol::{
     Class, FrameType, LogKey,
     control::{self, detach::Reason},
@@ -30,21 +28,18 @@ impl Home {
     /// Hands out at most `budget` copies.
     pub(crate) fn fan_out(&mut self, fx: &mut Effects, mut budget: usize) {
         while budget > 0 {
-            let Some((message, mut last)) = self.delivering.take().or_else(|| Some((self.fanout.pop()?, None))) else {
+            let Some((message, after)) = self.delivering.take().or_else(|| Some((self.fanout.pop()?, None))) else {
                 return;
             };
-            let ids = self.next_receivers(&message, last, budget);
-            let is_finished = ids.len() < budget;
-            for id in ids {
-                self.hand(fx, &message, id);
-                last = Some(id);
-                budget -= 1;
-            }
-            // Looking for subscribers costs something too, also where there are none.
-            budget = budget.saturating_sub(usize::from(is_finished));
-            if !is_finished {
+            let (count, last) = match &message {
+                ShardMessage::Deliver { handle, seq, frame } => self.deliver(fx, (*handle, *seq, frame), after, budget),
+                other => self.hand(fx, other, after, budget),
+            };
+            if count == budget {
                 self.delivering = Some((message, last));
             }
+            // Looking for subscribers costs something too, also where there are none.
+            budget = budget.saturating_sub(count + 1);
         }
     }
 
@@ -53,16 +48,62 @@ impl Home {
         self.delivering.is_some() || !self.fanout.is_empty()
     }
 
-    fn next_receivers(&self, message: &ShardMessage, last: Option<ConnectionId>, budget: usize) -> Vec<ConnectionId> {
-        let Some(followed) = handle(message).and_then(|handle| self.followed.get(&handle)) else { return Vec::new() };
-        let after = last.map_or(Bound::Unbounded, Bound::Excluded);
-        followed.receivers.range((after, Bound::Unbounded)).take(budget).map(|(id, _)| *id).collect()
+    /// Hands an event to the receivers behind `after`. Returns how many there were, and the last one.
+    fn deliver(
+        &mut self,
+        fx: &mut Effects,
+        (handle, seq, frame): (u32, u64, &Bytes),
+        after: Option<ConnectionId>,
+        budget: usize,
+    ) -> (usize, Option<ConnectionId>) {
+        let Some(followed) = self.followed.get(&handle) else { return (0, after) };
+        let is_live = |subscriber: &Subscriber| seq >= subscriber.live_from;
+        let (mut count, mut last, mut copies, mut overflowed) = (0, after, 0, Vec::new());
+        for (id, receiver) in followed.receivers_after(after).take(budget) {
+            (count, last) = (count + 1, Some(*id));
+            let handed = match receiver {
+                Receiver::Session(subscriber) if is_live(subscriber) => self.connections.push_event(*id, frame),
+                Receiver::Group(group) if group.values().any(is_live) => {
+                    self.connections.push_group_event(*id, frame).map(|()| group.len() as u64)
+                }
+                _ => Ok(0),
+            };
+            match handed {
+                Ok(handed) => copies += handed,
+                Err(Overflow) => overflowed.push(*id),
+            }
+        }
+        fx.counters.deliveries += copies;
+        // The upper bits of a handle name the log's owner.
+        let is_crossed = handle >> HANDLE_LOG_BITS != u32::from(fx.shard.0);
+        fx.counters.deliveries_crossed += if is_crossed { copies } else { 0 };
+        for id in overflowed {
+            for session in self.sessions(handle, id, is_live) {
+                self.behind(fx, handle, session);
+            }
+        }
+        (count, last)
+    }
+
+    /// The same with what is no event.
+    fn hand(
+        &mut self,
+        fx: &mut Effects,
+        message: &ShardMessage,
+        after: Option<ConnectionId>,
+        budget: usize,
+    ) -> (usize, Option<ConnectionId>) {
+        let Some(followed) = handle(message).and_then(|handle| self.followed.get(&handle)) else { return (0, after) };
+        let ids: Vec<ConnectionId> = followed.receivers_after(after).take(budget).map(|(id, _)| *id).collect();
+        for id in &ids {
+            self.hand_to(fx, message, *id);
+        }
+        (ids.len(), ids.last().copied().or(after))
     }
 
     /// Hands a message to one connection: for its own session, or for a group of channels.
-    fn hand(&mut self, fx: &mut Effects, message: &ShardMessage, id: ConnectionId) {
+    fn hand_to(&mut self, fx: &mut Effects, message: &ShardMessage, id: ConnectionId) {
         match message {
-            ShardMessage::Deliver { handle, seq, frame } => self.deliver(fx, *handle, *seq, frame, id),
             ShardMessage::Lagged { handle } => {
                 for session in self.sessions(*handle, id, |_| true) {
                     self.behind(fx, *handle, session);
@@ -92,40 +133,6 @@ impl Home {
                 meant.filter_map(|(channel, _)| trunk.channels.get(channel).copied()).collect()
             }
             None => Vec::new(),
-        }
-    }
-
-    fn deliver(&mut self, fx: &mut Effects, handle: u32, seq: u64, frame: &Bytes, id: ConnectionId) {
-        let is_live = |subscriber: &Subscriber| seq >= subscriber.live_from;
-        let copies = match self.followed.get(&handle).and_then(|followed| followed.receivers.get(&id)) {
-            Some(Receiver::Session(subscriber)) if is_live(subscriber) => match self.connections.get_mut(id) {
-                Some(connection) => {
-                    connection.outbox.push_event(frame).map(|()| self.connections.list_writable(id)).map(|()| 1)
-                }
-                None => return,
-            },
-            Some(Receiver::Group(group)) if group.values().any(is_live) => {
-                let copies = group.len() as u64;
-                let has_room = self.connections.trunk(id).is_some_and(|trunk| trunk.has_room_for_event(frame.len()));
-                if has_room {
-                    self.connections.push_on_trunk(id, Prefix::GROUP, frame.clone());
-                }
-                if has_room { Ok(copies) } else { Err(Overflow) }
-            }
-            _ => return,
-        };
-        match copies {
-            Ok(copies) => {
-                fx.counters.deliveries += copies;
-                // The upper bits of a handle name the log's owner.
-                let is_crossed = handle >> HANDLE_LOG_BITS != u32::from(fx.shard.0);
-                fx.counters.deliveries_crossed += if is_crossed { copies } else { 0 };
-            }
-            Err(Overflow) => {
-                for session in self.sessions(handle, id, is_live) {
-                    self.behind(fx, handle, session);
-                }
-            }
         }
     }
 
@@ -185,10 +192,9 @@ impl Home {
 
 fn handle(message: &ShardMessage) -> Option<u32> {
     match message {
-        ShardMessage::Deliver { handle, .. }
-        | ShardMessage::Lagged { handle }
-        | ShardMessage::Detach { handle, .. }
-        | ShardMessage::State { handle, .. } => Some(*handle),
+        ShardMessage::Lagged { handle } | ShardMessage::Detach { handle, .. } | ShardMessage::State { handle, .. } => {
+            Some(*handle)
+        }
         _ => None,
     }
 }

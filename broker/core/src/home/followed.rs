@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -67,6 +68,14 @@ impl Followed {
             entry.remove();
         }
         was_there
+    }
+
+    /// The receivers, or those behind `after`, in their order.
+    pub(super) fn receivers_after(
+        &self,
+        after: Option<ConnectionId>,
+    ) -> impl Iterator<Item = (&ConnectionId, &Receiver)> {
+        self.receivers.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
     }
 
     /// A session that follows.
