@@ -191,7 +191,9 @@ impl World {
                     written += frame.len();
                 }
             }
-            self.shard.written(connection);
+            if self.shard.awaits_room(connection) {
+                self.shard.written(connection);
+            }
         }
         written
     }

@@ -171,7 +171,9 @@ impl Attempt {
         while let Some(frame) = decoder.next_frame().expect("the broker's frames read") {
             self.told.push(frame);
         }
-        self.shard.written(connection);
+        if self.shard.awaits_room(connection) {
+            self.shard.written(connection);
+        }
     }
 }
 

@@ -364,6 +364,12 @@ impl Shard {
         self.home.outbox_mut(connection)
     }
 
+    /// Whether requests may wait for room in the connection's outbox, so that [`written`](Self::written) is to be called
+    /// after something of it was written.
+    pub fn awaits_room(&self, connection: ConnectionId) -> bool {
+        self.home.awaits_room(connection)
+    }
+
     /// Something of the connection's outbox was written: requests that waited for room may go on.
     pub fn written(&mut self, connection: ConnectionId) {
         self.home.written(&mut self.fx, connection);

@@ -32,6 +32,8 @@ pub(crate) struct Link {
     pub(crate) closing: Option<(ErrorCode, Instant)>,
     /// Whether it is in the list of connections to drive.
     pub(crate) is_listed: bool,
+    /// Whether it may have packets that nobody has asked for since.
+    pub(crate) is_sending: bool,
     /// Whether it is in the list of connections whose session does not take input now.
     pub(crate) is_paused: bool,
     /// The peer has sent bytes that wait until the session takes input.
@@ -50,6 +52,7 @@ impl Link {
             streams: [None; Class::ALL.len()],
             closing: None,
             is_listed: false,
+            is_sending: false,
             is_paused: false,
             has_unread: false,
             // A trunk's window is what it is from the beginning.

@@ -1,5 +1,7 @@
 //! The node: datagrams, mail and completions in; datagrams, mail and effects out.
 
+mod sending;
+
 use std::{
     collections::VecDeque,
     sync::Arc,
@@ -14,6 +16,7 @@ use quinn_proto::{
     VarInt,
 };
 
+use self::sending::Sending;
 use crate::{
     clock::Clock,
     link::{ControlStreamEnded, Link},
@@ -93,8 +96,10 @@ pub struct Node {
     connections_max: usize,
     /// Connections with events to look at or packets to send.
     listed: Vec<usize>,
-    /// Connections whose packets are being taken.
-    sending: PerListener<Vec<usize>>,
+    /// Connections with packets to send.
+    sending: PerListener<Sending>,
+    /// Connections of which something was written while requests may have waited for room in their outbox.
+    roomy: Vec<ConnectionId>,
     /// Connections whose session does not take input now.
     paused: Vec<usize>,
     /// When connections have something due: packets to send again, an idle connection to end, one to close.
@@ -120,6 +125,7 @@ impl Node {
             connections_max: config.connections_max,
             listed: Vec::new(),
             sending: PerListener::default(),
+            roomy: Vec::new(),
             paused: Vec::new(),
             timers: Timers::new(config.clock.beginning()),
             responses: PerListener::default(),
@@ -235,10 +241,16 @@ impl Node {
     pub fn turn(&mut self, now: Instant) {
         self.accept_incoming(now);
         self.fire_timers(now);
+        for listener in [Listener::Clients, Listener::Trunks] {
+            self.sending[listener].begin_turn();
+        }
+        for connection in std::mem::take(&mut self.roomy) {
+            self.shard.written(connection);
+        }
         for slot in std::mem::take(&mut self.listed) {
             if let Some(link) = self.links[slot].as_mut() {
                 link.is_listed = false;
-                self.sending[link.listener].push(slot);
+                self.list_sending(slot);
                 self.drive(now, slot);
             }
         }
@@ -249,8 +261,6 @@ impl Node {
             self.read(now, slot);
         }
         self.shard.end_turn(self.clock.time(now));
-        self.sort_outputs(now);
-        self.write_outboxes();
         self.sort_outputs(now);
         self.counters.incoming = self.incoming.len() as u64;
     }
@@ -282,7 +292,7 @@ impl Node {
                     link.has_unread = true;
                     self.read(now, slot);
                 }
-                Event::Stream(StreamEvent::Writable { .. }) => self.write(slot),
+                Event::Stream(StreamEvent::Writable { .. }) => _ = self.write(slot),
                 Event::Stream(StreamEvent::Finished { id }) => {
                     if let Some((code, _)) = link.closing
                         && link.is_control(id)
@@ -332,30 +342,6 @@ impl Node {
         }
     }
 
-    fn write_outboxes(&mut self) {
-        while let Some(connection) = self.shard.poll_writable() {
-            let slot = connection.slot as usize;
-            if self.links.get(slot).and_then(Option::as_ref).is_some_and(|link| link.id == connection) {
-                self.write(slot);
-            }
-        }
-    }
-
-    fn write(&mut self, slot: usize) {
-        let Some(link) = self.links[slot].as_mut() else { return };
-        let connection = link.id;
-        let Some(outbox) = self.shard.outbox_mut(connection) else { return };
-        if link.write(outbox) {
-            let is_empty = outbox.is_empty();
-            if link.closing.is_some() && is_empty {
-                link.finish_control();
-            }
-            let listener = link.listener;
-            self.shard.written(connection);
-            self.sending[listener].push(slot);
-        }
-    }
-
     /// Carries out the outputs that concern connections; the others are the shell's.
     fn sort_outputs(&mut self, now: Instant) {
         while let Some(output) = self.shard.poll_output() {
@@ -373,17 +359,18 @@ impl Node {
         let Some(link) = self.links.get_mut(slot).and_then(Option::as_mut).filter(|link| link.id == connection) else {
             return;
         };
-        self.sending[link.listener].push(slot);
         if code == ErrorCode::Replaced {
-            return close(link, code, now);
-        }
-        link.closing = Some((code, now + LINGER));
-        if let Some(outbox) = self.shard.outbox_mut(connection) {
-            link.write(outbox);
-            if outbox.is_empty() {
-                link.finish_control();
+            close(link, code, now);
+        } else {
+            link.closing = Some((code, now + LINGER));
+            if let Some(outbox) = self.shard.outbox_mut(connection) {
+                link.write(outbox);
+                if outbox.is_empty() {
+                    link.finish_control();
+                }
             }
         }
+        self.list_sending(slot);
     }
 
     fn pass_endpoint_events(&mut self, now: Instant, slot: usize) {
@@ -406,39 +393,6 @@ impl Node {
         self.shard.handle(self.clock.time(now), Input::ConnectionClosed { connection: link.id });
     }
 
-    /// The next packet to send by the socket of `listener`, at most `datagrams_max` of one size to one peer; its bytes are
-    /// appended to `buffer`, which the caller clears between calls.
-    pub fn poll_transmit(
-        &mut self,
-        now: Instant,
-        listener: Listener,
-        datagrams_max: usize,
-        buffer: &mut Vec<u8>,
-    ) -> Option<Transmit> {
-        if let Some((transmit, bytes)) = self.responses[listener].pop_front() {
-            buffer.extend_from_slice(&bytes);
-            return Some(transmit);
-        }
-        while let Some(slot) = self.sending[listener].last().copied() {
-            if let Some(link) = self.links[slot].as_mut() {
-                if let Some(transmit) = link.quic.poll_transmit(now, datagrams_max, buffer) {
-                    return Some(transmit);
-                }
-                self.note_timer(slot);
-                self.pass_endpoint_events(now, slot);
-            }
-            self.sending[listener].pop();
-        }
-        None
-    }
-
-    fn note_timer(&mut self, slot: usize) {
-        let Some(link) = self.links[slot].as_mut() else { return };
-        let closing = link.closing.filter(|_| !link.quic.is_closed()).map(|(_, at)| at);
-        let at = [link.quic.poll_timeout(), closing].into_iter().flatten().min();
-        self.timers.set(slot, at);
-    }
-
     /// The next effect for the shell: a store operation or a token to verify.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.effects.pop_front()
@@ -456,7 +410,8 @@ impl Node {
 
     /// Whether another turn has something to do without any further input.
     pub fn has_work(&self) -> bool {
-        self.shard.has_work() || !self.incoming.is_empty() || !self.listed.is_empty()
+        let is_listed = !self.listed.is_empty() || !self.roomy.is_empty();
+        self.shard.has_work() || !self.incoming.is_empty() || is_listed
     }
 
     /// When the next turn has to be at the latest.
@@ -509,7 +464,7 @@ impl Node {
             links: self.links.iter().flatten().count(),
             timers: self.timers.len(),
             queued: self.incoming.len() + self.responses.sum(VecDeque::len) + self.effects.len(),
-            listed: self.listed.len() + self.sending.sum(Vec::len) + self.paused.len(),
+            listed: self.listed.len() + self.sending.sum(Sending::len) + self.roomy.len() + self.paused.len(),
         }
     }
 

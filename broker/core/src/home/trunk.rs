@@ -238,6 +238,14 @@ impl Home {
         self.connections.remove_trunk(id);
     }
 
+    /// Whether anybody may wait for something to be written.
+    pub(crate) fn awaits_room(&self, id: ConnectionId) -> bool {
+        match self.connections.trunk(id) {
+            Some(trunk) => !trunk.ready.is_empty() || !trunk.taken.is_empty(),
+            None => self.connections.get(id).is_some_and(|connection| connection.decoder.buffered() > 0),
+        }
+    }
+
     /// Something was written: requests that waited for room may go on, and sessions that said their last word are over.
     pub(crate) fn written(&mut self, fx: &mut Effects, id: ConnectionId) {
         if self.connections.trunk(id).is_none() {

@@ -333,7 +333,7 @@ impl Cluster {
                 recipients.into_iter().for_each(|carried| self.hand(shard, carried));
             }
         }
-        if moved {
+        if moved && self.shards[shard].awaits_room(trunk) {
             self.shards[shard].written(trunk);
         }
         moved
@@ -393,8 +393,8 @@ impl Cluster {
             }
         }
         client.is_writable = !outbox.is_empty();
-        if moved {
-            let (shard, connection) = (client.shard, client.connection);
+        let (shard, connection) = (client.shard, client.connection);
+        if moved && self.shards[shard].awaits_room(connection) {
             self.shards[shard].written(connection);
         }
         moved
