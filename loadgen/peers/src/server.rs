@@ -191,8 +191,11 @@ fn configure(command: &mut Command, setup: Setup<'_>) -> io::Result<()> {
                 ),
                 Security::Plain => format!("port {port}\n"),
             };
-            let text =
-                format!("bind 127.0.0.1\n{listener}save \"\"\nmaxclients 19000\n{append}\ndir {}\n", home.display());
+            // In its protected mode it takes no other address of the machine than the first one.
+            let text = format!(
+                "bind 127.0.0.1\nprotected-mode no\n{listener}save \"\"\nmaxclients 19000\n{append}\ndir {}\n",
+                home.display()
+            );
             fs::write(&config, text)?;
             command.arg(config);
         }

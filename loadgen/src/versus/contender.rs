@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    fmt, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -208,34 +208,38 @@ impl Stand {
         cache_mib: Option<u32>,
     ) -> Result<S::Report, Box<dyn Error>> {
         let home = new_home()?;
-        let own = self.own_broker(home.path(), cache_mib);
+        let own = self.own_broker(home.path(), cache_mib)?;
         measure(load, self.cores, Some(time), || Target::start_own(own).map(|(target, broker)| (target, Some(broker))))
     }
 
     fn gateway(&self, load: Browsers) -> Result<BrowsersReport, Box<dyn Error>> {
         let home = new_home()?;
-        let (target, broker) = self.cores.around(|| Target::start_own(self.own_broker(home.path(), None)))??;
+        let (target, broker) = self.cores.around(|| Target::start_own(self.own_broker(home.path(), None)?))??;
         one_thread()?.block_on(browsers::run_on_gateway(&target, broker, load))
     }
 
-    /// A broker with one shard, as the peers have one thread or one processor; its gateway is in it.
-    fn own_broker(&self, home: &Path, cache_mib: Option<u32>) -> OwnBroker {
+    /// A broker with one shard, as the peers have one thread or one processor; its gateway is in it. Like the peers it has no
+    /// limit that a load could reach.
+    fn own_broker(&self, home: &Path, cache_mib: Option<u32>) -> io::Result<OwnBroker> {
         let file = |path: PathBuf| path.display().to_string();
         let (chain, key) = (file(self.certificate.chain()), file(self.certificate.key()));
-        OwnBroker {
+        let config = home.join("antiphon.toml");
+        fs::write(&config, "[limits]\nconnections_per_shard_max = 1_000_000\n")?;
+        let config = file(config);
+        Ok(OwnBroker {
             program: Some(self.antiphon.clone()),
             shards: Some(1),
             cache_mib,
-            args: ["--tls-certificate", &chain, "--tls-key", &key].map(str::to_owned).into(),
+            args: ["--config", &config, "--tls-certificate", &chain, "--tls-key", &key].map(str::to_owned).into(),
             ..OwnBroker::new(home)
-        }
+        })
     }
 
     fn stranger(&self, work: Work) -> Result<Outcome, Box<dyn Error>> {
         let stranger = self.stranger.as_ref().ok_or("its program is not on this machine")?;
         let home = new_home()?;
         // Ends with the measurement.
-        let (target, _broker) = self.cores.around(|| Target::start_own(self.own_broker(home.path(), None)))??;
+        let (target, _broker) = self.cores.around(|| Target::start_own(self.own_broker(home.path(), None)?))??;
         let runtime = one_thread()?;
         match work {
             Work::Live(load) => Ok(runtime.block_on(stranger.fanout(&target, &self.certificate, load))?.into()),

@@ -62,7 +62,7 @@ impl Nats {
     pub(super) fn make_stream(&self, subjects: &str, out: &mut BytesMut) {
         let stream = json!({
             "name": STREAM, "subjects": [subjects], "storage": "file", "retention": "limits", "discard": "old",
-            "max_msgs": -1, "max_bytes": -1, "max_age": 0, "num_replicas": 1,
+            "max_msgs": -1, "max_bytes": -1, "max_age": 0, "max_consumers": 100_000, "num_replicas": 1,
         });
         self.request(&format!("$JS.API.STREAM.CREATE.{STREAM}"), u64::MAX, stream.to_string().as_bytes(), out);
     }
