@@ -224,7 +224,7 @@ impl Stand {
         let file = |path: PathBuf| path.display().to_string();
         let (chain, key) = (file(self.certificate.chain()), file(self.certificate.key()));
         let config = home.join("antiphon.toml");
-        fs::write(&config, "[limits]\nconnections_per_shard_max = 1_000_000\n")?;
+        fs::write(&config, "development = true\n[limits]\nconnections_per_shard_max = 1_000_000\n")?;
         let config = file(config);
         Ok(OwnBroker {
             program: Some(self.antiphon.clone()),
