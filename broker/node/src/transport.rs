@@ -17,9 +17,9 @@ pub(crate) const TRUNK_SEND_WINDOW: u64 = 8 << 20;
 pub(crate) const TRUNK_RECEIVE_WINDOW: u32 = 1 << 20;
 /// Handshakes that wait to be accepted. Full: further ones are refused.
 pub(crate) const INCOMING_MAX: usize = 4_096;
-/// Above so many waiting handshakes, a client first proves its address by Retry, which costs the broker a tenth of a
-/// session that comes back. So many are half a second's work and 2 MiB: whoever waits for so long has not sent anything again
-/// (RFC 9002, section 6.2.2: a second).
+/// Above so many waiting handshakes, a client first proves its address by Retry, which takes a round trip and the broker
+/// three datagrams. So many are half a second's work and 2 MiB: whoever waits for so long has not sent anything again (RFC
+/// 9002, section 6.2.2: a second).
 pub(crate) const RETRY_ABOVE: usize = 1_024;
 /// Handshakes accepted per turn; each costs about 300 us of TLS.
 pub(crate) const ACCEPTS_PER_TURN: usize = 2;
